@@ -1,0 +1,142 @@
+//! How things end: stages, assertions, and the five outcomes of a run.
+
+use serde::{Deserialize, Serialize};
+
+/// A step of a cycle, in the order in which they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Golden image, overlay, seed, boot, ready.
+    Up,
+    /// The site playbook.
+    Apply,
+    /// `verify.yml` before the restart, where a scenario asks for it.
+    Before,
+    /// The restart, and the proof of it.
+    Reboot,
+    /// `verify.yml` after the reboot.
+    Assert,
+    /// Destroy everything.
+    Down,
+}
+
+impl Stage {
+    /// The word for it, as the driver's sub-command.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Apply => "apply",
+            Self::Before => "before",
+            Self::Reboot => "reboot",
+            Self::Assert => "assert",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What became of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Everything held, or the declared failure was seen where it was declared.
+    Passed,
+    /// An assertion did not hold, a task of the site failed, or an expectation was not met.
+    Failed,
+    /// We could not find out.
+    Errored,
+    /// A guard said no before anything was made.
+    Refused,
+    /// We were asked to stop, and cleaned up.
+    Interrupted,
+}
+
+impl Outcome {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Errored => "errored",
+            Self::Refused => "refused",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What became of one task of a playbook on the host under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskStatus {
+    /// It ran, with or without a change.
+    Ok,
+    /// It failed, whether or not the playbook ignored that.
+    Failed,
+    /// Its condition was false.
+    Skipped,
+    /// The host did not answer.
+    Unreachable,
+}
+
+/// One task of a playbook as our Ansible callback reported it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskResult {
+    /// Name of the play.
+    pub play: String,
+    /// Name of the task, with its role as `role : name` where it has one.
+    pub task: String,
+    /// Where it stands: `file:line`.
+    pub path: String,
+    /// The module, as the playbook writes it: `ansible.builtin.assert`.
+    pub action: String,
+    /// The inventory name of the host.
+    pub host: String,
+    /// How it ended.
+    pub status: TaskStatus,
+    /// Whether it changed the host.
+    pub changed: bool,
+    /// Whether the playbook went on after its failure (`ignore_errors`).
+    pub ignored: bool,
+    /// Whether it is an assertion: module `assert` or `fail`, or tagged `assertion`.
+    pub assertion: bool,
+    /// Seconds it took, as seen by Ansible.
+    pub seconds: f64,
+    /// Its message, above all that of a failure; nothing for a `no_log` task.
+    pub message: Option<String>,
+}
+
+/// What became of one assertion of `verify.yml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AssertionStatus {
+    /// It held.
+    Passed,
+    /// It did not.
+    Failed,
+    /// It was not looked at. Never counted as passed.
+    Skipped,
+}
+
+/// A named assertion: an asserting task of `verify.yml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assertion {
+    /// The task's name.
+    pub name: String,
+    /// What became of it.
+    pub status: AssertionStatus,
+    /// Where it stands: `file:line`.
+    pub path: String,
+    /// What it said: the `fail_msg`, above all.
+    pub message: Option<String>,
+}

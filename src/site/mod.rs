@@ -1,0 +1,1 @@
+//! Floor 3, Ansible: transient inventory, playbook runs, task results.

@@ -1,0 +1,91 @@
+//! The environment variables we read, all of them, each with its meaning. Nothing else reads the environment.
+//!
+//! libtest passes no foreign flags to a test binary, so the choices of a test run come from here.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A variable a person may set, for `boma-it help`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub help: &'static str,
+}
+
+/// Certificate tier of every trial.
+pub const CERTS: Variable =
+    Variable { name: "BOMA_IT_CERTS", help: "certificate tier; `internal` is the default" };
+/// Keep the VM of a trial that did not pass.
+pub const KEEP: Variable =
+    Variable { name: "BOMA_IT_KEEP", help: "1: keep the VM of a trial that did not pass, for inspection" };
+/// The folder with `harness/`, `profiles/`, `overrides/` and `scenarios/`.
+pub const ROOT: Variable = Variable {
+    name: "BOMA_IT_ROOT",
+    help: "folder that holds harness/, profiles/, overrides/ and scenarios/; found upwards from the working directory otherwise",
+};
+/// Where run folders go.
+pub const RUNS: Variable =
+    Variable { name: "BOMA_IT_RUNS", help: "folder of run folders; overrides `runs` of harness.yml" };
+/// The hypervisor to use.
+pub const URI: Variable =
+    Variable { name: "BOMA_IT_URI", help: "libvirt connection URI; overrides `libvirt.uri` of harness.yml" };
+/// Forces an accelerator.
+pub const ACCEL: Variable =
+    Variable { name: "BOMA_IT_ACCEL", help: "`kvm` or `tcg`: skip the probe and use this accelerator" };
+/// Shape of progress output.
+pub const PROGRESS: Variable = Variable {
+    name: "BOMA_IT_PROGRESS",
+    help: "`auto` (a spinner on a terminal, lines elsewhere), `lines` or `none`",
+};
+/// Filter of the debug log on standard error.
+pub const LOG: Variable = Variable {
+    name: "BOMA_IT_LOG",
+    help: "debug log on standard error, as tracing's EnvFilter: `debug`, `boma_it::machine=trace`",
+};
+
+/// Every variable of ours, in the order in which help shows them.
+pub const ALL: &[Variable] = &[CERTS, KEEP, ROOT, RUNS, URI, ACCEL, PROGRESS, LOG];
+
+impl Variable {
+    /// The value, if it is set, not empty, and valid UTF-8.
+    pub fn get(self) -> Option<String> {
+        read(self.name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
+    }
+
+    /// Whether it is set to something other than nothing, `0`, `false` or `no`.
+    pub fn is_on(self) -> bool {
+        self.get().is_some_and(|value| !matches!(value.as_str(), "0" | "false" | "no"))
+    }
+}
+
+/// Whether a CI system runs us (`CI` is set): missing prerequisites are then errors, not ignored trials.
+pub fn is_ci() -> bool {
+    read("CI").is_some_and(|value| !value.is_empty() && value != "false" && value != "0")
+}
+
+/// The id of the nextest run we are part of, if any: the same for all its test processes.
+pub fn nextest_run_id() -> Option<String> {
+    read("NEXTEST_RUN_ID").and_then(|value| value.into_string().ok())
+}
+
+/// `CARGO_MANIFEST_DIR` at run time: cargo sets it for the tests it runs.
+pub fn cargo_manifest_dir() -> Option<PathBuf> {
+    read("CARGO_MANIFEST_DIR").map(PathBuf::from)
+}
+
+/// The search path of programs.
+pub fn path() -> OsString {
+    read("PATH").unwrap_or_default()
+}
+
+/// Any other variable that a configuration file names (a token's, say).
+pub fn named(name: &str) -> Option<String> {
+    read(name).and_then(|value| value.into_string().ok())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
+fn read(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}

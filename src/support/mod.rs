@@ -1,0 +1,9 @@
+//! Floor 0: what every other floor stands on and what knows nothing of VMs, guests or Ansible.
+
+pub mod deadline;
+pub mod env;
+pub mod interrupt;
+pub mod lock;
+pub mod name;
+pub mod process;
+pub mod run_folder;

@@ -1,0 +1,106 @@
+use std::time::Instant;
+
+use super::*;
+
+fn sh(script: &str) -> Process {
+    Process::new("sh").arg("-c").arg(script)
+}
+
+fn plenty() -> Deadline {
+    Deadline::uninterrupted(Duration::from_secs(30), "the test")
+}
+
+#[test]
+fn a_failure_shows_a_pasteable_command_the_status_and_both_streams() {
+    let error = sh("echo out; echo 'it''s broken' >&2; exit 3").run_ok(&plenty()).unwrap_err();
+    insta::assert_snapshot!(error, @r#"
+    `sh -c "echo out; echo 'it''s broken' >&2; exit 3"` ended with exit status 3
+      stdout:
+        out
+      stderr:
+        its broken
+    "#);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named() {
+    let error = Process::new("no-such-program-of-ours").run(&plenty()).unwrap_err();
+    assert!(error.to_string().starts_with("cannot start `no-such-program-of-ours`"), "{error}");
+}
+
+#[test]
+fn the_deadline_ends_the_whole_process_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid_file = dir.path().join("pid");
+    let started = Instant::now();
+    let error = sh(&format!("sleep 60 & echo $! > {}; wait", pid_file.display()))
+        .run(&Deadline::uninterrupted(Duration::from_millis(300), "the test"))
+        .unwrap_err();
+    assert!(matches!(error, ProcessError::Ended { source: WaitError::TimedOut { .. }, .. }), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(4));
+    let grandchild: i32 = std::fs::read_to_string(pid_file).unwrap().trim().parse().unwrap();
+    let gone = plenty().wait_for("the grandchild to be gone", Duration::from_millis(10), || {
+        let state = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
+        let alive = !state.is_empty() && !state.contains(") Z ");
+        Ok(if alive {
+            super::super::deadline::Progress::Pending(state)
+        } else {
+            super::super::deadline::Progress::Ready(())
+        })
+    });
+    assert!(gone.is_ok(), "{gone:?}");
+}
+
+#[test]
+fn a_child_that_ignores_sigterm_is_killed() {
+    let started = Instant::now();
+    let error = sh("trap '' TERM; while :; do sleep 0.1; done")
+        .run(&Deadline::uninterrupted(Duration::from_millis(200), "the test"))
+        .unwrap_err();
+    assert!(matches!(error, ProcessError::Ended { .. }));
+    assert!(started.elapsed() >= GRACE && started.elapsed() < GRACE + Duration::from_secs(5));
+}
+
+#[test]
+fn a_heir_of_the_streams_is_not_waited_for() {
+    let started = Instant::now();
+    let finished = sh("sleep 20 & echo done").run(&plenty()).unwrap();
+    assert_eq!(finished.stdout, "done\n");
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn lines_come_as_they_are_written_and_land_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let mut seen = Vec::new();
+    let finished = sh("echo one; echo two >&2; printf three")
+        .log_to(&log)
+        .run_with(&plenty(), |stream, line| seen.push((stream, line.to_owned())))
+        .unwrap();
+    assert_eq!(finished.stdout, "one\nthree");
+    assert_eq!(finished.stderr, "two\n");
+    assert!(seen.contains(&(Stream::Stderr, "two".to_owned())), "{seen:?}");
+    let mut logged: Vec<_> = std::fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect();
+    logged.sort();
+    assert_eq!(logged.join("").len(), "onetwothree".len());
+}
+
+#[test]
+fn input_reaches_the_child_and_its_environment_is_ours_to_shape() {
+    let out = sh("cat; echo $GIVEN-$HOME")
+        .input("hello ")
+        .env("GIVEN", "yes")
+        .env_remove("HOME")
+        .run_ok(&plenty())
+        .unwrap();
+    assert_eq!(out, "hello yes-\n");
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_quoted_word_survives_a_shell(word in "[^\0]{0,40}") {
+        let out = sh(&format!("printf %s {}", quote(&word))).run_ok(&plenty()).unwrap();
+        proptest::prop_assert_eq!(out, word);
+    }
+}
