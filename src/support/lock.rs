@@ -27,14 +27,32 @@ pub enum LockError {
         #[source]
         source: std::io::Error,
     },
+    /// Somebody else holds it, and it was not worth waiting.
+    #[error("the lock {} is held by {holder}", path.display())]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// What the holder wrote about itself.
+        holder: String,
+    },
     /// Somebody else held it for too long.
     #[error(transparent)]
     Wait(#[from] WaitError),
 }
 
+/// What to do about a lock that somebody else holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// Wait until it is free.
+    Wait,
+    /// Fail with [`LockError::Held`].
+    GiveUp,
+}
+
 impl FileLock {
-    /// Takes the lock at `path`, waiting while another process holds it. `on_busy` is called once if it must wait,
-    /// with what the holder wrote about itself. `holder` (one line: who and what for) is what others will be told.
+    /// Takes the lock at `path`. While another process holds it, `on_busy` is told what that holder wrote about
+    /// itself, each time it is another one, and says whether to wait. `holder` (one line: who and what for) is
+    /// what others will be told about us.
     ///
     /// # Errors
     /// [`LockError`].
@@ -42,7 +60,7 @@ impl FileLock {
         path: &Path,
         holder: &str,
         deadline: &Deadline,
-        on_busy: impl FnOnce(&str),
+        mut on_busy: impl FnMut(&str) -> Busy,
     ) -> Result<Self, LockError> {
         let io = |source| LockError::Io { path: path.to_owned(), source };
         if let Some(dir) = path.parent() {
@@ -50,19 +68,21 @@ impl FileLock {
         }
         let mut file =
             File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(io)?;
-        let mut on_busy = Some(on_busy);
         let awaited = format!("the lock {}", path.display());
-        deadline.wait_for(&awaited, Duration::from_millis(100), || match file.try_lock() {
-            Ok(()) => Ok(Progress::Ready(())),
+        let mut told: Option<String> = None;
+        let had = deadline.wait_for(&awaited, Duration::from_millis(100), || match file.try_lock() {
+            Ok(()) => Ok(Progress::Ready(Ok(()))),
             Err(TryLockError::WouldBlock) => {
                 let holder = read_holder(&mut file);
-                if let Some(on_busy) = on_busy.take() {
-                    on_busy(&holder);
+                if told.as_ref() != Some(&holder) && on_busy(&holder) == Busy::GiveUp {
+                    return Ok(Progress::Ready(Err(holder)));
                 }
+                told = Some(holder.clone());
                 Ok(Progress::Pending(format!("held by {holder}")))
             }
             Err(TryLockError::Error(error)) => Err(error.into()),
         })?;
+        had.map_err(|holder| LockError::Held { path: path.to_owned(), holder })?;
         // What is written only informs; failing to write it takes nothing from the lock.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{holder}"));
         Ok(Self { file })
@@ -89,19 +109,34 @@ fn read_holder(file: &mut File) -> String {
 mod tests {
     use super::*;
 
+    fn short() -> Deadline {
+        Deadline::uninterrupted(Duration::from_millis(250), "the test")
+    }
+
     #[test]
     fn a_second_taker_is_told_who_holds_the_lock_and_gets_it_once_it_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sub/vm.lock");
-        let short = || Deadline::uninterrupted(Duration::from_millis(250), "the test");
-        let first =
-            FileLock::acquire(&path, "askari::cycle, pid 7", &short(), |_| panic!("was free")).unwrap();
-        let mut told = String::new();
-        let error =
-            FileLock::acquire(&path, "second", &short(), |holder| told = holder.to_owned()).unwrap_err();
-        assert_eq!(told, "askari::cycle, pid 7");
+        let was_free = |_: &str| panic!("was free");
+        let first = FileLock::acquire(&path, "askari::cycle, pid 7", &short(), was_free).unwrap();
+        let mut told = Vec::new();
+        let error = FileLock::acquire(&path, "second", &short(), |holder| {
+            told.push(holder.to_owned());
+            Busy::Wait
+        })
+        .unwrap_err();
+        assert_eq!(told, ["askari::cycle, pid 7"]);
         assert!(error.to_string().ends_with("held by askari::cycle, pid 7"), "{error}");
         drop(first);
-        FileLock::acquire(&path, "third", &short(), |_| panic!("was free")).unwrap();
+        FileLock::acquire(&path, "third", &short(), was_free).unwrap();
+    }
+
+    #[test]
+    fn who_does_not_want_to_wait_is_told_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vm.lock");
+        let _first = FileLock::acquire(&path, "first", &short(), |_| Busy::Wait).unwrap();
+        let error = FileLock::acquire(&path, "second", &short(), |_| Busy::GiveUp).unwrap_err();
+        assert!(matches!(error, LockError::Held { holder, .. } if holder == "first"));
     }
 }

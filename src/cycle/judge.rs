@@ -1,0 +1,222 @@
+//! Expected against seen, by stage and assertion. Pure: the whole meaning of "passed" stands in this file.
+//!
+//! An expected failure counts only at the declared stage and assertion. A boot that never finishes, an SSH that
+//! never answers, an Ansible that breaks are errors, unless that very fault was declared.
+
+use crate::catalog::plan::{Expectation, ExpectedFailure, ExpectedFault, Verdict};
+use crate::outcome::{Assertion, AssertionStatus, Outcome, Stage};
+
+/// What was seen of a trial.
+#[derive(Debug)]
+pub struct Seen {
+    /// The assertions before the restart, where they were made.
+    pub before: Option<Vec<Assertion>>,
+    /// How it ended.
+    pub end: End,
+}
+
+/// How a trial ended.
+#[derive(Debug)]
+pub enum End {
+    /// `verify.yml` ran after a proven reboot, with these assertions.
+    Asserted(Vec<Assertion>),
+    /// A task of the site playbook failed.
+    TaskFailed {
+        /// Its name.
+        task: String,
+        /// What it said.
+        message: String,
+    },
+    /// The guest broke in a way that can be declared.
+    Fault {
+        /// At which stage.
+        at: Stage,
+        /// In which way: never [`ExpectedFault::Tasks`].
+        fault: ExpectedFault,
+        /// The error's whole chain.
+        error: String,
+    },
+    /// We could not find out.
+    Error {
+        /// At which stage.
+        at: Stage,
+        /// The error's whole chain.
+        error: String,
+    },
+}
+
+/// The judgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// Passed, failed or errored.
+    pub outcome: Outcome,
+    /// What was declared, in words.
+    pub expected: String,
+    /// What was seen, in words; where it is not what was declared, with what that means.
+    pub seen: String,
+}
+
+/// Judges what was seen by what was declared.
+pub fn judge(expect: &Expectation, seen: &Seen) -> Judgement {
+    let (outcome, words) = match (&seen.before, expect.before_reboot) {
+        (Some(before), Some(verdict)) => match judge_before(verdict, before) {
+            Err(words) => (Outcome::Failed, words),
+            Ok(()) => judge_end(expect.fail.as_ref(), &seen.end),
+        },
+        _ => judge_end(expect.fail.as_ref(), &seen.end),
+    };
+    Judgement { outcome, expected: expect.to_string(), seen: words }
+}
+
+fn judge_before(verdict: Verdict, assertions: &[Assertion]) -> Result<(), String> {
+    let failed = failed(assertions);
+    match (verdict, failed.is_empty()) {
+        (Verdict::Pass, true) | (Verdict::Fail, false) => Ok(()),
+        (Verdict::Pass, false) => Err(format!(
+            "before the reboot, {} failed: the fault is there without a reboot, so this scenario shows nothing",
+            list(&failed)
+        )),
+        (Verdict::Fail, true) => {
+            Err("before the reboot every assertion passed, although a failure was declared there".to_owned())
+        }
+    }
+}
+
+fn judge_end(expected: Option<&ExpectedFailure>, end: &End) -> (Outcome, String) {
+    match end {
+        End::Asserted(assertions) => judge_assertions(expected, assertions),
+        End::TaskFailed { task, message } => {
+            let declared = expected.filter(|e| e.at == Stage::Apply).map(|e| &e.what);
+            match declared {
+                Some(ExpectedFault::Tasks(tasks)) if tasks.iter().any(|t| names(t, task)) => {
+                    (Outcome::Passed, format!("at apply, {} failed, as declared", quoted(task)))
+                }
+                _ => (Outcome::Failed, format!("at apply, {} failed: {message}", quoted(task))),
+            }
+        }
+        End::Fault { at, fault, error } => match expected {
+            Some(declared) if declared.at == *at && declared.what == *fault => {
+                (Outcome::Passed, format!("at {at}, the guest was {}, as declared", fault_words(fault)))
+            }
+            _ => (Outcome::Errored, format!("at {at}, the guest was {}: {error}", fault_words(fault))),
+        },
+        End::Error { at, error } => (Outcome::Errored, format!("at {at}: {error}")),
+    }
+}
+
+fn judge_assertions(expected: Option<&ExpectedFailure>, assertions: &[Assertion]) -> (Outcome, String) {
+    let failed = failed(assertions);
+    let counts = count(assertions);
+    let Some(expected) = expected else {
+        return match failed.as_slice() {
+            [] => (Outcome::Passed, counts),
+            some => (Outcome::Failed, format!("{} failed after the reboot ({counts})", list(some))),
+        };
+    };
+    let ExpectedFault::Tasks(declared) = &expected.what else {
+        return unexpected_pass(&format!("the guest came through the reboot ({counts})"));
+    };
+    if expected.at != Stage::Assert {
+        return unexpected_pass(&format!(
+            "every task at {} passed, and the trial went on ({counts})",
+            expected.at
+        ));
+    }
+    let missing: Vec<&str> =
+        declared.iter().map(String::as_str).filter(|d| !failed.iter().any(|f| names(d, f))).collect();
+    let extra: Vec<&str> = failed.iter().copied().filter(|f| !declared.iter().any(|d| names(d, f))).collect();
+    match (missing.as_slice(), extra.as_slice()) {
+        ([], []) => {
+            (Outcome::Passed, format!("{} failed after the reboot, as declared ({counts})", list(&failed)))
+        }
+        (missing, []) if failed.is_empty() => {
+            let known = |name: &&&str| assertions.iter().any(|a| names(name, &a.name));
+            match missing.iter().find(|name| !known(name)) {
+                Some(name) => (
+                    Outcome::Failed,
+                    format!(
+                        "no assertion is named {}; `expect.fail.task` must be a task name of verify.yml",
+                        quoted(name)
+                    ),
+                ),
+                None => unexpected_pass(&counts),
+            }
+        }
+        (missing, []) => (
+            Outcome::Failed,
+            format!("{} failed as declared, but {} did not ({counts})", list(&failed), list(missing)),
+        ),
+        ([], extra) => {
+            (Outcome::Failed, format!("beside what was declared, {} failed too ({counts})", list(extra)))
+        }
+        (missing, extra) => {
+            (Outcome::Failed, format!("{} failed instead of {} ({counts})", list(extra), list(missing)))
+        }
+    }
+}
+
+fn unexpected_pass(what: &str) -> (Outcome, String) {
+    (
+        Outcome::Failed,
+        format!(
+            "an unexpected pass: {what}. The harness is not faithful, or the fault is fixed: \
+             if it is fixed, drop `expect.fail` from the scenario"
+        ),
+    )
+}
+
+/// Whether a declared task name means this one. Ansible puts `role : ` before the names of a role's tasks; a
+/// declaration may leave that out.
+fn names(declared: &str, task: &str) -> bool {
+    declared == task || task.rsplit_once(" : ").is_some_and(|(_, name)| name == declared)
+}
+
+fn failed(assertions: &[Assertion]) -> Vec<&str> {
+    let is_failed = |a: &&Assertion| a.status == AssertionStatus::Failed;
+    assertions.iter().filter(is_failed).map(|a| a.name.as_str()).collect()
+}
+
+/// `9 of 10 assertions passed, 1 skipped`.
+pub fn count(assertions: &[Assertion]) -> String {
+    let of = |status| assertions.iter().filter(|a| a.status == status).count();
+    let (passed, skipped) = (of(AssertionStatus::Passed), of(AssertionStatus::Skipped));
+    let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+    format!("{passed} of {} assertions passed{skipped}", assertions.len())
+}
+
+fn quoted(name: &str) -> String {
+    format!("“{name}”")
+}
+
+fn list(names: &[&str]) -> String {
+    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+}
+
+fn fault_words(fault: &ExpectedFault) -> &'static str {
+    match fault {
+        ExpectedFault::Tasks(_) => "failing tasks",
+        ExpectedFault::Unreachable => "unreachable",
+        ExpectedFault::Emergency => "in emergency mode",
+    }
+}
+
+impl std::fmt::Display for Expectation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.before_reboot {
+            Some(Verdict::Pass) => f.write_str("before the reboot every assertion passes; then ")?,
+            Some(Verdict::Fail) => f.write_str("before the reboot an assertion fails; then ")?,
+            None => {}
+        }
+        match &self.fail {
+            None => f.write_str("every assertion passes after the reboot"),
+            Some(ExpectedFailure { at, what: ExpectedFault::Tasks(tasks) }) => {
+                let tasks: Vec<&str> = tasks.iter().map(String::as_str).collect();
+                write!(f, "at {at}, {} fails and nothing else", list(&tasks))
+            }
+            Some(ExpectedFailure { at, what }) => write!(f, "at {at}, the guest is {}", fault_words(what)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

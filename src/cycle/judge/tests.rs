@@ -1,0 +1,125 @@
+use rstest::rstest;
+
+use super::*;
+
+const PORTS: &str = "published ports answer from outside the VM";
+
+fn assertion(name: &str, status: AssertionStatus) -> Assertion {
+    Assertion { name: name.into(), status, path: "verify.yml:7".into(), message: None }
+}
+
+/// `+name` passed, `-name` failed, `~name` skipped.
+fn asserted(marks: &[&str]) -> Vec<Assertion> {
+    let status = |mark: &str| match mark.as_bytes()[0] {
+        b'+' => AssertionStatus::Passed,
+        b'-' => AssertionStatus::Failed,
+        _ => AssertionStatus::Skipped,
+    };
+    marks.iter().map(|mark| assertion(&mark[1..], status(mark))).collect()
+}
+
+fn end(marks: &[&str]) -> Seen {
+    Seen { before: None, end: End::Asserted(asserted(marks)) }
+}
+
+fn passes() -> Expectation {
+    Expectation { before_reboot: None, fail: None }
+}
+
+fn fails(at: Stage, what: ExpectedFault) -> Expectation {
+    Expectation { before_reboot: None, fail: Some(ExpectedFailure { at, what }) }
+}
+
+fn incident() -> Expectation {
+    fails(Stage::Assert, ExpectedFault::Tasks(vec![PORTS.into()]))
+}
+
+fn lockout() -> Expectation {
+    fails(Stage::Reboot, ExpectedFault::Unreachable)
+}
+
+fn fault(at: Stage, fault: ExpectedFault) -> Seen {
+    Seen { before: None, end: End::Fault { at, fault, error: "gave up".into() } }
+}
+
+fn error(at: Stage) -> Seen {
+    Seen { before: None, end: End::Error { at, error: "libvirt is gone".into() } }
+}
+
+#[rstest]
+#[case::all_pass(passes(), end(&["+ports", "+sshd"]), Outcome::Passed)]
+#[case::one_fails(passes(), end(&["-ports", "+sshd"]), Outcome::Failed)]
+#[case::skipped_is_no_failure(passes(), end(&["+ports", "~mesh"]), Outcome::Passed)]
+#[case::the_incident(incident(), end(&["-published ports answer from outside the VM", "+sshd"]), Outcome::Passed)]
+#[case::the_incident_passes(incident(), end(&["+published ports answer from outside the VM", "+sshd"]), Outcome::Failed)]
+#[case::another_fails(incident(), end(&["+published ports answer from outside the VM", "-sshd"]), Outcome::Failed)]
+#[case::another_fails_too(incident(), end(&["-published ports answer from outside the VM", "-sshd"]), Outcome::Failed)]
+#[case::no_such_assertion(incident(), end(&["+sshd"]), Outcome::Failed)]
+#[case::a_boot_that_never_ends(
+    incident(),
+    fault(Stage::Reboot, ExpectedFault::Unreachable),
+    Outcome::Errored
+)]
+#[case::trouble_is_an_error(incident(), error(Stage::Assert), Outcome::Errored)]
+#[case::the_lockout(lockout(), fault(Stage::Reboot, ExpectedFault::Unreachable), Outcome::Passed)]
+#[case::a_lockout_too_early(lockout(), fault(Stage::Up, ExpectedFault::Unreachable), Outcome::Errored)]
+#[case::emergency_is_no_lockout(lockout(), fault(Stage::Reboot, ExpectedFault::Emergency), Outcome::Errored)]
+#[case::no_lockout(lockout(), end(&["+sshd"]), Outcome::Failed)]
+fn an_expected_failure_counts_only_where_it_was_declared(
+    #[case] expect: Expectation,
+    #[case] seen: Seen,
+    #[case] outcome: Outcome,
+) {
+    let judgement = judge(&expect, &seen);
+    assert_eq!(judgement.outcome, outcome, "{judgement:#?}");
+}
+
+#[rstest]
+#[case("base : Validate the ruleset", Outcome::Passed)]
+#[case("Validate the ruleset", Outcome::Passed)]
+#[case("base : Install the ruleset", Outcome::Failed)]
+fn a_task_of_the_site_may_be_declared_with_or_without_its_role(#[case] task: &str, #[case] outcome: Outcome) {
+    let expect = fails(Stage::Apply, ExpectedFault::Tasks(vec!["Validate the ruleset".into()]));
+    let seen = Seen { before: None, end: End::TaskFailed { task: task.into(), message: "bad".into() } };
+    assert_eq!(judge(&expect, &seen).outcome, outcome);
+}
+
+#[rstest]
+#[case(Verdict::Pass, &["+ports"], Outcome::Passed)]
+#[case(Verdict::Pass, &["-ports"], Outcome::Failed)]
+#[case(Verdict::Fail, &["-ports"], Outcome::Passed)]
+#[case(Verdict::Fail, &["+ports"], Outcome::Failed)]
+fn what_comes_before_the_reboot_is_judged_first(
+    #[case] verdict: Verdict,
+    #[case] before: &[&str],
+    #[case] outcome: Outcome,
+) {
+    let expect = Expectation { before_reboot: Some(verdict), fail: None };
+    let seen = Seen { before: Some(asserted(before)), ..end(&["+ports"]) };
+    assert_eq!(judge(&expect, &seen).outcome, outcome);
+}
+
+#[test]
+fn the_words_tell_an_operator_what_it_means() {
+    let told = |expect: &Expectation, seen: &Seen| {
+        let judgement = judge(expect, seen);
+        format!("{}\n  expected: {}\n  seen:     {}\n", judgement.outcome, judgement.expected, judgement.seen)
+    };
+    let port = "published ports answer from outside the VM";
+    let marks = |mark: &str| format!("{mark}{port}");
+    let expect_before = Expectation { before_reboot: Some(Verdict::Pass), ..incident() };
+    let text = [
+        told(&passes(), &end(&["+ports", "+sshd", "~mesh"])),
+        told(&incident(), &end(&[&marks("-"), "+sshd"])),
+        told(&incident(), &end(&[&marks("+"), "+sshd"])),
+        told(&incident(), &end(&[&marks("+"), "-sshd"])),
+        told(&incident(), &end(&[&marks("-"), "-sshd"])),
+        told(&incident(), &end(&["+sshd"])),
+        told(&expect_before, &Seen { before: Some(asserted(&["-ports"])), ..end(&["+ports"]) }),
+        told(&lockout(), &fault(Stage::Reboot, ExpectedFault::Unreachable)),
+        told(&lockout(), &end(&["+sshd"])),
+        told(&passes(), &error(Stage::Up)),
+    ]
+    .concat();
+    insta::assert_snapshot!(text);
+}
