@@ -11,8 +11,8 @@ use crate::outcome::{Assertion, AssertionStatus, Outcome, Stage};
 pub struct Seen {
     /// The assertions before the restart, where they were made.
     pub before: Option<Vec<Assertion>>,
-    /// How it ended.
-    pub end: End,
+    /// How it ended; none if it was stopped before the restart, for what was seen there.
+    pub end: Option<End>,
 }
 
 /// How a trial ended.
@@ -58,17 +58,23 @@ pub struct Judgement {
 
 /// Judges what was seen by what was declared.
 pub fn judge(expect: &Expectation, seen: &Seen) -> Judgement {
-    let (outcome, words) = match (&seen.before, expect.before_reboot) {
-        (Some(before), Some(verdict)) => match judge_before(verdict, before) {
-            Err(words) => (Outcome::Failed, words),
-            Ok(()) => judge_end(expect.fail.as_ref(), &seen.end),
-        },
-        _ => judge_end(expect.fail.as_ref(), &seen.end),
+    let before = match (&seen.before, expect.before_reboot) {
+        (Some(before), Some(verdict)) => judge_before(verdict, before),
+        _ => Ok(()),
+    };
+    let (outcome, words) = match (before, &seen.end) {
+        (Err(words), _) => (Outcome::Failed, words),
+        (Ok(()), Some(end)) => judge_end(expect.fail.as_ref(), end),
+        (Ok(()), None) => (Outcome::Errored, "the trial stopped before the restart".to_owned()),
     };
     Judgement { outcome, expected: expect.to_string(), seen: words }
 }
 
-fn judge_before(verdict: Verdict, assertions: &[Assertion]) -> Result<(), String> {
+/// Judges the assertions made before the restart. There is no point in going on after an `Err`, which says why.
+///
+/// # Errors
+/// What was seen, in words, when it is not what was declared.
+pub fn judge_before(verdict: Verdict, assertions: &[Assertion]) -> Result<(), String> {
     let failed = failed(assertions);
     match (verdict, failed.is_empty()) {
         (Verdict::Pass, true) | (Verdict::Fail, false) => Ok(()),
@@ -107,6 +113,9 @@ fn judge_end(expected: Option<&ExpectedFailure>, end: &End) -> (Outcome, String)
 fn judge_assertions(expected: Option<&ExpectedFailure>, assertions: &[Assertion]) -> (Outcome, String) {
     let failed = failed(assertions);
     let counts = count(assertions);
+    if assertions.iter().all(|a| a.status == AssertionStatus::Skipped) {
+        return (Outcome::Errored, format!("every assertion was skipped, so nothing was checked ({counts})"));
+    }
     let Some(expected) = expected else {
         return match failed.as_slice() {
             [] => (Outcome::Passed, counts),

@@ -19,7 +19,7 @@ fn asserted(marks: &[&str]) -> Vec<Assertion> {
 }
 
 fn end(marks: &[&str]) -> Seen {
-    Seen { before: None, end: End::Asserted(asserted(marks)) }
+    Seen { before: None, end: Some(End::Asserted(asserted(marks))) }
 }
 
 fn passes() -> Expectation {
@@ -39,11 +39,11 @@ fn lockout() -> Expectation {
 }
 
 fn fault(at: Stage, fault: ExpectedFault) -> Seen {
-    Seen { before: None, end: End::Fault { at, fault, error: "gave up".into() } }
+    Seen { before: None, end: Some(End::Fault { at, fault, error: "gave up".into() }) }
 }
 
 fn error(at: Stage) -> Seen {
-    Seen { before: None, end: End::Error { at, error: "libvirt is gone".into() } }
+    Seen { before: None, end: Some(End::Error { at, error: "libvirt is gone".into() }) }
 }
 
 #[rstest]
@@ -64,6 +64,9 @@ fn error(at: Stage) -> Seen {
 #[case::the_lockout(lockout(), fault(Stage::Reboot, ExpectedFault::Unreachable), Outcome::Passed)]
 #[case::a_lockout_too_early(lockout(), fault(Stage::Up, ExpectedFault::Unreachable), Outcome::Errored)]
 #[case::emergency_is_no_lockout(lockout(), fault(Stage::Reboot, ExpectedFault::Emergency), Outcome::Errored)]
+#[case::nothing_was_looked_at(passes(), end(&["~ports"]), Outcome::Errored)]
+#[case::the_declared_one_was_skipped(incident(), end(&["~published ports answer from outside the VM", "+sshd"]), Outcome::Failed)]
+#[case::stopped_early(passes(), Seen { before: None, end: None }, Outcome::Errored)]
 #[case::no_lockout(lockout(), end(&["+sshd"]), Outcome::Failed)]
 fn an_expected_failure_counts_only_where_it_was_declared(
     #[case] expect: Expectation,
@@ -80,7 +83,8 @@ fn an_expected_failure_counts_only_where_it_was_declared(
 #[case("base : Install the ruleset", Outcome::Failed)]
 fn a_task_of_the_site_may_be_declared_with_or_without_its_role(#[case] task: &str, #[case] outcome: Outcome) {
     let expect = fails(Stage::Apply, ExpectedFault::Tasks(vec!["Validate the ruleset".into()]));
-    let seen = Seen { before: None, end: End::TaskFailed { task: task.into(), message: "bad".into() } };
+    let end = End::TaskFailed { task: task.into(), message: "bad".into() };
+    let seen = Seen { before: None, end: Some(end) };
     assert_eq!(judge(&expect, &seen).outcome, outcome);
 }
 
