@@ -1,0 +1,47 @@
+# Thin: every target first sees to it that the machine has what it needs (tools/setup, a fraction of a second when all is
+# there), then runs the command a person would type. `make` alone prints this list.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup ready host-given test test-integration test-integration-clean bench
+
+# Handed on by the environment, as libtest takes no foreign arguments; unset stays unset.
+export HOST SCENARIO
+ifdef CERTS
+export BOMA_IT_CERTS := $(CERTS)
+endif
+ifdef KEEP
+export BOMA_IT_KEEP := $(KEEP)
+endif
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' Makefile
+
+setup: ## packages, the Ansible venv, libvirt's daemons; ends with a verdict
+	@tools/setup
+
+# What the other targets call: one line when there is nothing to do.
+ready:
+	@tools/setup --brief
+
+test: ready ## every test of the project, the real trials included
+	cargo test
+
+test-integration: host-given ready ## HOST=name [SCENARIO=name] [CERTS=tier] [KEEP=1]: the trials of one host
+	@# A filter that matches nothing would be a green run of no tests: the plan is asked first, and knows every name.
+	@if [ -z "$$SCENARIO" ] || [ "$$SCENARIO" = cycle ]; then \
+	  cargo it plan --host "$$HOST" >/dev/null; else cargo it plan --host "$$HOST" --scenario "$$SCENARIO" >/dev/null; fi
+	@if [ -z "$$SCENARIO" ]; then set -- "$$HOST::"; else set -- --exact "$$HOST::$$SCENARIO"; fi; \
+	  set -x; cargo test --test integration -- "$$@"
+
+host-given:
+	@[ -n "$$HOST" ] || { echo 'make test-integration: expected HOST=name, as in: make test-integration HOST=askari' >&2; exit 2; }
+
+test-integration-clean: ready ## destroy every boma-it-* VM and what belongs to it
+	cargo test-integration-clean
+
+bench: ready ## the project's figures, measured here
+	bench/run
