@@ -1,0 +1,124 @@
+//! The command line as clap parses it. What the words mean against the world is resolved by the sub-commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Integration tests for Ansible-managed hosts that must survive a real reboot.
+///
+/// Each sub-command is a process of its own: `up` today, `apply` tomorrow works. The same trials run under
+/// `cargo test --test integration`.
+#[derive(Debug, Parser)]
+#[command(name = "boma-it", version, max_term_width = 100, after_help = after_help())]
+pub struct Cli {
+    /// Folder that holds harness/, profiles/, overrides/ and scenarios/ [default: found upwards from here]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The sub-commands, in the order of a cycle.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Golden image → overlay → seed → boot → ready; the VM stays until `down`
+    Up(Choice),
+    /// Apply the site playbook, for real, against the one-host inventory of the VM
+    Apply(Choice),
+    /// Restart the VM and wait for a proven reboot: the boot id changed
+    Reboot(Choice),
+    /// Run verify.yml against the VM
+    Assert(Choice),
+    /// up → apply → reboot → assert → down; destroyed on pass, kept on failure
+    Cycle(Choice),
+    /// Destroy the VM, its overlay, seed and firmware variables
+    Down(Target),
+    /// Reap orphaned boma-it-* VMs and volumes
+    Prune {
+        /// Every boma-it-* VM, also those that run or were kept
+        #[arg(long)]
+        all: bool,
+    },
+    /// Print the captured serial console of all boots
+    Console(Target),
+    /// Open a shell in the guest, or run a command there
+    Ssh {
+        /// Which VM
+        #[command(flatten)]
+        target: Target,
+        /// Command to run instead of a shell
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// List every trial
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what a trial would do; nothing is done
+    Plan(Choice),
+    /// Golden images: list, build, remove
+    Image {
+        /// What to do with images
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
+}
+
+/// What to do with golden images.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// List the images, with where each came from
+    List,
+    /// Get the image of harness.yml ready, if it is not there yet
+    Build,
+    /// Remove an image from the cache and from the hypervisor's pool
+    Remove {
+        /// Name as `boma-it image list` shows it
+        name: String,
+    },
+}
+
+/// Which trial's VM.
+#[derive(Clone, Debug, Args)]
+pub struct Target {
+    /// Name of the host: a file in profiles/
+    #[arg(long, value_name = "NAME")]
+    pub host: String,
+    /// Name of the scenario: a file in scenarios/ [default: the plain cycle]
+    #[arg(long, value_name = "NAME")]
+    pub scenario: Option<String>,
+}
+
+/// Which trial, and the choices that a trial leaves open.
+#[derive(Clone, Debug, Args)]
+pub struct Choice {
+    /// Which trial
+    #[command(flatten)]
+    pub target: Target,
+    /// Certificate tier [default: internal]
+    #[arg(long, value_name = "TIER")]
+    pub certs: Option<String>,
+}
+
+fn after_help() -> String {
+    let variables = crate::support::env::ALL.iter().map(|v| format!("  {:<17} {}\n", v.name, v.help));
+    format!(
+        "Environment:\n{}\nExit codes:\n  0  passed\n  1  an assertion failed, or an expectation was not met\n  \
+         2  usage, or a bad file\n  3  could not find out (infrastructure)\n  4  refused by a guard\n  \
+         130, 143  interrupted, cleaned up",
+        variables.collect::<String>()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}
