@@ -1,0 +1,92 @@
+//! Undoing machines: one, and all that nobody answers for. Every step succeeds when there is nothing to undo, so it
+//! can be run from any half-built (or half-undone) state, and again.
+
+use super::hypervisor::{Hypervisor, HypervisorError, Result};
+use super::names::{MachineFiles, Realm};
+use super::ownership::Processes;
+
+/// Destroys a machine: its power, its volumes, its domain with the firmware variables.
+///
+/// The domain goes last, as it is the record of who owns the volumes; but it goes even if a volume cannot be deleted.
+/// Every step is tried.
+///
+/// # Errors
+/// The first step's that failed.
+pub fn teardown(hypervisor: &dyn Hypervisor, domain: &str) -> Result<()> {
+    let power = hypervisor.power_off(domain);
+    let volumes = MachineFiles(domain).all().map(|volume| hypervisor.delete_volume(&volume));
+    let undefine = hypervisor.undefine(domain);
+    std::iter::once(power).chain(volumes).chain([undefine]).collect()
+}
+
+/// What [`prune`] removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Machines, by the name of the domain.
+    pub machines: Vec<String>,
+    /// Volumes of machines that were not there any more.
+    pub volumes: Vec<String>,
+}
+
+impl Pruned {
+    /// Whether there was nothing to remove.
+    pub fn is_empty(&self) -> bool {
+        self.machines.is_empty() && self.volumes.is_empty()
+    }
+}
+
+/// How much [`prune`] removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// What nobody answers for.
+    Orphans,
+    /// Everything of ours but the golden images.
+    Everything,
+}
+
+/// Tears down machines that nobody answers for, or all of them, and deletes volumes of machines that are no more.
+///
+/// # Errors
+/// The first that occurred; everything is tried.
+pub fn prune(
+    hypervisor: &dyn Hypervisor,
+    realm: &Realm,
+    processes: &dyn Processes,
+    reach: Reach,
+) -> Result<Pruned> {
+    let mut pruned = Pruned::default();
+    let mut first = None;
+    let mut note = |result: Result<()>| result.map_err(|error| first.get_or_insert(error)).is_ok();
+    for machine in hypervisor.machines()? {
+        let orphan = machine.ownership.as_ref().is_some_and(|it| it.is_orphan(processes));
+        if (orphan || reach == Reach::Everything) && note(teardown(hypervisor, &machine.name)) {
+            pruned.machines.push(machine.name);
+        }
+    }
+    match stray_volumes(hypervisor, realm) {
+        Ok(strays) => {
+            for volume in strays {
+                if note(hypervisor.delete_volume(&volume)) {
+                    pruned.volumes.push(volume);
+                }
+            }
+        }
+        // No pool, no volumes.
+        Err(HypervisorError::NotFound { .. }) => {}
+        Err(error) => {
+            note(Err(error));
+        }
+    }
+    first.map_or(Ok(pruned), Err)
+}
+
+/// Volumes of machines that are not there. The volumes are listed first: a machine is defined before it has any, so one
+/// that comes up meanwhile is not mistaken for gone.
+fn stray_volumes(hypervisor: &dyn Hypervisor, realm: &Realm) -> Result<Vec<String>> {
+    let volumes = hypervisor.volumes()?;
+    let machines = hypervisor.machines()?;
+    let is_stray = |name: &String| {
+        realm.domain_of(name).is_some_and(|domain| machines.iter().all(|machine| machine.name != domain))
+    };
+    Ok(volumes.into_iter().map(|volume| volume.name).filter(is_stray).collect())
+}

@@ -1,0 +1,94 @@
+//! XML as a tree that is built and then written out. Rendering only; reading is `roxmltree`'s.
+
+use quick_xml::Writer;
+use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
+
+/// An element: attributes, and children or text.
+#[derive(Clone, Debug)]
+pub(super) struct Element {
+    name: &'static str,
+    attributes: Vec<(&'static str, String)>,
+    content: Content,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    Children(Vec<Element>),
+    Text(String),
+}
+
+/// An empty element called `name`.
+pub(super) fn el(name: &'static str) -> Element {
+    Element { name, attributes: Vec::new(), content: Content::Children(Vec::new()) }
+}
+
+/// An element called `name` that holds `text`.
+pub(super) fn text(name: &'static str, text: impl ToString) -> Element {
+    Element { name, attributes: Vec::new(), content: Content::Text(text.to_string()) }
+}
+
+impl Element {
+    /// With an attribute.
+    pub(super) fn attr(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.attributes.push((name, value.to_string()));
+        self
+    }
+
+    /// With a child.
+    pub(super) fn with(self, child: Self) -> Self {
+        self.with_all([child])
+    }
+
+    /// With several children, or none.
+    pub(super) fn with_all(mut self, new: impl IntoIterator<Item = Self>) -> Self {
+        match &mut self.content {
+            Content::Children(children) => children.extend(new),
+            Content::Text(_) => self.content = Content::Children(new.into_iter().collect()),
+        }
+        self
+    }
+
+    /// Written out, indented by two blanks a level.
+    pub(super) fn render(&self) -> String {
+        let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
+        // Writing to a Vec does not fail.
+        let _ = self.write(&mut writer);
+        String::from_utf8_lossy(&writer.into_inner()).into_owned()
+    }
+
+    fn write(&self, writer: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
+        let mut start = BytesStart::new(self.name);
+        for (name, value) in &self.attributes {
+            start.push_attribute((*name, value.as_str()));
+        }
+        match &self.content {
+            Content::Children(children) if children.is_empty() => writer.write_event(Event::Empty(start)),
+            Content::Children(children) => {
+                writer.write_event(Event::Start(start))?;
+                children.iter().try_for_each(|child| child.write(writer))?;
+                writer.write_event(Event::End(BytesEnd::new(self.name)))
+            }
+            Content::Text(text) => {
+                writer.write_event(Event::Start(start))?;
+                writer.write_event(Event::Text(BytesText::new(text)))?;
+                writer.write_event(Event::End(BytesEnd::new(self.name)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_and_attribute_is_read_back_as_it_was(value in "[ -~äß€]{0,40}", body in "[!-~äß€]{1,40}") {
+            let xml = el("a").attr("x", &value).with(text("b", &body)).render();
+            let read = roxmltree::Document::parse(&xml).unwrap();
+            proptest::prop_assert_eq!(read.root_element().attribute("x"), Some(value.as_str()));
+            let b = read.root_element().first_element_child().unwrap();
+            proptest::prop_assert_eq!(b.text(), Some(body.as_str()));
+        }
+    }
+}
