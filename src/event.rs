@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::outcome::{Assertion, Outcome, Stage, TaskResult};
 
-/// One thing that happened in a run.
-#[derive(Clone, Debug)]
+/// One thing that happened in a run. Serialised, as `events.jsonl` has it: `{"event": "doing", "data": …}`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", content = "data", rename_all = "kebab-case")]
 pub enum Event {
     /// A run begins.
     RunStarted {
@@ -37,7 +38,7 @@ pub enum Event {
     Kept {
         /// Name of the domain.
         machine: String,
-        /// Each with what it is for, fit to paste.
+        /// Each command, fit to paste, with what it is for: `("boma-it ssh --host askari", "a shell inside")`.
         commands: Vec<(String, String)>,
     },
     /// The run is over.

@@ -140,3 +140,9 @@ pub struct Assertion {
     /// What it said: the `fail_msg`, above all.
     pub message: Option<String>,
 }
+
+/// An error's whole chain, outermost first, one cause a line. Never a backtrace, which anyhow's `{:?}` adds wherever
+/// `RUST_BACKTRACE` is set.
+pub fn error_chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\ncaused by: ")
+}

@@ -1,0 +1,159 @@
+//! How a run ended, in one block of text: the verdict, expected against seen, the assertions that did not hold
+//! with where they stand and what they said, the error's whole chain, and where to look further. Pure; the terminal
+//! shows it and the libtest failure message carries it.
+
+use std::time::Duration;
+
+use super::row::{Row, Tone};
+use crate::event::{RunReport, StageReport};
+use crate::outcome::{Assertion, AssertionStatus, Outcome};
+use crate::support::deadline::humane;
+
+/// Lines of an assertion's message that are shown; the whole of it is in `report.json`.
+const MESSAGE_LINES: usize = 20;
+
+/// The block of text, without colour: lines of at most a label, two spaces and text, no line end at the end.
+pub fn explain(report: &RunReport) -> String {
+    text(&rows(report))
+}
+
+/// What to type to look inside a VM that was kept ([`crate::event::Event::Kept`]): a command a line, fit to paste,
+/// with what it is for as a comment.
+pub fn explain_kept(commands: &[(String, String)]) -> String {
+    text(&[kept_row(commands)])
+}
+
+/// The rows of the block.
+pub(super) fn rows(report: &RunReport) -> Vec<Row> {
+    let mut rows = vec![headline(report)];
+    if report.outcome != Outcome::Passed {
+        rows.push(Row::gap());
+    }
+    rows.extend(expected_against_seen(report));
+    rows.extend(report.stages.iter().filter(|stage| stage.outcome != Outcome::Passed).map(stage_row));
+    rows.extend(assertions("before", " before the restart", &report.before));
+    rows.extend(assertions("assertions", "", &report.assertions));
+    if let Some(error) = &report.error {
+        rows.push(Row::new(Tone::Bad, "error", error));
+    }
+    if report.outcome != Outcome::Passed {
+        rows.extend(stages(report));
+        rows.push(Row::new(Tone::Faint, "folder", report.folder.display().to_string()));
+    }
+    if report.kept {
+        rows.push(Row::new(Tone::Wary, "kept", format!("{} stays for inspection", report.machine)));
+    }
+    rows
+}
+
+/// The verdict in a line: `failed  askari::cycle at assert, after 5m12s (5m09s waiting, 2.6s own)`.
+pub(super) fn headline(report: &RunReport) -> Row {
+    let sum = |part: fn(&StageReport) -> Duration| report.stages.iter().map(part).sum::<Duration>();
+    let time =
+        (!report.stages.is_empty()).then(|| timing(sum(|s| s.took), sum(|s| s.waited), sum(|s| s.own)));
+    let broken = report.stages.iter().find(|stage| stage.outcome != Outcome::Passed);
+    let trial = &report.trial;
+    let text = match (report.outcome, broken, time) {
+        (Outcome::Passed, _, Some(time)) => format!("{trial} in {time}"),
+        (_, Some(broken), Some(time)) => format!("{trial} at {}, after {time}", broken.stage),
+        (_, _, Some(time)) => format!("{trial} after {time}"),
+        (_, _, None) => trial.clone(),
+    };
+    Row::new(tone(report.outcome), report.outcome.as_str(), text)
+}
+
+/// A stage that ended: `apply  passed in 3m07s (3m06s waiting, 1.1s own): 23 tasks, 11 changed`.
+pub(super) fn stage_row(stage: &StageReport) -> Row {
+    let time = timing(stage.took, stage.waited, stage.own);
+    let preposition = if stage.outcome == Outcome::Passed { "in" } else { "after" };
+    let colon = if stage.summary.is_empty() { "" } else { ": " };
+    let text = format!("{} {preposition} {time}{colon}{}", stage.outcome, stage.summary);
+    Row::new(tone(stage.outcome), stage.stage.as_str(), text)
+}
+
+/// What to type to look inside: each command with what it is for as a comment.
+pub(super) fn kept_row(commands: &[(String, String)]) -> Row {
+    let width = commands.iter().map(|(command, _)| command.chars().count()).max().unwrap_or_default();
+    let lines = commands.iter().map(|(command, purpose)| format!("{command:width$}  # {purpose}"));
+    Row::new(Tone::Wary, "look inside", lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// An outcome's tone.
+fn tone(outcome: Outcome) -> Tone {
+    match outcome {
+        Outcome::Passed => Tone::Good,
+        Outcome::Failed | Outcome::Errored => Tone::Bad,
+        Outcome::Refused | Outcome::Interrupted => Tone::Wary,
+    }
+}
+
+/// `59s (57s waiting, 2.1s own)`; the split is left out where nothing was waited for.
+fn timing(took: Duration, waited: Duration, own: Duration) -> String {
+    if waited.is_zero() {
+        return humane(took);
+    }
+    format!("{} ({} waiting, {} own)", humane(took), humane(waited), humane(own))
+}
+
+/// Both, one above the other, where the comparison says something: the run did not pass, or it is a scenario.
+fn expected_against_seen(report: &RunReport) -> Vec<Row> {
+    let said_elsewhere =
+        matches!(report.outcome, Outcome::Refused | Outcome::Interrupted) && report.error.is_some();
+    let as_ever = report.outcome == Outcome::Passed && report.scenario.is_none();
+    if said_elsewhere || as_ever {
+        return Vec::new();
+    }
+    vec![Row::new(Tone::Faint, "expected", &report.expected), Row::new(Tone::Faint, "seen", &report.seen)]
+}
+
+/// How many held, and each that did not hold or was not looked at.
+fn assertions(label: &str, when: &str, all: &[Assertion]) -> Vec<Row> {
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let count = |status| all.iter().filter(|assertion| assertion.status == status).count();
+    let tally = [
+        (count(AssertionStatus::Passed), "passed"),
+        (count(AssertionStatus::Failed), "failed"),
+        (count(AssertionStatus::Skipped), "skipped"),
+    ];
+    let counted = tally.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}"));
+    let tally = counted.collect::<Vec<_>>().join(", ");
+    let mut rows = vec![Row::new(Tone::Faint, label, format!("{tally}{when}"))];
+    rows.extend(all.iter().filter(|a| a.status == AssertionStatus::Failed).map(assertion_row));
+    rows.extend(all.iter().filter(|a| a.status == AssertionStatus::Skipped).map(assertion_row));
+    rows
+}
+
+fn assertion_row(assertion: &Assertion) -> Row {
+    let (tone, label) = match assertion.status {
+        AssertionStatus::Passed => (Tone::Good, "passed"),
+        AssertionStatus::Failed => (Tone::Bad, "failed"),
+        AssertionStatus::Skipped => (Tone::Wary, "skipped"),
+    };
+    Row::new(tone, label, located(&assertion.name, &assertion.path, assertion.message.as_deref()))
+}
+
+/// A task's name, where it stands, and the beginning of what it said.
+pub(super) fn located(name: &str, path: &str, message: Option<&str>) -> String {
+    let mut text = format!("{name}\n{path}");
+    let lines: Vec<&str> = message.unwrap_or_default().lines().collect();
+    for line in lines.iter().take(MESSAGE_LINES) {
+        text = text + "\n" + line;
+    }
+    if lines.len() > MESSAGE_LINES {
+        text += &format!("\n… {} more lines in the run folder", lines.len() - MESSAGE_LINES);
+    }
+    text
+}
+
+/// All stages with their times, in one row.
+fn stages(report: &RunReport) -> Option<Row> {
+    let times = report.stages.iter().map(|stage| format!("{} {}", stage.stage, humane(stage.took)));
+    let line = times.collect::<Vec<_>>().join(" · ");
+    (!line.is_empty()).then(|| Row::new(Tone::Faint, "stages", line))
+}
+
+fn text(rows: &[Row]) -> String {
+    rows.iter().map(|row| row.paint(false)).collect::<Vec<_>>().join("\n")
+}

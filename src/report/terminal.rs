@@ -1,0 +1,229 @@
+//! A run told to a person on standard error, which leaves standard output to results. On a terminal each stage has a
+//! spinner and what is happening inside it; elsewhere plain lines, with a heartbeat when nothing was said for a
+//! while, so that a CI log does not look dead. What is said is the narrator's; here is where, and when.
+
+use std::io::Write;
+use std::str::FromStr;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use console::Term;
+use indicatif::ProgressDrawTarget;
+
+use super::narrator::Narrator;
+use super::screen::Screen;
+use crate::event::{Event, Sink};
+use crate::outcome::Outcome;
+use crate::support::env;
+
+/// The heartbeat of a log that nobody watches live.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Shape of the progress output: `BOMA_IT_PROGRESS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// A spinner on a terminal, lines elsewhere.
+    #[default]
+    Auto,
+    /// Lines everywhere.
+    Lines,
+    /// No progress. How a run ended, if it did not pass, is still told.
+    None,
+}
+
+/// `BOMA_IT_PROGRESS` holds something else.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown progress mode `{0}`: expected `auto`, `lines` or `none` in {name}", name = env::PROGRESS.name)]
+pub struct UnknownMode(String);
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(word: &str) -> Result<Self, UnknownMode> {
+        match word {
+            "auto" => Ok(Self::Auto),
+            "lines" => Ok(Self::Lines),
+            "none" => Ok(Self::None),
+            other => Err(UnknownMode(other.to_owned())),
+        }
+    }
+}
+
+impl Mode {
+    /// What the environment asks for.
+    ///
+    /// # Errors
+    /// [`UnknownMode`] when it asks for something we do not know.
+    pub fn from_env() -> Result<Self, UnknownMode> {
+        env::PROGRESS.get().map_or(Ok(Self::Auto), |word| word.parse())
+    }
+
+    /// A spinner needs a terminal that can move its cursor, and for itself: a debug log would run through it.
+    fn wants_spinner(self) -> bool {
+        let able = || Term::stderr().is_term() && env::named("TERM").is_none_or(|term| term != "dumb");
+        self == Self::Auto && env::LOG.get().is_none() && able()
+    }
+}
+
+/// Who else writes around us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Context {
+    /// Nobody: the driver. The end is explained in full.
+    Driver,
+    /// libtest: `test askari::cycle ... ` stands before us, and the failure message it shows later explains the
+    /// end, so a headline is enough here.
+    Trial,
+}
+
+/// The sink.
+#[derive(Debug)]
+pub struct Terminal {
+    teller: Arc<Mutex<Teller>>,
+    ticker: Option<Ticker>,
+}
+
+impl Terminal {
+    /// On standard error, coloured if it is a terminal and the environment (`NO_COLOR`, `CLICOLOR`) agrees.
+    pub fn stderr(mode: Mode, context: Context) -> Self {
+        if mode.wants_spinner() {
+            return Self::spinner(ProgressDrawTarget::stderr(), console::colors_enabled_stderr(), context);
+        }
+        let out = Box::new(std::io::stderr());
+        let colour = console::colors_enabled_stderr();
+        match mode {
+            Mode::Auto | Mode::Lines => Self::lines(out, colour, context, HEARTBEAT),
+            Mode::None => Self::quiet(out, colour, context),
+        }
+    }
+
+    /// Plain lines on `out`, with a sign of life whenever nothing was said for `heartbeat`.
+    pub fn lines(out: Box<dyn Write + Send>, colour: bool, context: Context, heartbeat: Duration) -> Self {
+        let teller = Teller::share(Screen::lines(out), colour, context, false);
+        let ticker = Ticker::start(Arc::clone(&teller), heartbeat);
+        Self { teller, ticker }
+    }
+
+    /// Nothing on `out` but the end of a run that did not pass, and what to type to look inside a kept VM.
+    pub fn quiet(out: Box<dyn Write + Send>, colour: bool, context: Context) -> Self {
+        Self { teller: Teller::share(Screen::lines(out), colour, context, true), ticker: None }
+    }
+
+    /// A spinner on a terminal.
+    pub(super) fn spinner(target: ProgressDrawTarget, colour: bool, context: Context) -> Self {
+        Self { teller: Teller::share(Screen::spinner(target), colour, context, false), ticker: None }
+    }
+}
+
+impl Sink for Terminal {
+    fn hear(&self, event: &Event) {
+        lock(&self.teller).hear(event);
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        drop(self.ticker.take());
+        lock(&self.teller).screen.idle();
+    }
+}
+
+/// Narrator, screen and clock under one lock, which the ticker shares.
+#[derive(Debug)]
+struct Teller {
+    narrator: Narrator,
+    screen: Screen,
+    colour: bool,
+    quiet: bool,
+    epoch: Instant,
+    spoke: Instant,
+}
+
+impl Teller {
+    fn share(screen: Screen, colour: bool, context: Context, quiet: bool) -> Arc<Mutex<Self>> {
+        let now = Instant::now();
+        let narrator = Narrator::new(context);
+        Arc::new(Mutex::new(Self { narrator, screen, colour, quiet, epoch: now, spoke: now }))
+    }
+
+    fn hear(&mut self, event: &Event) {
+        let rows = self.narrator.tell(event, self.epoch.elapsed());
+        let starts = matches!(event, Event::StageStarted(_));
+        if !(self.hushes(event) || starts && self.screen.is_spinner()) {
+            for row in rows {
+                self.say(&row.paint(self.colour));
+            }
+        }
+        match self.narrator.live() {
+            Some(live) if starts => self.screen.busy(live.stage.as_str()),
+            Some(live) => self.screen.status(&live.status()),
+            None => self.screen.idle(),
+        }
+    }
+
+    /// Whether an event goes unsaid in the quiet mode.
+    fn hushes(&self, event: &Event) -> bool {
+        let bad_end = matches!(event, Event::RunFinished(run) if run.outcome != Outcome::Passed || run.kept);
+        self.quiet && !bad_end
+    }
+
+    fn say(&mut self, line: &str) {
+        self.screen.print(line);
+        self.spoke = Instant::now();
+    }
+
+    /// Gives a sign of life if it is time for one, and says how long it is until the next may be due.
+    fn tick(&mut self, interval: Duration) -> Duration {
+        let left = interval.saturating_sub(self.spoke.elapsed());
+        if !left.is_zero() {
+            return left;
+        }
+        match self.narrator.heartbeat(self.epoch.elapsed()) {
+            Some(row) => self.say(&row.paint(self.colour)),
+            None => self.spoke = Instant::now(),
+        }
+        interval
+    }
+}
+
+/// A panic while telling must not silence or fail the run.
+fn lock(teller: &Mutex<Teller>) -> MutexGuard<'_, Teller> {
+    teller.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread behind the heartbeat. It ends, and is joined, when this is dropped.
+#[derive(Debug)]
+struct Ticker {
+    alive: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    /// None where the system gives us no thread: a run without heartbeat is better than none.
+    fn start(teller: Arc<Mutex<Teller>>, interval: Duration) -> Option<Self> {
+        let (alive, ended) = mpsc::channel::<()>();
+        let work = move || {
+            let mut wait = interval;
+            while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                wait = lock(&teller).tick(interval);
+            }
+        };
+        match std::thread::Builder::new().name("heartbeat".into()).spawn(work) {
+            Ok(thread) => Some(Self { alive: Some(alive), thread: Some(thread) }),
+            Err(error) => {
+                tracing::warn!(%error, "no heartbeat: cannot start its thread");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        drop(self.alive.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::warn!("the heartbeat ended in a panic");
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Whole outputs: what a person reads in each mode, how each kind of end is explained, and what a program finds.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressDrawTarget, TermLike};
+use insta::assert_snapshot;
+
+use super::fixtures::{self, failed, incident, kept, passed, stage, story};
+use super::json::{EVENTS, REPORT, RunRecord};
+use super::narrator::Narrator;
+use super::summary::{explain, explain_kept};
+use super::terminal::{Context, Mode, Terminal};
+use crate::event::{Event, RunReport, Sink};
+use crate::outcome::{AssertionStatus, Outcome, Stage, TaskStatus, error_chain};
+
+#[test]
+fn every_kind_of_end_is_explained() {
+    assert_snapshot!("explain_passed", explain(&passed()));
+    assert_snapshot!("explain_failed_assertion", explain(&failed()));
+    assert_snapshot!("explain_expected_failure_seen", explain(&incident()));
+
+    let mut unexpected = incident();
+    unexpected.outcome = Outcome::Failed;
+    unexpected.assertions = passed().assertions;
+    unexpected.stages[4] = stage(Stage::Assert, Outcome::Passed, 12.4, 0.2, "3 assertions");
+    unexpected.seen =
+        "every assertion held: the harness is not faithful, or the fault is fixed: look at the scenario"
+            .into();
+    assert_snapshot!("explain_unexpected_pass", explain(&unexpected));
+
+    let mut errored = passed();
+    errored.outcome = Outcome::Errored;
+    errored.stages.truncate(1);
+    errored.stages[0] = stage(Stage::Up, Outcome::Errored, 300.2, 1.5, "");
+    errored.stages.push(stage(Stage::Down, Outcome::Errored, 30.0, 30.0, "boma-it-askari.qcow2 is left"));
+    errored.assertions.clear();
+    errored.seen = "the guest never became ready".into();
+    let chain = anyhow::anyhow!("connection refused")
+        .context("gave up after 5m waiting for SSH on 10.213.47.10")
+        .context("starting boma-it-askari");
+    errored.error = Some(error_chain(&chain));
+    assert_snapshot!("explain_errored", explain(&errored));
+
+    let mut refused = passed();
+    refused.outcome = Outcome::Refused;
+    refused.stages.clear();
+    refused.assertions.clear();
+    refused.error = Some(
+        "boma-it-ubongo already runs, and only one VM may: end it with `boma-it down --host ubongo`".into(),
+    );
+    assert_snapshot!("explain_refused", explain(&refused));
+
+    let mut interrupted = passed();
+    interrupted.outcome = Outcome::Interrupted;
+    interrupted.stages.truncate(2);
+    interrupted.stages[1] = stage(Stage::Apply, Outcome::Interrupted, 40.0, 0.1, "7 tasks, 4 changed");
+    interrupted.assertions.clear();
+    interrupted.error = Some("interrupted by signal 2".into());
+    assert_snapshot!("explain_interrupted", explain(&interrupted));
+
+    let mut left = failed();
+    left.kept = true;
+    let Event::Kept { commands, .. } = kept() else { unreachable!() };
+    assert_snapshot!("explain_kept", format!("{}\n{}", explain(&left), explain_kept(&commands)));
+}
+
+#[test]
+fn a_long_message_is_cut_and_says_so() {
+    let mut run = failed();
+    run.assertions[2].message = Some((1..=90).map(|n| format!("line {n}\n")).collect());
+    let text = explain(&run);
+    assert!(text.contains("line 20\n") && !text.contains("line 21"), "{text}");
+    assert!(text.contains("… 70 more lines in the run folder"), "{text}");
+}
+
+#[test]
+fn a_skipped_assertion_shows_even_when_the_run_passed() {
+    let mut run = passed();
+    run.assertions[0].status = AssertionStatus::Skipped;
+    let text = explain(&run);
+    assert!(text.contains("2 passed, 1 skipped"), "{text}");
+    assert!(text.contains("     skipped  the firewall drops by default"), "{text}");
+}
+
+#[test]
+fn lines_tell_a_whole_run_to_someone_at_the_driver() {
+    let mut run = failed();
+    run.kept = true;
+    assert_snapshot!("lines_driver_failed", told(|out| lines(out, Context::Driver), &story(run)));
+    assert_snapshot!("lines_driver_passed", told(|out| lines(out, Context::Driver), &story(passed())));
+}
+
+#[test]
+fn under_libtest_the_first_line_starts_afresh_and_the_end_is_a_headline() {
+    let text = told(|out| lines(out, Context::Trial), &story(failed()));
+    assert_snapshot!("lines_trial_failed", format!("test askari::cycle ... {text}FAILED"));
+}
+
+#[test]
+fn quiet_says_only_how_a_run_ended_that_did_not_pass() {
+    let quiet = |out| Terminal::quiet(out, false, Context::Driver);
+    assert_eq!(told(quiet, &story(passed())), "");
+    assert_eq!(told(quiet, &story(failed())), format!("\n{}\n", explain(&failed())));
+}
+
+#[test]
+fn a_heartbeat_says_how_long_and_what_ansible_has_done() {
+    let second = Duration::from_secs;
+    let mut narrator = Narrator::new(Context::Driver);
+    assert_eq!(narrator.heartbeat(second(1)), None);
+    let mut beats = Vec::new();
+    let mut beat = |narrator: &Narrator, now| {
+        beats.push(narrator.heartbeat(second(now)).map(|row| row.paint(false)).unwrap_or_default());
+    };
+    narrator.tell(&Event::StageStarted(Stage::Up), second(100));
+    beat(&narrator, 115);
+    narrator.tell(&Event::Doing("building the golden image: packages".into()), second(116));
+    beat(&narrator, 130);
+    narrator.tell(&Event::StageStarted(Stage::Apply), second(200));
+    let statuses = [TaskStatus::Ok, TaskStatus::Ok, TaskStatus::Skipped, TaskStatus::Failed];
+    for (index, status) in statuses.into_iter().enumerate() {
+        let done = fixtures::task("base : a task", status, index == 0);
+        narrator.tell(&Event::TaskFinished(done), second(210));
+    }
+    narrator.tell(&Event::TaskStarted { task: "docker_host : install Docker".into() }, second(211));
+    beat(&narrator, 287);
+    assert_snapshot!(beats.join("\n"), @r"
+              up  … 15s
+              up  … 30s: building the golden image: packages
+           apply  … 1m27s: 3 tasks, 1 changed, 1 failed · docker_host : install Docker
+    ");
+}
+
+#[test]
+fn the_heartbeat_beats_in_silence_and_ends_with_the_sink() {
+    let out = Buffer::default();
+    let interval = Duration::from_millis(20);
+    let terminal = Terminal::lines(Box::new(out.clone()), false, Context::Driver, interval);
+    terminal.hear(&Event::StageStarted(Stage::Apply));
+    terminal.hear(&Event::Doing("docker_host : install Docker".into()));
+    let patience = Instant::now() + Duration::from_secs(20);
+    while out.text().matches("… 0s: docker_host : install Docker").count() < 2 {
+        assert!(Instant::now() < patience, "no heartbeat: {}", out.text());
+        std::thread::yield_now();
+    }
+    let dropping = Instant::now();
+    drop(terminal);
+    assert!(dropping.elapsed() < Duration::from_secs(5), "dropping the sink hung on its ticker");
+    assert_eq!(Arc::strong_count(&out.0), 1, "the ticker still holds the writer");
+}
+
+#[test]
+fn a_broken_stderr_does_not_fail_a_run() {
+    struct Broken;
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+    }
+    let terminal = Terminal::lines(Box::new(Broken), false, Context::Driver, Duration::from_secs(60));
+    story(failed()).iter().for_each(|event| terminal.hear(event));
+}
+
+#[test]
+fn on_a_terminal_the_running_stage_has_a_spinner_and_ended_ones_a_line() {
+    let page = Page::default();
+    let target = ProgressDrawTarget::term_like_with_hz(Box::new(page.clone()), 255);
+    let terminal = Terminal::spinner(target, false, Context::Driver);
+    let mut events = story(passed()).into_iter();
+    for event in events.by_ref().take_while(|event| !matches!(event, Event::StageFinished(_))) {
+        terminal.hear(&event);
+    }
+    let sees = |what: &str| {
+        let patience = Instant::now() + Duration::from_secs(20);
+        while !console::strip_ansi_codes(&page.0.text()).contains(what) {
+            assert!(Instant::now() < patience, "{what:?} was never drawn: {}", page.0.text());
+            std::thread::yield_now();
+        }
+    };
+    sees("up  0s  waiting for SSH on 10.213.47.10");
+    assert!(!page.0.text().contains("started"), "the spinner itself says that a stage runs");
+    terminal.hear(&Event::StageFinished(passed().stages[0].clone()));
+    sees("          up  passed in 59s (57s waiting, 1.4s own): settled: running");
+    events.for_each(|event| terminal.hear(&event));
+    sees("      passed  askari::cycle in 5m13s");
+}
+
+#[rstest::rstest]
+#[case("auto", Ok(Mode::Auto))]
+#[case("lines", Ok(Mode::Lines))]
+#[case("none", Ok(Mode::None))]
+#[case(
+    "fancy",
+    Err("unknown progress mode `fancy`: expected `auto`, `lines` or `none` in BOMA_IT_PROGRESS".to_owned())
+)]
+fn modes_have_names(#[case] word: &str, #[case] mode: Result<Mode, String>) {
+    assert_eq!(word.parse::<Mode>().map_err(|error| error.to_string()), mode);
+}
+
+#[test]
+fn the_run_folder_holds_the_report_and_every_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = failed();
+    run.kept = true;
+    run.folder = folder.path().to_owned();
+    record(run);
+    insta::with_settings!({filters => [
+        (regex_lite(folder.path()), "[folder]"),
+        (r#""time":"\d{4}-[^"]+Z""#.to_owned(), r#""time":"[time]""#),
+        (r#""at":\d+\.\d+"#.to_owned(), r#""at":"[at]""#),
+    ].iter().map(|(a, b)| (a.as_str(), *b)).collect::<Vec<_>>()}, {
+        assert_snapshot!("report_json", std::fs::read_to_string(folder.path().join(REPORT)).unwrap());
+        assert_snapshot!("events_jsonl", std::fs::read_to_string(folder.path().join(EVENTS)).unwrap());
+    });
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "only the two files are left: {left:?}");
+}
+
+#[test]
+fn a_later_step_appends_its_events_and_replaces_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    for outcome in [Outcome::Failed, Outcome::Passed] {
+        let mut run = passed();
+        run.outcome = outcome;
+        run.folder = folder.path().to_owned();
+        record(run);
+    }
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join(REPORT)).unwrap()).unwrap();
+    assert_eq!(report["outcome"], "passed");
+    let events = std::fs::read_to_string(folder.path().join(EVENTS)).unwrap();
+    assert_eq!(events.matches(r#""event":"run-finished""#).count(), 2);
+}
+
+#[test]
+fn a_run_folder_that_is_gone_is_no_reason_to_fail() {
+    let mut run = passed();
+    run.folder = "/nonexistent/run".into();
+    record(run);
+}
+
+fn record(run: RunReport) {
+    let record = RunRecord::new();
+    story(run).iter().for_each(|event| record.hear(event));
+}
+
+fn lines(out: Box<dyn Write + Send>, context: Context) -> Terminal {
+    Terminal::lines(out, false, context, Duration::from_secs(600))
+}
+
+fn told(terminal: impl FnOnce(Box<dyn Write + Send>) -> Terminal, events: &[Event]) -> String {
+    let out = Buffer::default();
+    let terminal = terminal(Box::new(out.clone()));
+    events.iter().for_each(|event| terminal.hear(event));
+    drop(terminal);
+    out.text()
+}
+
+/// A path as a regular expression that matches it.
+fn regex_lite(path: &std::path::Path) -> String {
+    path.display().to_string().replace('.', r"\.")
+}
+
+#[derive(Clone, Debug, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Buffer {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A terminal that remembers all that was ever drawn.
+#[derive(Clone, Debug, Default)]
+struct Page(Buffer);
+
+impl TermLike for Page {
+    fn width(&self) -> u16 {
+        120
+    }
+    fn move_cursor_up(&self, _: usize) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn move_cursor_down(&self, _: usize) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn move_cursor_right(&self, _: usize) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn move_cursor_left(&self, _: usize) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn write_line(&self, line: &str) -> std::io::Result<()> {
+        self.write_str(line)?;
+        self.write_str("\n")
+    }
+    fn write_str(&self, text: &str) -> std::io::Result<()> {
+        self.0.clone().write_all(text.as_bytes())
+    }
+    fn clear_line(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn flush(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
