@@ -18,7 +18,7 @@ pub const REPORT: &str = "report.json";
 /// The events: `{"time": RFC 3339 in UTC, "at": seconds since the step began, "event": name, "data": …}` a line.
 pub const EVENTS: &str = "events.jsonl";
 
-/// The sink.
+/// The sink. One for each run: it remembers the run's folder.
 #[derive(Debug, Default)]
 pub struct RunRecord(Mutex<State>);
 

@@ -18,6 +18,9 @@ pub(super) enum Screen {
     Lines(Box<dyn Write + Send>),
     /// Lines, and a spinner below them while a stage runs.
     Spinner {
+        /// Where the lines go: the same terminal. Its own way of printing would fill them up with blanks to the
+        /// terminal's width, which is wrong after libtest's half-written line.
+        out: Box<dyn Write + Send>,
         /// What keeps the two apart.
         page: MultiProgress,
         /// The running stage's.
@@ -31,9 +34,9 @@ impl Screen {
         Self::Lines(out)
     }
 
-    /// A spinner on `target`.
-    pub(super) fn spinner(target: ProgressDrawTarget) -> Self {
-        Self::Spinner { page: MultiProgress::with_draw_target(target), bar: None }
+    /// Lines into `out`, and a spinner on `target`, which is the same terminal.
+    pub(super) fn spinner(out: Box<dyn Write + Send>, target: ProgressDrawTarget) -> Self {
+        Self::Spinner { out, page: MultiProgress::with_draw_target(target), bar: None }
     }
 
     /// Whether the running stage is seen without a line of its own.
@@ -44,15 +47,15 @@ impl Screen {
     /// Writes a line, or the several that `line` holds.
     pub(super) fn print(&mut self, line: &str) {
         match self {
-            Self::Lines(out) => drop(writeln!(out, "{line}").and_then(|()| out.flush())),
-            Self::Spinner { page, .. } => drop(page.println(line)),
+            Self::Lines(out) => write_line(out, line),
+            Self::Spinner { out, page, .. } => page.suspend(|| write_line(out, line)),
         }
     }
 
     /// A stage runs from now on.
     pub(super) fn busy(&mut self, stage: &str) {
         self.idle();
-        if let Self::Spinner { page, bar } = self {
+        if let Self::Spinner { page, bar, .. } = self {
             let spinner =
                 page.add(ProgressBar::new_spinner().with_style(style()).with_prefix(stage.to_owned()));
             spinner.enable_steady_tick(TURN);
@@ -69,7 +72,7 @@ impl Screen {
 
     /// No stage runs.
     pub(super) fn idle(&mut self) {
-        if let Self::Spinner { page, bar } = self
+        if let Self::Spinner { page, bar, .. } = self
             && let Some(bar) = bar.take()
         {
             bar.finish_and_clear();
@@ -82,6 +85,10 @@ impl std::fmt::Debug for Screen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.is_spinner() { "Spinner" } else { "Lines" })
     }
+}
+
+fn write_line(out: &mut dyn Write, line: &str) {
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// The spinner, the stage in the label column, its time, and what it is doing, cut to the terminal's width.

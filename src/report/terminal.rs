@@ -13,6 +13,7 @@ use console::Term;
 use indicatif::ProgressDrawTarget;
 
 use super::narrator::Narrator;
+use super::row;
 use super::screen::Screen;
 use crate::event::{Event, Sink};
 use crate::outcome::Outcome;
@@ -59,12 +60,12 @@ impl Mode {
     pub fn from_env() -> Result<Self, UnknownMode> {
         env::PROGRESS.get().map_or(Ok(Self::Auto), |word| word.parse())
     }
+}
 
-    /// A spinner needs a terminal that can move its cursor, and for itself: a debug log would run through it.
-    fn wants_spinner(self) -> bool {
-        let able = || Term::stderr().is_term() && env::named("TERM").is_none_or(|term| term != "dumb");
-        self == Self::Auto && env::LOG.get().is_none() && able()
-    }
+/// A spinner needs a terminal that can move its cursor, and for itself: a debug log would run through it.
+fn wants_spinner() -> bool {
+    let able = || Term::stderr().is_term() && env::named("TERM").is_none_or(|term| term != "dumb");
+    env::LOG.get().is_none() && able()
 }
 
 /// Who else writes around us.
@@ -77,7 +78,7 @@ pub enum Context {
     Trial,
 }
 
-/// The sink.
+/// The sink. One for each run: it remembers what the run is doing.
 #[derive(Debug)]
 pub struct Terminal {
     teller: Arc<Mutex<Teller>>,
@@ -87,12 +88,12 @@ pub struct Terminal {
 impl Terminal {
     /// On standard error, coloured if it is a terminal and the environment (`NO_COLOR`, `CLICOLOR`) agrees.
     pub fn stderr(mode: Mode, context: Context) -> Self {
-        if mode.wants_spinner() {
-            return Self::spinner(ProgressDrawTarget::stderr(), console::colors_enabled_stderr(), context);
-        }
         let out = Box::new(std::io::stderr());
         let colour = console::colors_enabled_stderr();
         match mode {
+            Mode::Auto if wants_spinner() => {
+                Self::spinner(out, ProgressDrawTarget::stderr(), colour, context)
+            }
             Mode::Auto | Mode::Lines => Self::lines(out, colour, context, HEARTBEAT),
             Mode::None => Self::quiet(out, colour, context),
         }
@@ -110,9 +111,14 @@ impl Terminal {
         Self { teller: Teller::share(Screen::lines(out), colour, context, true), ticker: None }
     }
 
-    /// A spinner on a terminal.
-    pub(super) fn spinner(target: ProgressDrawTarget, colour: bool, context: Context) -> Self {
-        Self { teller: Teller::share(Screen::spinner(target), colour, context, false), ticker: None }
+    /// Lines on `out` above a spinner on `target`, both the same terminal.
+    pub(super) fn spinner(
+        out: Box<dyn Write + Send>,
+        target: ProgressDrawTarget,
+        colour: bool,
+        context: Context,
+    ) -> Self {
+        Self { teller: Teller::share(Screen::spinner(out, target), colour, context, false), ticker: None }
     }
 }
 
@@ -150,6 +156,9 @@ impl Teller {
     fn hear(&mut self, event: &Event) {
         let rows = self.narrator.tell(event, self.epoch.elapsed());
         let starts = matches!(event, Event::StageStarted(_));
+        if self.narrator.live().is_none() {
+            self.screen.idle();
+        }
         if !(self.hushes(event) || starts && self.screen.is_spinner()) {
             for row in rows {
                 self.say(&row.paint(self.colour));
@@ -157,8 +166,8 @@ impl Teller {
         }
         match self.narrator.live() {
             Some(live) if starts => self.screen.busy(live.stage.as_str()),
-            Some(live) => self.screen.status(&live.status()),
-            None => self.screen.idle(),
+            Some(live) => self.screen.status(&row::clean(&live.status()).replace('\n', " ")),
+            None => {}
         }
     }
 

@@ -170,7 +170,7 @@ fn a_broken_stderr_does_not_fail_a_run() {
 fn on_a_terminal_the_running_stage_has_a_spinner_and_ended_ones_a_line() {
     let page = Page::default();
     let target = ProgressDrawTarget::term_like_with_hz(Box::new(page.clone()), 255);
-    let terminal = Terminal::spinner(target, false, Context::Driver);
+    let terminal = Terminal::spinner(Box::new(page.0.clone()), target, false, Context::Driver);
     let mut events = story(passed()).into_iter();
     for event in events.by_ref().take_while(|event| !matches!(event, Event::StageFinished(_))) {
         terminal.hear(&event);
@@ -187,7 +187,7 @@ fn on_a_terminal_the_running_stage_has_a_spinner_and_ended_ones_a_line() {
     terminal.hear(&Event::StageFinished(passed().stages[0].clone()));
     sees("          up  passed in 59s (57s waiting, 1.4s own): settled: running");
     events.for_each(|event| terminal.hear(&event));
-    sees("      passed  askari::cycle in 5m13s");
+    sees("      passed  askari::cycle in 5m13s (5m09s waiting, 3.8s own)\n");
 }
 
 #[rstest::rstest]
@@ -210,7 +210,7 @@ fn the_run_folder_holds_the_report_and_every_event() {
     run.folder = folder.path().to_owned();
     record(run);
     insta::with_settings!({filters => [
-        (regex_lite(folder.path()), "[folder]"),
+        (as_pattern(folder.path()), "[folder]"),
         (r#""time":"\d{4}-[^"]+Z""#.to_owned(), r#""time":"[time]""#),
         (r#""at":\d+\.\d+"#.to_owned(), r#""at":"[at]""#),
     ].iter().map(|(a, b)| (a.as_str(), *b)).collect::<Vec<_>>()}, {
@@ -262,7 +262,7 @@ fn told(terminal: impl FnOnce(Box<dyn Write + Send>) -> Terminal, events: &[Even
 }
 
 /// A path as a regular expression that matches it.
-fn regex_lite(path: &std::path::Path) -> String {
+fn as_pattern(path: &std::path::Path) -> String {
     path.display().to_string().replace('.', r"\.")
 }
 
