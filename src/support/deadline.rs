@@ -63,7 +63,7 @@ pub enum WaitError {
         last: Option<String>,
     },
     /// We were asked to stop.
-    #[error(transparent)]
+    #[error("stopped waiting")]
     Interrupted(#[from] Interrupted),
     /// The probe said that waiting is pointless.
     #[error("waiting for {awaited}")]
