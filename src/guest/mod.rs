@@ -1,11 +1,20 @@
+//! Floor 3, the VM seen from inside: SSH with a strict host key, readiness, the proof of a reboot, what the console
 //! gives away, and diagnostics.
 //!
 //! It knows an address and keys ([`SshAccess`]), nothing of hypervisors or Ansible: whether the VM still lives is
 //! asked through a closure, and the console arrives as text.
 
 pub mod boot_id;
+pub mod console;
+pub mod diagnostics;
 mod host_key;
+pub mod readiness;
+pub mod reboot;
+#[cfg(test)]
+mod scripted;
 pub mod ssh;
 
 pub use boot_id::BootId;
+pub use readiness::{Baseline, CloudInit, Ready, ReadyError, SystemState, wait_ready};
+pub use reboot::{RebootError, RebootProof, prove_reboot};
 pub use ssh::{Session, SshAccess, SshError};

@@ -1,7 +1,9 @@
 //! A real sshd on loopback, with keys of its own in a temporary folder. It ends when it is dropped.
 
+#![expect(clippy::unwrap_used, reason = "a fixture: a test whose ground cannot be laid may panic")]
+
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,6 +22,11 @@ pub(crate) struct Sshd {
 impl Sshd {
     /// Starts one; `extra` is appended to its configuration.
     pub(crate) fn start(extra: &str) -> Self {
+        Self::start_with(|_| extra.to_owned())
+    }
+
+    /// Starts one; what `extra` makes of its folder is appended to its configuration.
+    fn start_with(extra: impl FnOnce(&Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for key in ["host", "client", "stranger"] {
             let path = folder.path().join(key);
@@ -27,8 +34,16 @@ impl Sshd {
         }
         let port = free_port();
         let mut sshd = Self { folder, port, stop: Interrupt::never(), server: None };
-        sshd.configure(extra);
+        sshd.configure(&extra(sshd.folder.path()));
         sshd.serve();
+        sshd
+    }
+
+    /// Starts one that answers every command with the content of its file `guest`, as a guest that settled (or not) would:
+    /// `says`, until the test writes something else there.
+    pub(crate) fn answering(says: &str) -> Self {
+        let sshd = Self::start_with(|folder| format!("ForceCommand cat {}", folder.join("guest").display()));
+        std::fs::write(sshd.path("guest"), says).unwrap();
         sshd
     }
 

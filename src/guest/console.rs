@@ -1,0 +1,148 @@
+//! What a serial console gives away: that a boot is lost, before any deadline says so. Pure: text in, verdict out;
+//! reading the console is left to the machine.
+
+/// A boot that will not come to an end by itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}: the console says `{line}`{}", causes(.because))]
+pub struct Fault {
+    /// What happened.
+    pub kind: FaultKind,
+    /// The console's line that says so, without escape sequences.
+    pub line: String,
+    /// What failed before it in that boot, as systemd or the initramfs said, latest last; five lines at most.
+    pub because: Vec<String>,
+}
+
+/// The ways in which a boot is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// The firmware found nothing to boot, or was not allowed to.
+    Firmware,
+    /// The initramfs did not find the root file system and gave a shell.
+    Initramfs,
+    /// systemd went into emergency or rescue mode: a mount that failed, above all.
+    Emergency,
+    /// The kernel panicked.
+    Panic,
+}
+
+impl std::fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Firmware => "the firmware cannot boot the disk",
+            Self::Initramfs => "the initramfs gave up",
+            Self::Emergency => "the guest is in emergency mode",
+            Self::Panic => "the kernel panicked",
+        })
+    }
+}
+
+/// Each kind's telling words, as firmware, kernel, initramfs-tools, dracut, systemd and sulogin print them.
+const SIGNS: &[(FaultKind, &str)] = &[
+    (FaultKind::Panic, "Kernel panic - not syncing"),
+    (FaultKind::Emergency, "You are in emergency mode"),
+    (FaultKind::Emergency, "You are in rescue mode"),
+    (FaultKind::Emergency, "Cannot open access to console, the root account is locked"),
+    (FaultKind::Emergency, "Emergency Shell"),
+    (FaultKind::Emergency, "Entering emergency mode"),
+    (FaultKind::Initramfs, "Gave up waiting for root"),
+    (FaultKind::Initramfs, "(initramfs)"),
+    (FaultKind::Firmware, "No bootable option or device was found"),
+    (FaultKind::Firmware, "No bootable device"),
+    (FaultKind::Firmware, "UEFI Interactive Shell"),
+];
+/// The firmware may go on to another device after a denial, but not to one of ours.
+const DENIED: (&str, &str) = ("BdsDxe: failed to load", "Access Denied");
+/// What systemd and initramfs-tools write of a failure that may be the cause.
+const CAUSES: &[&str] = &["[FAILED]", "[DEPEND]", "[ TIME ]", "ALERT!"];
+/// How many causes a fault carries.
+const SHOWN: usize = 5;
+
+/// The fault of the latest boot on `console`, of which only what follows byte `since` counts: the length that it had when the
+/// VM was last started or restarted, 0 for all of it.
+///
+/// A boot begins where the firmware or a new kernel speaks after another kernel has; a panic followed by an automatic
+/// restart is no fault of the boot that follows.
+pub fn fault(console: &str, since: usize) -> Option<Fault> {
+    let mut boot = Boot::default();
+    for line in console.get(floor(console, since)..).unwrap_or_default().lines() {
+        boot.hear(&plain(line));
+    }
+    boot.fault
+}
+
+#[derive(Debug, Default)]
+struct Boot {
+    kernel: bool,
+    causes: Vec<String>,
+    fault: Option<Fault>,
+}
+
+impl Boot {
+    fn hear(&mut self, line: &str) {
+        let line = line.trim();
+        let is_kernel = line.contains("Linux version ");
+        if self.kernel && (is_kernel || line.starts_with("BdsDxe:")) {
+            *self = Self::default();
+        }
+        if is_kernel {
+            self.kernel = true;
+            // A kernel runs: whatever the firmware complained about, it found something.
+            self.fault = None;
+        }
+        if CAUSES.iter().any(|cause| line.contains(cause)) {
+            if self.causes.len() == SHOWN {
+                self.causes.remove(0);
+            }
+            self.causes.push(line.to_owned());
+        }
+        if self.fault.is_none() {
+            self.fault =
+                kind_of(line).map(|kind| Fault { kind, line: line.to_owned(), because: self.causes.clone() });
+        }
+    }
+}
+
+fn kind_of(line: &str) -> Option<FaultKind> {
+    let sign = SIGNS.iter().find(|(_, words)| line.contains(words)).map(|(kind, _)| *kind);
+    sign.or_else(|| (line.contains(DENIED.0) && line.contains(DENIED.1)).then_some(FaultKind::Firmware))
+}
+
+/// `line` without ANSI escape sequences (ECMA-48) and other control characters.
+fn plain(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut rest = line.chars();
+    while let Some(next) = rest.next() {
+        if next != '\u{1b}' {
+            if !next.is_control() {
+                text.push(next);
+            }
+            continue;
+        }
+        if rest.clone().next() == Some('[') {
+            rest.next();
+            // Parameters end with a byte from @ to ~.
+            for parameter in rest.by_ref() {
+                if ('@'..='~').contains(&parameter) {
+                    break;
+                }
+            }
+        }
+    }
+    text
+}
+
+fn floor(text: &str, mut at: usize) -> usize {
+    at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+fn causes(causes: &[String]) -> String {
+    if causes.is_empty() { String::new() } else { format!("; before it: {}", causes.join(" / ")) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! Consoles as they were captured, shortened.
+
+use super::*;
+
+const FIRMWARE: &str = "BdsDxe: loading Boot0001 \"UEFI Misc Device\" from PciRoot(0x0)/Pci(0x2,0x3)/Pci(0x0,0x0)\r\n\
+    BdsDxe: starting Boot0001 \"UEFI Misc Device\" from PciRoot(0x0)/Pci(0x2,0x3)/Pci(0x0,0x0)\r\n";
+const KERNEL: &str =
+    "[    0.000000] Linux version 6.12.48+deb13-cloud-amd64 (debian-kernel@lists.debian.org)\r\n";
+const PANIC: &str =
+    "[    1.204112] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\r\n";
+const EMERGENCY: &str = "[\u{1b}[0;1;31m TIME \u{1b}[0m] Timed out waiting for device \u{1b}[0;1;39m/dev/disk/by-uuid/0000\u{1b}[0m.\r\n\
+    [\u{1b}[0;1;38:5:185mDEPEND\u{1b}[0m] Dependency failed for \u{1b}[0;1;39mlocal-fs.target\u{1b}[0m - Local File Systems.\r\n\
+    You are in emergency mode. After logging in, type \"journalctl -xb\" to view\r\nsystem logs.\r\n";
+
+fn boot(rest: &str) -> String {
+    format!("{FIRMWARE}{KERNEL}{rest}")
+}
+
+#[test]
+fn an_ordinary_boot_has_no_fault() {
+    let console = boot(
+        "Gave up waiting for suspend/resume device\r\n[  OK  ] Reached target multi-user.target\r\naskari login: ",
+    );
+    assert_eq!(fault(&console, 0), None);
+    assert_eq!(fault("", 0), None);
+}
+
+#[rstest::rstest]
+#[case(&boot(PANIC), FaultKind::Panic)]
+#[case(&boot(EMERGENCY), FaultKind::Emergency)]
+#[case(&boot("Cannot open access to console, the root account is locked.\r\n"), FaultKind::Emergency)]
+#[case(&boot("[  OK  ] Started emergency.service - Emergency Shell.\r\n"), FaultKind::Emergency)]
+#[case(&boot("You are in rescue mode. After logging in, type\r\n"), FaultKind::Emergency)]
+#[case(&boot("ALERT!  /dev/vda9 does not exist.  Dropping to a shell!\r\n(initramfs) "), FaultKind::Initramfs)]
+#[case(&boot("Gave up waiting for root file system device.  Common problems:\r\n"), FaultKind::Initramfs)]
+#[case(
+    "BdsDxe: failed to load Boot0001 \"UEFI Misc Device\" from PciRoot(0x0): Access Denied\r\n",
+    FaultKind::Firmware
+)]
+#[case("BdsDxe: No bootable option or device was found.\r\n", FaultKind::Firmware)]
+fn each_lost_boot_is_told_by_its_kind(#[case] console: &str, #[case] kind: FaultKind) {
+    assert_eq!(fault(console, 0).map(|fault| fault.kind), Some(kind));
+}
+
+#[test]
+fn a_fault_names_what_failed_before_it() {
+    insta::assert_snapshot!(fault(&boot(EMERGENCY), 0).unwrap().to_string(), @r#"the guest is in emergency mode: the console says `You are in emergency mode. After logging in, type "journalctl -xb" to view`; before it: [ TIME ] Timed out waiting for device /dev/disk/by-uuid/0000. / [DEPEND] Dependency failed for local-fs.target - Local File Systems."#);
+}
+
+#[test]
+fn a_boot_option_that_is_not_there_is_no_fault_while_another_boots() {
+    let skipped = "BdsDxe: failed to load Boot0000 \"UEFI QEMU DVD-ROM\" from PciRoot(0x0): Not Found\r\n";
+    assert_eq!(fault(&format!("{skipped}{}", boot("")), 0), None);
+    let denied = "BdsDxe: failed to load Boot0001 \"x\": Access Denied\r\n";
+    assert_eq!(fault(&format!("{denied}{}", boot("")), 0), None, "a kernel runs all the same");
+}
+
+#[test]
+fn only_the_latest_boot_counts() {
+    assert_eq!(fault(&format!("{}{}", boot(PANIC), boot("")), 0), None);
+    assert_eq!(fault(&format!("{}{KERNEL}", boot(PANIC)), 0), None, "a kernel that was started directly");
+    let console = format!("{}{}", boot(""), boot(PANIC));
+    assert_eq!(fault(&console, 0).map(|fault| fault.kind), Some(FaultKind::Panic));
+}
+
+#[test]
+fn what_was_there_before_the_marker_does_not_count() {
+    let before = boot(PANIC);
+    assert_eq!(fault(&before, before.len()), None);
+    assert_eq!(fault(&before, usize::MAX), None);
+    let after = format!("{before}{EMERGENCY}");
+    assert_eq!(fault(&after, before.len()).map(|fault| fault.kind), Some(FaultKind::Emergency));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_console_and_no_marker_makes_it_panic(console in "(\u{1b}|\\[|é|[ -~]|\n){0,80}", since in 0usize..120) {
+        let _ = fault(&console, since);
+    }
+}

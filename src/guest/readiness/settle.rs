@@ -1,0 +1,251 @@
+//! The wait for a settled boot: attempts, one after the other, each a fresh session, until one tells of a boot that is
+//! over and, where a restart is to be proven, is not the old one.
+//!
+//! Whom it asks is behind [`Prober`], so that restarts can be played through in tests.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use super::facts::{Account, Facts, Line};
+use super::{ReadyError, SshAccess};
+use crate::guest::BootId;
+use crate::guest::ssh::{Session, SshError, Stream, Watch};
+use crate::support::deadline::WaitError;
+use crate::support::process::quote;
+
+const SCRIPT: &str = include_str!("settle.sh");
+/// Between attempts that cost the guest a SYN.
+const CHEAP: Duration = Duration::from_millis(100);
+/// Between attempts that cost it a login.
+const DEAR: Duration = Duration::from_secs(1);
+/// Between looks at the old boot: its logins cost the shutdown, and no machine goes from its last answer to its next
+/// boot's first in less.
+const OLD: Duration = Duration::from_secs(2);
+/// Between refused authentications from the third on. sshd books 5 s of penalty for each and shuts an address out
+/// from 15 s on (sshd_config(5), PerSourcePenalties).
+const REFUSED: [Duration; 3] = [Duration::from_millis(500), DEAR, Duration::from_secs(6)];
+
+/// How a guest is asked.
+pub(in crate::guest) trait Prober {
+    /// A connection with the boot that answered.
+    type Session;
+
+    /// One attempt at a session.
+    fn open(&mut self, watch: &mut Watch<'_>) -> Result<Self::Session, SshError>;
+
+    /// Lets the guest tell of itself (see `settle.sh`) until it has told all or `on_line` has heard enough.
+    fn ask(
+        &mut self,
+        session: &mut Self::Session,
+        old: Option<&BootId>,
+        watch: &mut Watch<'_>,
+        on_line: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), SshError>;
+
+    /// The boots its journal knows, oldest first; none where it cannot tell.
+    fn boots(&mut self, session: &mut Self::Session, watch: &mut Watch<'_>) -> Option<Vec<BootId>>;
+}
+
+/// What last answered.
+#[derive(Debug)]
+pub(in crate::guest) enum Contact {
+    /// Nothing, since then; and how the last attempt failed.
+    None { since: Instant, last: Option<SshError> },
+    /// The boot that should have ended.
+    Old(BootId),
+    /// A boot that is welcome, and not settled yet.
+    Some { boot_id: BootId, busy: String },
+}
+
+/// Why no boot settled.
+#[derive(Debug)]
+pub(in crate::guest) enum Unsettled {
+    /// The deadline passed.
+    TimedOut(Contact),
+    /// Something that waiting does not mend.
+    Failed(ReadyError),
+}
+
+/// Waits for a settled boot other than `old`; gives the session that saw it, and all it told.
+pub(in crate::guest) fn settle<P: Prober>(
+    prober: &mut P,
+    old: Option<&BootId>,
+    watch: &mut Watch<'_>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(P::Session, Facts), Unsettled> {
+    let mut said = String::new();
+    let mut say = |text: &str| {
+        if text != said {
+            text.clone_into(&mut said);
+            progress(text);
+        }
+    };
+    let mut contact = Contact::None { since: Instant::now(), last: None };
+    let mut pace = Pace::default();
+    say("waiting for SSH");
+    loop {
+        let mut account = Account::default();
+        let told = prober.open(watch).and_then(|mut session| {
+            prober.ask(&mut session, old, watch, &mut |line| {
+                match account.hear(line) {
+                    Line::Boot(id) if Some(&id) == old => {
+                        say(&format!("still the old boot {}", id.short()));
+                        contact = Contact::Old(id);
+                        return ControlFlow::Break(());
+                    }
+                    Line::Boot(boot_id) => {
+                        say("SSH answers, waiting for the system to settle");
+                        contact = Contact::Some { boot_id, busy: "it has not said more".into() };
+                    }
+                    Line::Busy(words) => {
+                        say(&words);
+                        if let Contact::Some { busy, .. } = &mut contact {
+                            *busy = words;
+                        }
+                    }
+                    Line::Other => {}
+                }
+                ControlFlow::Continue(())
+            })?;
+            Ok(session)
+        });
+        let failed = match (told, &mut contact) {
+            (Ok(_), Contact::Old(_)) => None,
+            (Ok(session), contact) => match account.conclude().map_err(Unsettled::Failed)? {
+                Ok(facts) => return Ok((session, facts)),
+                Err(not_yet) => {
+                    if let Contact::Some { busy, .. } = contact {
+                        *busy = not_yet;
+                    }
+                    None
+                }
+            },
+            (Err(error), _) => Some(error),
+        };
+        let delay = match failed {
+            None => pace.after_login(&contact),
+            Some(error) => {
+                if error.is_final() {
+                    return Err(ended(error, contact));
+                }
+                let delay = pace.after_failure(&error);
+                say(match contact {
+                    Contact::None { .. } => "waiting for SSH",
+                    Contact::Old(_) | Contact::Some { .. } => "waiting for SSH again",
+                });
+                let since = match contact {
+                    Contact::None { since, .. } => since,
+                    Contact::Old(_) | Contact::Some { .. } => Instant::now(),
+                };
+                contact = Contact::None { since, last: Some(error) };
+                delay
+            }
+        };
+        if let Err(error) = watch.pause(delay, "a settled boot") {
+            return Err(ended(error, contact));
+        }
+    }
+}
+
+fn ended(error: SshError, contact: Contact) -> Unsettled {
+    match error {
+        SshError::Wait(WaitError::TimedOut { .. }) => Unsettled::TimedOut(contact),
+        other => Unsettled::Failed(other.into()),
+    }
+}
+
+/// How long to wait before the next attempt.
+#[derive(Debug, Default)]
+struct Pace {
+    refused: usize,
+    cut: usize,
+}
+
+impl Pace {
+    fn after_login(&mut self, contact: &Contact) -> Duration {
+        *self = Self::default();
+        if matches!(contact, Contact::Old(_)) { OLD } else { DEAR }
+    }
+
+    fn after_failure(&mut self, error: &SshError) -> Duration {
+        match error {
+            SshError::AuthRefused { .. } => {
+                let delay = REFUSED.get(self.refused).or(REFUSED.last()).copied().unwrap_or(DEAR);
+                self.refused += 1;
+                delay
+            }
+            // Cut off before or after the login; several in a row are likely before, and count against us.
+            SshError::Closed { .. } | SshError::Protocol { .. } => {
+                self.cut += 1;
+                if self.cut > 1 { DEAR } else { CHEAP }
+            }
+            // No sshd: the next one knows nothing of our past.
+            _ => {
+                *self = Self::default();
+                CHEAP
+            }
+        }
+    }
+}
+
+/// The real guest.
+pub(in crate::guest) struct Guest<'a> {
+    pub(in crate::guest) access: &'a SshAccess,
+}
+
+impl Prober for Guest<'_> {
+    type Session = Session;
+
+    fn open(&mut self, watch: &mut Watch<'_>) -> Result<Session, SshError> {
+        Session::open(self.access, watch)
+    }
+
+    fn ask(
+        &mut self,
+        session: &mut Session,
+        old: Option<&BootId>,
+        watch: &mut Watch<'_>,
+        on_line: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), SshError> {
+        let mut pending = Vec::new();
+        let command = format!("exec sh -c {}", quote(&script("", old)));
+        // What it told decides, not how it ended.
+        let _ended = session.run(&command, watch, &mut |stream, bytes| {
+            if stream == Stream::Stderr {
+                return ControlFlow::Continue(());
+            }
+            pending.extend_from_slice(bytes);
+            while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = pending.drain(..=end).collect();
+                on_line(String::from_utf8_lossy(&line).trim_end())?;
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(())
+    }
+
+    fn boots(&mut self, session: &mut Session, watch: &mut Watch<'_>) -> Option<Vec<BootId>> {
+        let mut text = Vec::new();
+        let command = "sudo -n journalctl --list-boots --quiet --no-pager";
+        let ended = session.run::<()>(command, watch, &mut |stream, bytes| {
+            if stream == Stream::Stdout {
+                text.extend_from_slice(bytes);
+            }
+            ControlFlow::Continue(())
+        });
+        matches!(ended, Ok(ControlFlow::Continue(status)) if status.is_success()).then_some(())?;
+        // ` -1 4a6f… Mon 2026-11-23 08:49:43 UTC …`
+        String::from_utf8_lossy(&text)
+            .lines()
+            .map(|line| line.split_whitespace().nth(1).and_then(|id| id.parse().ok()))
+            .collect()
+    }
+}
+
+/// `settle.sh` for a system whose root is at `root`.
+fn script(root: &str, old: Option<&BootId>) -> String {
+    SCRIPT.replace("@root@", root).replace("@old@", &old.map(ToString::to_string).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

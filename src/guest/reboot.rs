@@ -1,0 +1,138 @@
+//! The proof of a reboot: a *different* boot id, told by a guest that is settled again.
+//!
+//! Neither time, nor a port that went down, nor the domain's state counts. The old boot goes on answering SSH while it shuts
+//! down, and is recognised by its id. Every look is a fresh session; the one of the old boot is gone by then, as only its
+//! surrender gives the [`Baseline`] to compare with.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::boot_id::BootId;
+use super::readiness::{Baseline, Contact, Facts, Guest, Prober, Ready, ReadyError, Unsettled, settle};
+use super::ssh::{SshAccess, SshError, Watch};
+use crate::support::deadline::{Deadline, humane};
+
+/// That a guest was restarted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RebootProof {
+    /// The boot before.
+    pub old: BootId,
+    /// The boot after.
+    pub new: BootId,
+    /// How many boots the guest's journal counts after the old one: 1. None where the journal does not reach back that
+    /// far (it is volatile, or a power cut lost it).
+    pub boots: Option<usize>,
+    /// From the call to the settled new boot.
+    #[serde(rename = "seconds", serialize_with = "as_seconds")]
+    pub took: Duration,
+}
+
+/// Why a reboot could not be proven.
+#[derive(Debug, thiserror::Error)]
+pub enum RebootError {
+    /// The old boot was there to the end.
+    #[error(
+        "the VM did not restart: after {} it still answers with boot id {boot_id}",
+        humane(*.waited)
+    )]
+    DidNotRestart {
+        /// The boot that should have ended.
+        boot_id: BootId,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The old boot went, and SSH never answered again: a lockout, unless the console says that the guest did not
+    /// boot.
+    #[error(
+        "unreachable after the restart: no SSH session with {peer} for the last {} (old boot id {old}); the console tells a \
+         lockout from a VM that did not boot", humane(*.silent)
+    )]
+    Unreachable {
+        /// Whom we called.
+        peer: SocketAddr,
+        /// The boot before.
+        old: BootId,
+        /// How long nothing had answered.
+        silent: Duration,
+        /// How the last attempt ended.
+        #[source]
+        last: Option<Box<SshError>>,
+    },
+    /// The journal knows of more boots than the one that was asked for (or of none).
+    #[error("the VM booted {boots} times, expected exactly once: {old} → {new}; it restarts by itself")]
+    NotOnce {
+        /// The boot before.
+        old: BootId,
+        /// The boot that settled.
+        new: BootId,
+        /// How many boots came after the old one.
+        boots: usize,
+    },
+    /// A new boot answered, or should have, and did not become ready.
+    #[error("the new boot did not become ready")]
+    NotReady(#[source] ReadyError),
+}
+
+/// Waits for a settled boot other than `old`; to be called right after the restart was asked for.
+///
+/// `alive` and `progress` are as in [`super::wait_ready`].
+///
+/// # Errors
+/// [`RebootError`].
+pub fn prove_reboot(
+    old: Baseline,
+    access: &SshAccess,
+    deadline: &Deadline,
+    alive: &mut dyn FnMut() -> anyhow::Result<()>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(Ready, RebootProof), RebootError> {
+    deadline.waiting(|| {
+        let mut watch = Watch::with_alive(deadline, alive);
+        let (session, facts, proof) = prove(&mut Guest { access }, access.peer(), old, &mut watch, progress)?;
+        let ready = Ready::from_facts(session, facts, proof.took);
+        Ok((ready, proof))
+    })
+}
+
+fn prove<P: Prober>(
+    prober: &mut P,
+    peer: SocketAddr,
+    old: Baseline,
+    watch: &mut Watch<'_>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(P::Session, Facts, RebootProof), RebootError> {
+    let started = Instant::now();
+    let old = old.boot_id().clone();
+    let (mut session, facts) = match settle(prober, Some(&old), watch, progress) {
+        Ok(settled) => settled,
+        Err(Unsettled::TimedOut(Contact::Old(boot_id))) => {
+            return Err(RebootError::DidNotRestart { boot_id, waited: started.elapsed() });
+        }
+        Err(Unsettled::TimedOut(Contact::None { since, last })) => {
+            let last = last.map(Box::new);
+            return Err(RebootError::Unreachable { peer, old, silent: since.elapsed(), last });
+        }
+        Err(other) => return Err(RebootError::NotReady(other.into_error(peer, started.elapsed()))),
+    };
+    let took = started.elapsed();
+    let new = facts.boot_id.clone();
+    let boots = prober.boots(&mut session, watch).and_then(|boots| boots_after(&boots, &old));
+    match boots {
+        None | Some(1) => Ok((session, facts, RebootProof { old, new, boots, took })),
+        Some(boots) => Err(RebootError::NotOnce { old, new, boots }),
+    }
+}
+
+/// How many boots came after `old`; none where the journal does not know `old`.
+fn boots_after(boots: &[BootId], old: &BootId) -> Option<usize> {
+    boots.iter().rev().position(|id| id == old)
+}
+
+fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((duration.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+#[cfg(test)]
+mod tests;
