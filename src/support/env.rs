@@ -85,6 +85,12 @@ pub fn named(name: &str) -> Option<String> {
     read(name).and_then(|value| value.into_string().ok())
 }
 
+/// Names of all inherited variables that start with one of `prefixes`: for those a child must not inherit.
+pub fn names_starting_with(prefixes: &[&str]) -> Vec<OsString> {
+    let starts = |name: &OsString| prefixes.iter().any(|p| name.as_encoded_bytes().starts_with(p.as_bytes()));
+    std::env::vars_os().map(|(name, _)| name).filter(starts).collect()
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
 fn read(name: &str) -> Option<OsString> {
     std::env::var_os(name)

@@ -1,0 +1,221 @@
+"""One JSON line for each thing that happens in a playbook run, appended to the file that BOMA_IT_RECORD names.
+
+Every line has an `event`: ansible, declared, play, no_hosts_matched, start, result, stats or trouble. The reader is
+boma-it's `site` room. A callback that raises would only be warned about by Ansible and its result lost in silence, so
+trouble of our own is recorded as such and read as "could not find out".
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+
+from ansible.plugins.callback import CallbackBase
+from ansible.release import __version__ as ansible_version
+
+DOCUMENTATION = r"""
+name: boma_it
+type: notification
+short_description: records tasks and their results as JSON lines
+description:
+  - Appends one JSON object a line to the file named by the environment variable E(BOMA_IT_RECORD).
+requirements:
+  - enabled by boma-it in the ansible.cfg of a run
+"""
+
+# Longest text taken over from a result: enough for an error, too little to fill a disk.
+LONGEST = 4000
+
+
+def recorded(method):
+    """Turns an exception of ours into a record of it: a callback never breaks the run."""
+
+    @functools.wraps(method)
+    def wrapper(self, *args, **kwargs):
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # pylint: disable=broad-except
+            self._record("trouble", what="%s: %s: %s" % (method.__name__, type(error).__name__, error))
+
+    return wrapper
+
+
+def is_assertion(task):
+    """Module `assert` or `fail` under any of its names, or a task tagged `assertion`."""
+    return task.action.rpartition(".")[2] in ("assert", "fail") or "assertion" in task.tags
+
+
+def text(value):
+    """A value as text, the end of it if it is long; nothing if it is nothing."""
+    if value is None or value == "" or value == []:
+        return None
+    if isinstance(value, (list, tuple)):
+        value = " and ".join(str(part) for part in value)
+    value = str(value)
+    return value if len(value) <= LONGEST else "… " + value[-LONGEST:]
+
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "boma_it"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._fd = None
+        self._playbook = None
+        self._play = ""
+        self._declared = False
+        self._names = {}
+        self._begun = {}
+        path = os.environ.get("BOMA_IT_RECORD")
+        if path:
+            try:
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+                self._fd = os.open(path, flags, 0o600)
+            except OSError as error:
+                self._display.warning("boma_it: cannot open %s: %s" % (path, error))
+        self._record("ansible", version=ansible_version)
+
+    def _record(self, event, **fields):
+        """One write a line: whole lines for the reader, and nothing buffered for a forked worker to flush again."""
+        if self._fd is None:
+            return
+        try:
+            line = json.dumps(dict(fields, event=event), default=str) + "\n"
+            os.write(self._fd, line.encode("utf-8", "surrogateescape"))
+        except Exception as error:  # pylint: disable=broad-except
+            self._display.warning("boma_it: lost a record: %s" % error)
+
+    # -- plays ----------------------------------------------------------------------------------------------------
+
+    @recorded
+    def v2_playbook_on_start(self, playbook):
+        self._playbook = playbook
+
+    @recorded
+    def v2_playbook_on_play_start(self, play):
+        self._play = play.get_name().strip()
+        self._record("play", play=self._play)
+        if not self._declared and os.environ.get("BOMA_IT_DECLARE") and self._playbook is not None:
+            self._declared = True
+            self._declare(play.get_variable_manager()._inventory)
+
+    def _declare(self, inventory):
+        """Names the assertions that lie ahead for the host under test, so that those never reached are known."""
+        host = os.environ.get("BOMA_IT_DECLARE")
+        for play in self._playbook.get_plays():
+            if "{{" in str(play.hosts) or host not in [found.name for found in inventory.get_hosts(play.hosts)]:
+                continue
+            for block in play.compile():
+                self._declare_block(block, play.get_name().strip())
+
+    def _declare_block(self, block, play):
+        # Not `rescue`: a rescue that was not needed is not an assertion that was missed.
+        for task in list(block.block) + list(block.always):
+            if hasattr(task, "block"):
+                self._declare_block(task, play)
+            elif is_assertion(task):
+                self._record("declared", play=play, task=task.get_name().strip(), path=task.get_path() or "")
+
+    @recorded
+    def v2_playbook_on_no_hosts_matched(self):
+        self._record("no_hosts_matched", play=self._play)
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    @recorded
+    def v2_playbook_on_task_start(self, task, is_conditional):
+        # The name is templated now and raw again by the time of the result.
+        self._names[task._uuid] = task.get_name().strip()
+        self._begun[task._uuid] = time.monotonic()
+        self._record(
+            "start",
+            play=self._play,
+            task=self._names[task._uuid],
+            path=task.get_path() or "",
+            action=task.action,
+        )
+
+    def v2_playbook_on_handler_task_start(self, task):
+        self.v2_playbook_on_task_start(task, False)
+
+    @recorded
+    def v2_runner_on_start(self, host, task):
+        self._begun[(host.name, task._uuid)] = time.monotonic()
+
+    @recorded
+    def v2_runner_on_ok(self, result):
+        self._result(result, "ok")
+
+    @recorded
+    def v2_runner_on_failed(self, result, ignore_errors=False):
+        self._result(result, "failed", ignored=bool(ignore_errors))
+
+    @recorded
+    def v2_runner_on_skipped(self, result):
+        self._result(result, "skipped")
+
+    @recorded
+    def v2_runner_on_unreachable(self, result):
+        self._result(result, "unreachable", ignored=bool(result._task.ignore_unreachable))
+
+    def _result(self, result, status, ignored=False):
+        task, host, values = result._task, result._host.name, result._result
+        now = time.monotonic()
+        begun = self._begun.get((host, task._uuid), self._begun.get(task._uuid, now))
+        record = {
+            "play": self._play,
+            "task": self._names.get(task._uuid) or task.get_name().strip(),
+            "path": task.get_path() or "",
+            "action": task.action,
+            "tags": [str(tag) for tag in task.tags],
+            "host": host,
+            "status": status,
+            "changed": bool(values.get("changed", False)),
+            "ignored": ignored,
+            "assertion": is_assertion(task),
+            "seconds": round(now - begun, 3),
+        }
+        if task.delegate_to:
+            record["delegate"] = str(task.delegate_to)
+        # What `no_log` hides, Ansible has taken out before we are called; this says so in our words.
+        if task.no_log is True or "censored" in values:
+            record["no_log"] = True
+        else:
+            record["said"] = self._said(values, status == "failed")
+            record["items"] = [self._item(item) for item in values.get("results") or [] if isinstance(item, dict)]
+        self._record("result", **record)
+
+    @staticmethod
+    def _said(values, failed):
+        said = {
+            "msg": text(values.get("msg")),
+            "reason": text(values.get("skip_reason")),
+            # An assert's condition only says something when it is the one that did not hold.
+            "condition": text(values.get("assertion")),
+            "stderr": text(values.get("stderr") or values.get("module_stderr")),
+            "stdout": text(values.get("stdout") or values.get("module_stdout")) if failed else None,
+            "rc": values.get("rc") if isinstance(values.get("rc"), int) else None,
+        }
+        return {key: value for key, value in said.items() if value is not None}
+
+    def _item(self, values):
+        if values.get("_ansible_no_log") or "censored" in values:
+            return {"item": "(hidden)", "failed": bool(values.get("failed")), "said": {}}
+        failed = bool(values.get("failed") or values.get("unreachable"))
+        return {
+            "item": text(self._get_item_label(values)) or "",
+            "failed": failed,
+            "said": self._said(values, failed),
+        }
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    @recorded
+    def v2_playbook_on_stats(self, stats):
+        hosts = {host: {k: int(v) for k, v in stats.summarize(host).items()} for host in stats.processed}
+        self._record("stats", hosts=hosts)

@@ -1,0 +1,226 @@
+//! From the record of a playbook run to what became of it: pure, so that every failure path is a table of lines.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::playbook::PlaybookError;
+use super::record::{Declared, Record, Stats};
+use super::ssh_config::REFUSAL;
+use super::vars::Phase;
+use crate::outcome::{TaskResult, TaskStatus};
+
+/// Something heard while a playbook runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskEvent {
+    /// Ansible began a task.
+    Started {
+        /// Its name.
+        task: String,
+    },
+    /// Ansible finished a task on the host under test.
+    Finished(TaskResult),
+}
+
+/// What a playbook did to the host under test.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlaybookReport {
+    /// Every result, in order. Results on other hosts (`add_host`) are left out.
+    pub tasks: Vec<TaskResult>,
+    /// Tasks that ended well; those that changed something are among them.
+    pub ok: usize,
+    /// Tasks that changed something.
+    pub changed: usize,
+    /// Tasks that failed and were neither ignored nor rescued.
+    pub failed: usize,
+    /// Tasks whose condition was false.
+    pub skipped: usize,
+    /// Seconds from start to end of `ansible-playbook`.
+    pub seconds: f64,
+    /// Assertions that lay ahead when `verify.yml` began, reached or not.
+    pub(super) declared: Vec<Declared>,
+}
+
+/// Collects the record of one run.
+#[derive(Debug)]
+pub(super) struct Collector {
+    host: String,
+    phase: Phase,
+    roots: Vec<String>,
+    report: PlaybookReport,
+    last_task: Option<String>,
+    is_recording: bool,
+    plays: usize,
+    plays_without_host: usize,
+    stats: Option<BTreeMap<String, Stats>>,
+    trouble: Option<String>,
+}
+
+impl Collector {
+    /// For `host`; paths under one of `roots` are told relative to it.
+    pub(super) fn new(host: &str, phase: Phase, roots: &[&Path]) -> Self {
+        Self {
+            host: host.to_owned(),
+            phase,
+            roots: roots.iter().map(|root| format!("{}/", root.display())).collect(),
+            report: PlaybookReport::default(),
+            last_task: None,
+            is_recording: false,
+            plays: 0,
+            plays_without_host: 0,
+            stats: None,
+            trouble: None,
+        }
+    }
+
+    /// Takes one line, and gives what is to be heard of it.
+    pub(super) fn take(&mut self, line: &str) -> Option<TaskEvent> {
+        let record = match serde_json::from_str(line) {
+            Ok(record) => record,
+            Err(error) => {
+                let shown: String = line.chars().take(120).collect();
+                self.trouble.get_or_insert_with(|| format!("unreadable line `{shown}`: {error}"));
+                return None;
+            }
+        };
+        match record {
+            Record::Ansible { version } => {
+                tracing::debug!(version, "ansible-playbook records its tasks");
+                self.is_recording = true;
+            }
+            Record::Declared(declared) => self.report.declared.push(declared),
+            Record::Play { play } => {
+                tracing::debug!(play, "play");
+                self.plays += 1;
+            }
+            Record::NoHostsMatched { play } => {
+                tracing::debug!(play, "matches no host");
+                self.plays_without_host += 1;
+            }
+            Record::Start { task } => {
+                self.last_task = Some(task.clone());
+                return Some(TaskEvent::Started { task });
+            }
+            Record::Result(finished) if finished.host == self.host => {
+                let roots = &self.roots;
+                let result = finished.into_result(|path| {
+                    let inside = roots.iter().find_map(|root| path.strip_prefix(root.as_str()));
+                    inside.unwrap_or(path).to_owned()
+                });
+                self.report.tasks.push(result.clone());
+                return Some(TaskEvent::Finished(result));
+            }
+            Record::Result(_) => {}
+            Record::Stats { hosts } => self.stats = Some(hosts),
+            Record::Trouble { what } => {
+                self.trouble.get_or_insert(what);
+            }
+        }
+        None
+    }
+
+    /// The task that was begun last: what a run that was ended was at.
+    pub(super) fn last_task(&self) -> Option<&str> {
+        self.last_task.as_deref()
+    }
+
+    /// What became of the run. `exit` is Ansible's exit status in words if it is not 0, `said` what it complained of.
+    pub(super) fn conclude(
+        mut self,
+        exit: Option<&str>,
+        said: &str,
+        seconds: f64,
+    ) -> Result<PlaybookReport, PlaybookError> {
+        let counted = self.stats.as_ref().and_then(|hosts| hosts.get(&self.host)).copied();
+        self.mark_rescued(counted.unwrap_or_default().rescued);
+        self.report.seconds = seconds;
+        self.count();
+        if let Some(task) = self.unreachable() {
+            return Err(task);
+        }
+        if let (Phase::Apply, Some(task)) = (self.phase, self.report.fatal().next()) {
+            return Err(PlaybookError::TaskFailed { task: Box::new(task.clone()) });
+        }
+        if self.plays == 0 {
+            let said = said.to_owned();
+            return Err(match exit {
+                Some(exit) => PlaybookError::BadPlaybook { exit: exit.to_owned(), said },
+                None if self.is_recording => PlaybookError::NothingRan { host: self.host },
+                None => PlaybookError::NoRecord { what: "Ansible never called the plugin".to_owned() },
+            });
+        }
+        if let Some(what) = self.trouble {
+            return Err(PlaybookError::NoRecord { what });
+        }
+        let Some(stats) = self.stats else {
+            let exit = exit.unwrap_or("exit status 0").to_owned();
+            return Err(PlaybookError::Died { exit, task: self.last_task, said: said.to_owned() });
+        };
+        if self.plays == self.plays_without_host {
+            return Err(PlaybookError::NoHostMatched { host: self.host });
+        }
+        let facts = |task: &TaskResult| matches!(short(&task.action), "setup" | "gather_facts");
+        if counted.is_none() || self.report.tasks.iter().all(facts) {
+            return Err(PlaybookError::NothingRan { host: self.host });
+        }
+        // The exit status must be explained by what was recorded.
+        let is_explained = self.phase.is_verify() && self.report.fatal().next().is_some();
+        match exit {
+            Some(exit) if !is_explained => {
+                let others = stats.iter().filter(|(_, s)| s.failures + s.unreachable > 0);
+                let others: Vec<_> = others.map(|(host, _)| host.as_str()).collect();
+                let said = match others.is_empty() {
+                    true => said.to_owned(),
+                    false => format!("  hosts that failed: {}\n{said}", others.join(", ")),
+                };
+                Err(PlaybookError::Died { exit: exit.to_owned(), task: self.last_task, said })
+            }
+            _ => Ok(self.report),
+        }
+    }
+
+    /// Ansible counts rescued failures and does not tell which: a failure that is not rescued ends the host's part,
+    /// so that they are the first ones.
+    fn mark_rescued(&mut self, rescued: usize) {
+        let failed = |task: &&mut TaskResult| task.status == TaskStatus::Failed && !task.ignored;
+        for task in self.report.tasks.iter_mut().filter(failed).take(rescued) {
+            task.ignored = true;
+        }
+    }
+
+    fn count(&mut self) {
+        let report = &mut self.report;
+        let with = |status| report.tasks.iter().filter(|task| task.status == status).count();
+        (report.ok, report.skipped) = (with(TaskStatus::Ok), with(TaskStatus::Skipped));
+        report.changed = report.tasks.iter().filter(|t| t.changed && t.status == TaskStatus::Ok).count();
+        report.failed = report.fatal().count();
+    }
+
+    fn unreachable(&self) -> Option<PlaybookError> {
+        let task = self.report.tasks.iter().find(|t| t.status == TaskStatus::Unreachable && !t.ignored)?;
+        let message = task.message.clone().unwrap_or_default();
+        let task = Box::new(task.clone());
+        Some(match message.find(REFUSAL) {
+            Some(at) => {
+                let refusal = message[at..].lines().next().unwrap_or_default();
+                let refusal = refusal.trim_start_matches("boma-it: ").to_owned();
+                PlaybookError::OutOfScope { task, refusal }
+            }
+            None => PlaybookError::Unreachable { task },
+        })
+    }
+}
+
+impl PlaybookReport {
+    /// The tasks that failed and were neither ignored nor rescued.
+    pub fn fatal(&self) -> impl Iterator<Item = &TaskResult> {
+        self.tasks.iter().filter(|task| task.status == TaskStatus::Failed && !task.ignored)
+    }
+}
+
+/// A module's name without its collection.
+fn short(action: &str) -> &str {
+    action.rsplit('.').next().unwrap_or(action)
+}
+
+#[cfg(test)]
+mod tests;

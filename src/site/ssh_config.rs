@@ -1,0 +1,133 @@
+//! The SSH side of "one host in scope": a client configuration that reaches the VM with the run's own key and the
+//! host key we made, and refuses every other host before a connection is tried.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crate::support::process::quote;
+
+/// How a refusal begins; [`super::PlaybookError::OutOfScope`] is recognised by it.
+pub(super) const REFUSAL: &str = "boma-it: refused to reach";
+
+/// How the VM is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its address.
+    pub address: IpAddr,
+    /// The port of its sshd.
+    pub port: u16,
+    /// The user to log in as: has `sudo` without a password.
+    pub user: String,
+    /// File of the run's private key: absolute, mode 0600.
+    pub private_key: PathBuf,
+    /// The guest's host key in OpenSSH's one-line form: `ssh-ed25519 AAAA…`, a comment may follow.
+    pub host_key: String,
+}
+
+impl Target {
+    /// The one line of `known_hosts` (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").
+    pub(super) fn known_hosts(&self) -> String {
+        let key = self.host_key.trim();
+        match self.port {
+            22 => format!("{} {key}\n", self.address),
+            port => format!("[{}]:{port} {key}\n", self.address),
+        }
+    }
+
+    /// The client configuration (ssh_config(5): the first value of an option wins).
+    pub(super) fn ssh_config(&self, host: &str, known_hosts: &Path) -> String {
+        let Self { address, port, user, private_key, .. } = self;
+        let key = file(private_key);
+        let known_hosts = file(known_hosts);
+        format!(
+            "# Written by boma-it for one run: only the VM of {host} is reached.\n\
+             Host {address} {host}\n\
+             \x20   HostName {address}\n\
+             \x20   Port {port}\n\
+             \x20   User {user}\n\
+             \x20   IdentityFile {key}\n\
+             \x20   ProxyCommand none\n\
+             \x20   PreferredAuthentications publickey\n\
+             \x20   ServerAliveInterval 10\n\
+             \x20   ServerAliveCountMax 6\n\
+             \n\
+             Host *\n\
+             \x20   ProxyCommand echo '{REFUSAL} %h: only the VM of {host} ({address}) is in scope' >&2; exit 1\n\
+             \x20   IdentitiesOnly yes\n\
+             \x20   IdentityAgent none\n\
+             \x20   ForwardAgent no\n\
+             \x20   UserKnownHostsFile {known_hosts}\n\
+             \x20   GlobalKnownHostsFile none\n\
+             \x20   StrictHostKeyChecking yes\n\
+             \x20   UpdateHostKeys no\n\
+             \x20   CheckHostIP no\n\
+             \x20   BatchMode yes\n\
+             \x20   ConnectTimeout 30\n\
+             \x20   LogLevel ERROR\n"
+        )
+    }
+}
+
+/// A stand-in for `program` that uses our configuration, as a shell script.
+pub(super) fn shim(program: &Path, config: &Path) -> String {
+    let [program, config] = [program, config].map(|path| quote(&path.to_string_lossy()));
+    format!(
+        "#!/bin/sh\n# boma-it: only the VM is reached, whoever starts this.\nexec {program} -F {config} \"$@\"\n"
+    )
+}
+
+/// A file name as ssh_config(5) wants it: quoted, and `%` doubled as it would begin a token.
+fn file(path: &Path) -> String {
+    format!("\"{}\"", path.to_string_lossy().replace('%', "%%"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(port: u16) -> Target {
+        Target {
+            address: "10.213.47.10".parse().unwrap(),
+            port,
+            user: "ansible".into(),
+            private_key: "/runs/100% mine/key".into(),
+            host_key: "ssh-ed25519 AAAA vm\n".into(),
+        }
+    }
+
+    #[test]
+    fn known_hosts_names_the_port_only_where_it_must() {
+        assert_eq!(target(22).known_hosts(), "10.213.47.10 ssh-ed25519 AAAA vm\n");
+        assert_eq!(target(2222).known_hosts(), "[10.213.47.10]:2222 ssh-ed25519 AAAA vm\n");
+    }
+
+    #[test]
+    fn the_vm_is_reached_and_nothing_else() {
+        insta::assert_snapshot!(target(22).ssh_config("askari", Path::new("/runs/known_hosts")), @r#"
+        # Written by boma-it for one run: only the VM of askari is reached.
+        Host 10.213.47.10 askari
+            HostName 10.213.47.10
+            Port 22
+            User ansible
+            IdentityFile "/runs/100%% mine/key"
+            ProxyCommand none
+            PreferredAuthentications publickey
+            ServerAliveInterval 10
+            ServerAliveCountMax 6
+
+        Host *
+            ProxyCommand echo 'boma-it: refused to reach %h: only the VM of askari (10.213.47.10) is in scope' >&2; exit 1
+            IdentitiesOnly yes
+            IdentityAgent none
+            ForwardAgent no
+            UserKnownHostsFile "/runs/known_hosts"
+            GlobalKnownHostsFile none
+            StrictHostKeyChecking yes
+            UpdateHostKeys no
+            CheckHostIP no
+            BatchMode yes
+            ConnectTimeout 30
+            LogLevel ERROR
+        "#);
+    }
+}
