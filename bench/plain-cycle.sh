@@ -1,0 +1,185 @@
+#!/bin/bash
+# The steps of a cycle as one would type them without boma-it: virsh, ssh, ansible-playbook. What `make bench`
+# compares the harness with, so it does the same work and no more, and leaves nothing behind.
+#
+#   IMAGE=golden.qcow2 HOST=askari bench/plain-cycle.sh
+#
+# Prints `<step> <seconds>` on stdout for each step and for the whole; everything else goes to stderr.
+# IMAGE    golden image, readable by QEMU's user       HOST     host of the inventory        (askari)
+# ROLES    tags, by commas (those of the profile)      PREFIX   start of all our names       (plain)
+# SUBNET   first three numbers of the network          ACCEL    qemu (TCG) or kvm            (qemu)
+# ANSIBLE  folder of ansible-playbook (from PATH)      EXTRA    more variables, as JSON      ({})
+# BEFORE=1 verify once before the reboot as well       TWICE=1  apply again, must change nothing
+# PEEK     a command to run in the guest before the reboot and at the end, on stderr
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+: "${IMAGE:?IMAGE is not set: path of the golden image}"
+HOST=${HOST:-askari}
+PREFIX=${PREFIX:-plain}
+SUBNET=${SUBNET:-10.213.87}
+ACCEL=${ACCEL:-qemu}
+EXTRA=${EXTRA:-"{}"}
+ROLES=${ROLES:-$(sed -n 's/^roles: \[\(.*\)\].*/\1/p' "profiles/$HOST.yml" | tr -d ' ')}
+IMAGE=$(realpath "$IMAGE")
+[ -z "${ANSIBLE:-}" ] || PATH=$ANSIBLE:$PATH
+export LIBVIRT_DEFAULT_URI=${LIBVIRT_DEFAULT_URI:-qemu:///system}
+# 52:54:00 is QEMU's prefix; our own network, so any address will do.
+vm=$PREFIX-$HOST network=$PREFIX-net address=$SUBNET.10 mac=52:54:00:b0:3a:17
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/$PREFIX.XXXXXX")
+
+cleanup() {
+	trap - EXIT INT TERM
+	for socket in "$work"/cp*/*; do
+		[ -S "$socket" ] && ssh -o ControlPath="$socket" -O exit guest || true
+	done
+	virsh destroy "$vm" || true
+	virsh undefine "$vm" --nvram || true
+	virsh net-destroy "$network" || true
+	virsh net-undefine "$network" || true
+	rm -rf "$work"
+} >/dev/null 2>&1
+trap cleanup EXIT
+trap 'cleanup; exit 130' INT TERM
+
+now() { date +%s.%N; }
+begun=$(now)
+# step NAME COMMAND…: runs it and prints what it cost.
+step() {
+	local name=$1 start status=0
+	shift
+	start=$(now)
+	"$@" >&2 || status=$?
+	printf '%s %.1f\n' "$name" "$(bc <<<"$(now) - $start")"
+	return "$status"
+}
+
+guest() { ssh -F "$work/ssh_config" guest "$@"; }
+
+prepare() {
+	chmod 755 "$work"
+	ssh-keygen -q -t ed25519 -N '' -C "$vm" -f "$work/key"
+	ssh-keygen -q -t ed25519 -N '' -C "$vm" -f "$work/host_key"
+	echo "$address $(cat "$work/host_key.pub")" >"$work/known_hosts"
+	cat >"$work/ssh_config" <<-END
+		Host guest $address
+		  HostName $address
+		  User ansible
+		  IdentityFile $work/key
+		  IdentitiesOnly yes
+		  UserKnownHostsFile $work/known_hosts
+		  GlobalKnownHostsFile /dev/null
+		  StrictHostKeyChecking yes
+		  ConnectTimeout 5
+		  LogLevel ERROR
+	END
+	cat >"$work/user-data" <<-END
+		#cloud-config
+		hostname: $HOST
+		ssh_deletekeys: false
+		ssh_keys:
+		  ed25519_private: |
+		$(sed 's/^/    /' "$work/host_key")
+		  ed25519_public: $(cat "$work/host_key.pub")
+		users:
+		  - name: ansible
+		    shell: /bin/bash
+		    sudo: ALL=(ALL) NOPASSWD:ALL
+		    ssh_authorized_keys: ["$(cat "$work/key.pub")"]
+		bootcmd:
+		  - systemctl mask --now apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service
+	END
+	printf 'instance-id: %s\n' "$vm-$$" >"$work/meta-data"
+	printf 'version: 2\nethernets:\n  all:\n    match: {macaddress: "%s"}\n    dhcp4: true\n' "$mac" >"$work/network-config"
+	truncate -s 1M "$work/seed.img"
+	mkfs.vfat -n CIDATA "$work/seed.img"
+	mcopy -i "$work/seed.img" "$work/user-data" "$work/meta-data" "$work/network-config" ::
+	qemu-img create -q -f qcow2 -b "$IMAGE" -F qcow2 "$work/disk.qcow2" 20G
+}
+
+define() {
+	cat >"$work/network.xml" <<-END
+		<network><name>$network</name><forward mode='nat'/>
+		  <ip address='$SUBNET.1' netmask='255.255.255.0'><dhcp>
+		    <range start='$SUBNET.10' end='$SUBNET.10'/><host mac='$mac' ip='$address'/>
+		  </dhcp></ip></network>
+	END
+	cat >"$work/domain.xml" <<-END
+		<domain type='$ACCEL'><name>$vm</name><memory unit='GiB'>3</memory><vcpu>2</vcpu>
+		  <os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>
+		    <firmware><feature enabled='no' name='secure-boot'/></firmware></os>
+		  <features><acpi/></features>
+		  <cpu mode='$([ "$ACCEL" = kvm ] && echo host-passthrough || echo maximum)'/>
+		  <on_reboot>restart</on_reboot>
+		  <devices>
+		    <disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='unsafe' discard='unmap'/>
+		      <source file='$work/disk.qcow2'/><target dev='vda' bus='virtio'/></disk>
+		    <disk type='file' device='disk'><driver name='qemu' type='raw'/>
+		      <source file='$work/seed.img'/><target dev='vdb' bus='virtio'/><readonly/></disk>
+		    <interface type='network'><mac address='$mac'/><source network='$network'/><model type='virtio'/></interface>
+		    <serial type='pty'/><console type='pty'/>
+		    <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+		  </devices></domain>
+	END
+	virsh -q net-define "$work/network.xml"
+	virsh -q net-start "$network"
+	virsh -q define "$work/domain.xml"
+	virsh -q start "$vm"
+}
+
+# reachable OLD: until SSH answers from a boot that is not OLD.
+reachable() {
+	local deadline=$((SECONDS + 600)) seen
+	until seen=$(guest cat /proc/sys/kernel/random/boot_id 2>/dev/null) && [ "$seen" != "${1:-}" ]; do
+		((SECONDS < deadline)) || { echo "$vm did not answer within 600 s" >&2; return 1; }
+		sleep 0.5
+	done
+	boot=$seen
+}
+
+ready() {
+	reachable "${1:-}"
+	guest 'cloud-init status --wait >/dev/null; systemctl is-system-running --wait' || true
+}
+
+reboot() {
+	local old=$boot
+	virsh -q reboot "$vm" --mode acpi
+	ready "$old"
+	boots=$((boots + 1))
+}
+
+play() {
+	local playbook=$1
+	shift
+	# A control path of its own each boot: a socket to the old boot would hang the first task.
+	ANSIBLE_CONFIG=/dev/null ANSIBLE_PIPELINING=1 ANSIBLE_SSH_CONTROL_PATH_DIR=$work/cp$boots \
+		ANSIBLE_SSH_ARGS="-F $work/ssh_config -o ControlMaster=auto -o ControlPersist=60s" \
+		ansible-playbook -i site/inventory/production --limit "$HOST" "$playbook" \
+		-e "ansible_host=$address ansible_user=ansible ansible_python_interpreter=/usr/bin/python3" \
+		-e "boma_it_host=$HOST boma_it_scenario= boma_it_address=$address boma_it_certs=internal" \
+		-e '{"boma_it_egress": true}' -e "@overrides/$HOST.yml" -e "$EXTRA" "$@"
+}
+
+apply() { play site/site.yml --tags "$ROLES"; }
+verify() {
+	play harness/verify.yml -e "boma_it_phase=$1" | tee "$work/verify.log"
+	! grep -q '^fatal:' "$work/verify.log"
+}
+unchanged() { apply | tee "$work/again.log"; grep -q "^$HOST .* changed=0 " "$work/again.log"; }
+peek() { [ -z "${PEEK:-}" ] || guest "$PEEK" >&2 || true; }
+
+boots=0 status=0
+step prepare prepare
+step define define
+step ready ready
+step apply apply
+[ -z "${TWICE:-}" ] || step again unchanged || status=1
+[ -z "${BEFORE:-}" ] || step verify_before verify before_reboot || status=1
+peek
+step reboot reboot
+step verify verify after_reboot || status=1
+peek
+step down cleanup
+printf 'total %.1f\n' "$(bc <<<"$(now) - $begun")"
+exit "$status"

@@ -1,0 +1,76 @@
+"""What the VM looks like from outside it, as one JSON object. Looks, and judges nothing.
+
+Reads {address, closed: [port], http: [url], tls: {port, name}, ca: PEM} and tries all of it at once. What should
+answer gets 20 s to do so; what should not gets one try of 3 s.
+"""
+import json
+import socket
+import ssl
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+PATIENCE = 20
+TRY = 3
+
+
+def tried(attempt):
+    """One attempt: {answers, seen}, where seen goes on the sentence `<what> …`."""
+    try:
+        return {"answers": True, "seen": attempt()}
+    except TimeoutError:
+        return {"answers": False, "seen": "does not answer (timed out)"}
+    except OSError as error:
+        # urllib wraps what happened below it.
+        reason = getattr(error, "reason", error)
+        text = "timed out" if isinstance(reason, TimeoutError) else str(reason)
+        return {"answers": False, "seen": f"does not answer ({text})"}
+
+
+def patiently(attempt):
+    end = time.monotonic() + PATIENCE
+    while True:
+        result = tried(attempt)
+        if result["answers"] or time.monotonic() > end:
+            return result
+        time.sleep(0.25)
+
+
+def connect(address, port):
+    socket.create_connection((address, port), timeout=TRY).close()
+    return "answers"
+
+
+def get(url):
+    # No proxy of the control machine may answer in the VM's place.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=TRY) as response:
+        return f"answers {response.status}"
+
+
+def handshake(address, port, name, ca):
+    if not ca:
+        raise OSError("Caddy has no CA of its own inside the VM")
+    context = ssl.create_default_context(cadata=ca)
+    with socket.create_connection((address, port), timeout=TRY) as plain:
+        with context.wrap_socket(plain, server_hostname=name) as tls:
+            return f"serves {dict(pair[0] for pair in tls.getpeercert()['issuer'])}"
+
+
+def main(wanted):
+    address = wanted["address"]
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        closed = {port: pool.submit(tried, lambda port=port: connect(address, port)) for port in wanted["closed"]}
+        http = {url: pool.submit(patiently, lambda url=url: get(url)) for url in wanted.get("http", [])}
+        served = wanted.get("tls")
+        tls = served and pool.submit(
+            patiently, lambda: handshake(address, served["port"], served["name"], wanted.get("ca")))
+        print(json.dumps({
+            "closed": {port: seen.result() for port, seen in closed.items()},
+            "http": {url: seen.result() for url, seen in http.items()},
+            "tls": tls and tls.result(),
+        }))
+
+
+main(json.load(sys.stdin))
