@@ -11,6 +11,7 @@
 # ANSIBLE  folder of ansible-playbook (from PATH)      EXTRA    more variables, as JSON      ({})
 # BEFORE=1 verify once before the reboot as well       TWICE=1  apply again, must change nothing
 # PEEK     a command to run in the guest before the reboot and at the end, on stderr
+# shellcheck disable=SC2317 # functions are called through `step`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,7 +32,7 @@ work=$(mktemp -d "${TMPDIR:-/var/tmp}/$PREFIX.XXXXXX")
 cleanup() {
 	trap - EXIT INT TERM
 	for socket in "$work"/cp*/*; do
-		[ -S "$socket" ] && ssh -o ControlPath="$socket" -O exit guest || true
+		[ ! -S "$socket" ] || ssh -o ControlPath="$socket" -O exit guest || true
 	done
 	virsh destroy "$vm" || true
 	virsh undefine "$vm" --nvram || true
@@ -46,17 +47,17 @@ now() { date +%s.%N; }
 begun=$(now)
 # step NAME COMMAND…: runs it and prints what it cost.
 step() {
-	local name=$1 start status=0
+	local name=$1 before status=0
 	shift
-	start=$(now)
+	before=$(now)
 	"$@" >&2 || status=$?
-	printf '%s %.1f\n' "$name" "$(bc <<<"$(now) - $start")"
+	printf '%s %.1f\n' "$name" "$(bc <<<"$(now) - $before")"
 	return "$status"
 }
 
-guest() { ssh -F "$work/ssh_config" guest "$@"; }
+in_guest() { ssh -F "$work/ssh_config" guest "$@"; }
 
-prepare() {
+make_files() {
 	chmod 755 "$work"
 	ssh-keygen -q -t ed25519 -N '' -C "$vm" -f "$work/key"
 	ssh-keygen -q -t ed25519 -N '' -C "$vm" -f "$work/host_key"
@@ -89,6 +90,7 @@ prepare() {
 		bootcmd:
 		  - systemctl mask --now apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service
 	END
+	: >"$work/ansible.cfg" # the operator's own must not matter
 	printf 'instance-id: %s\n' "$vm-$$" >"$work/meta-data"
 	printf 'version: 2\nethernets:\n  all:\n    match: {macaddress: "%s"}\n    dhcp4: true\n' "$mac" >"$work/network-config"
 	truncate -s 1M "$work/seed.img"
@@ -97,7 +99,7 @@ prepare() {
 	qemu-img create -q -f qcow2 -b "$IMAGE" -F qcow2 "$work/disk.qcow2" 20G
 }
 
-define() {
+start() {
 	cat >"$work/network.xml" <<-END
 		<network><name>$network</name><forward mode='nat'/>
 		  <ip address='$SUBNET.1' netmask='255.255.255.0'><dhcp>
@@ -130,7 +132,7 @@ define() {
 # reachable OLD: until SSH answers from a boot that is not OLD.
 reachable() {
 	local deadline=$((SECONDS + 600)) seen
-	until seen=$(guest cat /proc/sys/kernel/random/boot_id 2>/dev/null) && [ "$seen" != "${1:-}" ]; do
+	until seen=$(in_guest cat /proc/sys/kernel/random/boot_id 2>/dev/null) && [ "$seen" != "${1:-}" ]; do
 		((SECONDS < deadline)) || { echo "$vm did not answer within 600 s" >&2; return 1; }
 		sleep 0.5
 	done
@@ -139,10 +141,10 @@ reachable() {
 
 ready() {
 	reachable "${1:-}"
-	guest 'cloud-init status --wait >/dev/null; systemctl is-system-running --wait' || true
+	in_guest 'cloud-init status --wait >/dev/null; systemctl is-system-running --wait' || true
 }
 
-reboot() {
+restart() {
 	local old=$boot
 	virsh -q reboot "$vm" --mode acpi
 	ready "$old"
@@ -153,7 +155,7 @@ play() {
 	local playbook=$1
 	shift
 	# A control path of its own each boot: a socket to the old boot would hang the first task.
-	ANSIBLE_CONFIG=/dev/null ANSIBLE_PIPELINING=1 ANSIBLE_SSH_CONTROL_PATH_DIR=$work/cp$boots \
+	ANSIBLE_CONFIG=$work/ansible.cfg ANSIBLE_PIPELINING=1 ANSIBLE_SSH_CONTROL_PATH_DIR=$work/cp$boots \
 		ANSIBLE_SSH_ARGS="-F $work/ssh_config -o ControlMaster=auto -o ControlPersist=60s" \
 		ansible-playbook -i site/inventory/production --limit "$HOST" "$playbook" \
 		-e "ansible_host=$address ansible_user=ansible ansible_python_interpreter=/usr/bin/python3" \
@@ -167,17 +169,17 @@ verify() {
 	! grep -q '^fatal:' "$work/verify.log"
 }
 unchanged() { apply | tee "$work/again.log"; grep -q "^$HOST .* changed=0 " "$work/again.log"; }
-peek() { [ -z "${PEEK:-}" ] || guest "$PEEK" >&2 || true; }
+peek() { [ -z "${PEEK:-}" ] || in_guest "$PEEK" >&2 || true; }
 
 boots=0 status=0
-step prepare prepare
-step define define
+step prepare make_files
+step start start
 step ready ready
 step apply apply
 [ -z "${TWICE:-}" ] || step again unchanged || status=1
 [ -z "${BEFORE:-}" ] || step verify_before verify before_reboot || status=1
 peek
-step reboot reboot
+step reboot restart
 step verify verify after_reboot || status=1
 peek
 step down cleanup
