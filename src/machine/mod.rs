@@ -10,6 +10,7 @@ pub mod domain;
 pub mod fake;
 pub mod guard;
 pub mod hypervisor;
+pub mod image;
 
 pub mod names;
 pub mod network;

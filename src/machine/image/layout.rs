@@ -1,0 +1,111 @@
+//! What lies where on the golden disk, and the files that must agree with it. Pure: figures and text.
+
+use std::fmt::Write as _;
+
+/// Bytes in a sector of the partition table.
+const SECTOR: u64 = 512;
+const MIB: u64 = 1 << 20;
+
+/// GPT type of an EFI system partition: <https://uapi-group.org/specifications/specs/discoverable_partitions_specification/>.
+const ESP_TYPE: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+/// GPT type of a root partition for x86-64: same source.
+const ROOT_TYPE: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
+
+/// Sizes of the golden disk. The root partition comes last, so that it can grow into the overlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Virtual size of the disk, in bytes.
+    pub disk: u64,
+    /// Size of the EFI system partition, in bytes.
+    pub esp: u64,
+}
+
+/// The layout of the image we build: room for several kernels, and the smallest overlay it fits into is 4 GiB.
+pub(crate) const GOLDEN: Layout = Layout { disk: 4096 * MIB, esp: 256 * MIB };
+
+impl Layout {
+    /// Where the EFI system partition starts, in bytes.
+    pub(crate) const fn esp_offset(self) -> u64 {
+        MIB
+    }
+
+    /// Size of the EFI system partition in sectors.
+    pub(crate) const fn esp_sectors(self) -> u64 {
+        self.esp / SECTOR
+    }
+
+    /// Where the root partition starts, in bytes.
+    pub(crate) const fn root_offset(self) -> u64 {
+        self.esp_offset() + self.esp
+    }
+
+    /// Size of the root partition in KiB; the last MiB of the disk holds the table's second copy.
+    pub(crate) const fn root_kib(self) -> u64 {
+        (self.disk - self.root_offset() - MIB) / 1024
+    }
+
+    /// The input of `sfdisk`: man page sfdisk(8), "input formats".
+    pub(crate) fn sfdisk_script(self) -> String {
+        let partitions = [
+            ("ESP", ESP_TYPE, self.esp_offset(), self.esp),
+            ("root", ROOT_TYPE, self.root_offset(), self.root_kib() * 1024),
+        ];
+        let mut script = "label: gpt\n".to_owned();
+        for (name, kind, start, size) in partitions {
+            let (start, size) = (start / SECTOR, size / SECTOR);
+            let _ = writeln!(script, "start={start}, size={size}, type={kind}, name=\"{name}\"");
+        }
+        script
+    }
+}
+
+/// `/etc/fstab`: without it the root file system stays read-only, and without the ESP in it a new kernel or command
+/// line never reaches the loader.
+pub(crate) fn fstab() -> String {
+    let mounts = [
+        ("LABEL=root", "/", "ext4", "rw,relatime,errors=remount-ro", 1),
+        ("LABEL=ESP", "/boot/efi", "vfat", "umask=0077", 2),
+    ];
+    let mut text = "# device mount-point type options dump pass\n".to_owned();
+    for (device, point, kind, options, pass) in mounts {
+        let _ = writeln!(text, "{device} {point} {kind} {options} 0 {pass}");
+    }
+    text
+}
+
+/// `/etc/kernel/cmdline`, which kernel-install copies into every loader entry. The serial console comes last, as the
+/// kernel gives `/dev/console` to the last one: systemd's status and emergency mode show there.
+pub(crate) fn command_line() -> String {
+    "root=LABEL=root rw console=tty0 console=ttyS0,115200n8\n".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_partition_table_as_sfdisk_reads_it() {
+        insta::assert_snapshot!(GOLDEN.sfdisk_script(), @r#"
+        label: gpt
+        start=2048, size=524288, type=c12a7328-f81f-11d2-ba4b-00a0c93ec93b, name="ESP"
+        start=526336, size=7860224, type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709, name="root"
+        "#);
+    }
+
+    #[test]
+    fn the_root_partition_ends_before_the_second_table_and_follows_the_esp() {
+        let layout = Layout { disk: 64 * MIB, esp: 16 * MIB };
+        assert_eq!(layout.root_offset(), layout.esp_offset() + layout.esp_sectors() * SECTOR);
+        assert_eq!(layout.root_offset() + layout.root_kib() * 1024, layout.disk - MIB);
+    }
+
+    #[test]
+    fn the_files_that_must_agree_with_it() {
+        insta::assert_snapshot!(fstab() + &command_line(), @r"
+        # device mount-point type options dump pass
+        LABEL=root / ext4 rw,relatime,errors=remount-ro 0 1
+        LABEL=ESP /boot/efi vfat umask=0077 0 2
+        root=LABEL=root rw console=tty0 console=ttyS0,115200n8
+        ");
+    }
+}
