@@ -1,6 +1,44 @@
 //! Floor 2: the YAML files → [`Plan`]. Strict, pure, and no I/O beyond reading the files.
+//!
+//! Two steps. [`Catalog::load`] reads `harness.yml` and lists the trials by the names of their files, which is all that
+//! `--list` needs. [`Catalog::plan`] reads one trial's files whole, and is where everything about them is checked.
+//! Every error is a [`CatalogError`]: all that is wrong, each with its file, line and column.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`plan`], [`quantity`] | what comes out: plain data |
+//! | `index`, `folder`, `root` | which files and trials there are |
+//! | `planner` | a trial's files and a person's choices → a plan |
+//! | `harness_file`, `profile`, `overrides`, `scenario`, `expect`, `parts` | each file as it is written, and its rules |
+//! | `document`, `locate`, `value`, `text`, `subnet` | reading, with every error in its place |
+//! | [`problem`] | the errors |
 
+mod document;
+mod expect;
+mod folder;
+mod harness_file;
+mod index;
+mod locate;
+mod overrides;
+mod parts;
 pub mod plan;
+mod planner;
+pub mod problem;
+mod profile;
 pub mod quantity;
+mod root;
+mod scenario;
+mod subnet;
+mod text;
+mod value;
 
+#[cfg(test)]
+mod tests;
+
+pub use folder::Stray;
+pub use index::Catalog;
 pub use plan::Plan;
+pub use planner::Choices;
+pub use problem::CatalogError;
+pub use root::find_root;
+pub use subnet::InvalidSubnet;

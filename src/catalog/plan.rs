@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::problem::suggestion;
 use super::quantity::{Bytes, seconds};
 use crate::outcome::Stage;
 use crate::support::name::{Name, PREFIX};
@@ -132,6 +134,43 @@ pub enum Tier {
     LeStaging,
     /// Let's Encrypt's production directory, wildcard, on demand only.
     LeProdWildcard,
+}
+
+impl Tier {
+    /// Every tier, the least demanding first.
+    pub const ALL: [Self; 4] = [Self::Internal, Self::Pebble, Self::LeStaging, Self::LeProdWildcard];
+
+    /// The word for it, in files and in `CERTS=`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::Pebble => "pebble",
+            Self::LeStaging => "le-staging",
+            Self::LeProdWildcard => "le-prod-wildcard",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The text is no certificate tier.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{wanted}` is no certificate tier{}", suggestion(wanted, Tier::ALL.map(Tier::as_str)))]
+pub struct InvalidTier {
+    wanted: String,
+}
+
+impl FromStr for Tier {
+    type Err = InvalidTier;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTier> {
+        let tier = Self::ALL.into_iter().find(|tier| tier.as_str() == text);
+        tier.ok_or_else(|| InvalidTier { wanted: text.to_owned() })
+    }
 }
 
 /// How the VM is restarted.

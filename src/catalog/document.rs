@@ -1,0 +1,192 @@
+//! One file as it stands on disk: read, decoded, deserialised, with every error put into our words and into its
+//! place. YAML goes through `serde_yaml`, JSON through `serde_json` (YAML readers choke on some of its escapes).
+
+use std::fs;
+use std::io;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::de::{DeserializeOwned, DeserializeSeed};
+
+use super::locate::{Find, Target};
+use super::problem::{Position, Problem, suggestion};
+
+/// The endings of files we read.
+pub(super) const ENDINGS: [&str; 3] = ["yml", "yaml", "json"];
+
+/// The text of one file.
+pub(super) struct Document {
+    /// Relative to the root.
+    file: PathBuf,
+    text: String,
+}
+
+/// An error as a deserialiser gives it.
+struct Fault {
+    message: String,
+    position: Option<Position>,
+}
+
+impl Document {
+    /// Reads `file`, which is relative to `root`.
+    pub(super) fn read(root: &Path, file: &Path) -> Result<Self, Problem> {
+        let bytes = fs::read(root.join(file)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Problem::of_file(file, "no such file"),
+            _ => Problem::of_file(file, format!("the file cannot be read: {error}")),
+        })?;
+        Self::decode(file.to_owned(), bytes)
+    }
+
+    /// Takes the bytes of `file` for text.
+    pub(super) fn decode(file: PathBuf, bytes: Vec<u8>) -> Result<Self, Problem> {
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = sound.iter().filter(|byte| **byte == b'\n').count() + 1;
+            Problem {
+                position: Some(Position { line, column: None }),
+                ..Problem::of_file(&file, "the file is not UTF-8 from here on: save it as UTF-8")
+            }
+        })?;
+        let blank = |line: &str| line.trim().is_empty() || line.starts_with('#') || line.trim_end() == "---";
+        if text.lines().all(blank) {
+            return Err(Problem::of_file(&file, "the file is empty: it must hold a mapping (`{}` at least)"));
+        }
+        Ok(Self { file, text })
+    }
+
+    /// The text of the file.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Deserialises the whole file.
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        self.parse_seed(PhantomData)
+    }
+
+    /// Deserialises the whole file with a seed.
+    pub(super) fn parse_seed<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, Problem> {
+        self.run(seed).map_err(|Fault { message, position }| Problem {
+            position,
+            ..Problem::of_file(&self.file, explain(&message))
+        })
+    }
+
+    /// A problem with the key at `path`, the steps of which are keys of mappings and indices of lists. Points at the
+    /// nearest thing around it that exists.
+    pub(super) fn at_key(&self, path: &[&str], message: impl Into<String>) -> Problem {
+        let position = (1..=path.len()).rev().find_map(|steps| self.position(&path[..steps], Target::Key));
+        Problem { position, ..Problem::of_file(&self.file, message) }
+    }
+
+    /// A problem with the value at `path`.
+    pub(super) fn at_value(&self, path: &[&str], message: impl Into<String>) -> Problem {
+        match self.position(path, Target::Value) {
+            None => self.at_key(path, message),
+            position => Problem { position, ..Problem::of_file(&self.file, message) },
+        }
+    }
+
+    /// Where the value at `path` begins.
+    pub(super) fn value_position(&self, path: &[&str]) -> Option<Position> {
+        self.position(path, Target::Value)
+    }
+
+    fn position(&self, path: &[&str], target: Target) -> Option<Position> {
+        self.run(Find { path, target }).err()?.position
+    }
+
+    /// Whether the file is JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.file.extension().is_some_and(|ending| ending == "json")
+    }
+
+    fn run<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, Fault> {
+        if self.is_json() { self.run_json(seed) } else { self.run_yaml(seed) }
+    }
+
+    fn run_yaml<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, Fault> {
+        seed.deserialize(serde_yaml::Deserializer::from_str(&self.text)).map_err(|error| {
+            let message = error.to_string();
+            match error.location() {
+                None => Fault { message, position: None },
+                Some(at) => Fault {
+                    message: without(&message, &format!(" at line {} column {}", at.line(), at.column())),
+                    position: Some(Position { line: at.line(), column: Some(at.column()) }),
+                },
+            }
+        })
+    }
+
+    fn run_json<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, Fault> {
+        let mut json = serde_json::Deserializer::from_str(&self.text);
+        let value = seed.deserialize(&mut json);
+        value.and_then(|value| json.end().map(|()| value)).map_err(|error| {
+            let at = format!(" at line {} column {}", error.line(), error.column());
+            // For a wrong value serde_json gives the column where it ends, which would mislead.
+            let column = (!error.is_data()).then_some(error.column());
+            let position = (error.line() > 0).then_some(Position { line: error.line(), column });
+            Fault { message: without(&error.to_string(), &at), position }
+        })
+    }
+}
+
+fn without(message: &str, part: &str) -> String {
+    message.replacen(part, "", 1)
+}
+
+/// Serde's words in ours. What is not recognised stays as it is: its wording is not part of serde's interface.
+fn explain(message: &str) -> String {
+    let (path, message) = match message.split_once(": ") {
+        Some((path, rest)) if !path.contains([' ', '`', '"']) => (path, rest),
+        _ => ("", message),
+    };
+    let inside = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
+    if let Some(rest) = message.strip_prefix("unknown field `") {
+        let (key, known) = rest.split_once('`').unwrap_or((rest, ""));
+        return format!("unknown key `{key}`{inside}{}", suggestion(key, quoted(known)));
+    }
+    if let Some(rest) = message.strip_prefix("unknown variant `") {
+        let (word, known) = rest.split_once('`').unwrap_or((rest, ""));
+        let of = if path.is_empty() { "here".to_owned() } else { format!("for `{path}`") };
+        return format!("`{word}` is not possible {of}{}", suggestion(word, quoted(known)));
+    }
+    if let Some(key) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        let hint = if key == "version" { ": begin the file with `version: 1`" } else { "" };
+        return format!("missing key `{key}`{inside}{hint}");
+    }
+    if let Some(key) = message.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
+        return format!("key `{key}` stands twice{inside}: keep one");
+    }
+    let message = match message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: ")) {
+        Some(rest) => format!("found {}", in_plain_words(rest)),
+        None => message.to_owned(),
+    };
+    if path.is_empty() { message } else { format!("`{path}`: {message}") }
+}
+
+/// Rust's words for shapes in those of a person who writes YAML.
+fn in_plain_words(found_and_expected: &str) -> String {
+    let Some((found, expected)) = found_and_expected.rsplit_once(", expected ") else {
+        return found_and_expected.to_owned();
+    };
+    let found = match found {
+        "map" => "a mapping",
+        "sequence" => "a list",
+        "unit value" | "null" => "nothing",
+        other => other,
+    };
+    let expected = match expected {
+        "a sequence" => "a list",
+        "a map" => "a mapping",
+        "a YAML tag starting with '!'" => "one word",
+        "u32" | "usize" | "u64" => "a whole number",
+        other => other,
+    };
+    format!("{found}, expected {expected}")
+}
+
+/// The words between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> + Clone {
+    text.split('`').skip(1).step_by(2)
+}

@@ -1,0 +1,252 @@
+//! `harness/harness.yml`: where the site is, which image, the hypervisor, limits. Every key but `version` has a default.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::document::Document;
+use super::parts::{ImageFile, Version};
+use super::plan::{HarnessPlan, ImageSource, Subnet, Timeouts};
+use super::problem::{CatalogError, Problem, collect};
+use super::quantity::{Bytes, TimeLimit};
+use super::root::expand;
+
+/// The file as it is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+struct HarnessFile {
+    #[expect(dead_code, reason = "reading it is the check")]
+    version: Version,
+    #[serde(default)]
+    site: SiteFile,
+    image: Option<ImageFile>,
+    #[serde(default)]
+    libvirt: LibvirtFile,
+    #[serde(default)]
+    network: NetworkFile,
+    #[serde(default)]
+    runs: RunsFile,
+    #[serde(default)]
+    limits: LimitsFile,
+}
+
+/// `site:`, where the Ansible side is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+struct SiteFile {
+    /// The site's folder, relative to the root.
+    dir: String,
+    /// The playbook that is applied, relative to `dir`.
+    playbook: String,
+    /// The production inventory, relative to `dir`.
+    inventory: String,
+    /// The playbook that asserts, relative to the root.
+    verify: String,
+    /// Folder of `ansible-playbook`, relative to the root.
+    ansible: Option<String>,
+}
+
+impl Default for SiteFile {
+    fn default() -> Self {
+        Self {
+            dir: "site".to_owned(),
+            playbook: "site.yml".to_owned(),
+            inventory: "inventory/production".to_owned(),
+            verify: "harness/verify.yml".to_owned(),
+            ansible: None,
+        }
+    }
+}
+
+/// `libvirt:`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+struct LibvirtFile {
+    /// Connection URI.
+    uri: String,
+}
+
+impl Default for LibvirtFile {
+    fn default() -> Self {
+        Self { uri: "qemu:///system".to_owned() }
+    }
+}
+
+/// `network:`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+struct NetworkFile {
+    /// The harness's own network.
+    subnet: Subnet,
+}
+
+impl Default for NetworkFile {
+    fn default() -> Self {
+        Self { subnet: Subnet { network: [10, 213, 47, 0].into(), prefix: 24 } }
+    }
+}
+
+/// `runs:`, the run folders.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+struct RunsFile {
+    /// Where they go, relative to the root.
+    dir: String,
+    /// How many are kept.
+    keep: usize,
+}
+
+impl Default for RunsFile {
+    fn default() -> Self {
+        Self { dir: "~/integration-runs".to_owned(), keep: 20 }
+    }
+}
+
+/// `limits:`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+struct LimitsFile {
+    /// Memory that must stay free beside the VM.
+    memory_reserve: Bytes,
+    /// Deadlines of the stages.
+    timeouts: TimeoutsFile,
+}
+
+impl Default for LimitsFile {
+    fn default() -> Self {
+        Self { memory_reserve: Bytes::mib(512), timeouts: TimeoutsFile::default() }
+    }
+}
+
+/// `limits.timeouts:`, for KVM; scaled up where there is none.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+struct TimeoutsFile {
+    image: TimeLimit,
+    up: TimeLimit,
+    apply: TimeLimit,
+    reboot: TimeLimit,
+    assert: TimeLimit,
+    down: TimeLimit,
+}
+
+impl Default for TimeoutsFile {
+    fn default() -> Self {
+        Self {
+            image: TimeLimit::minutes(15),
+            up: TimeLimit::minutes(3),
+            apply: TimeLimit::minutes(15),
+            reboot: TimeLimit::minutes(3),
+            assert: TimeLimit::minutes(5),
+            down: TimeLimit::minutes(1),
+        }
+    }
+}
+
+/// The harness, with every default filled in and every path absolute.
+#[derive(Clone, Debug)]
+pub(super) struct Harness {
+    /// The file it comes from, relative to the root.
+    pub(super) file: PathBuf,
+    /// The site's folder.
+    pub(super) site: PathBuf,
+    /// The playbook that is applied.
+    pub(super) playbook: PathBuf,
+    /// The production inventory.
+    pub(super) inventory: PathBuf,
+    /// The playbook that asserts.
+    pub(super) verify: PathBuf,
+    /// Folder of `ansible-playbook`, if it is not to be found on `PATH`.
+    pub(super) ansible: Option<PathBuf>,
+    /// The golden image.
+    pub(super) image: ImageSource,
+    /// Everything that goes into a plan as it is.
+    pub(super) plan: HarnessPlan,
+}
+
+/// Reads the harness's file.
+pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, CatalogError> {
+    let document = Document::read(root, file)?;
+    let written: HarnessFile = document.parse()?;
+    let mut problems = Vec::new();
+    let path = |base: &Path, keys: [&str; 2], written: &str| {
+        let error = |message| document.at_value(&keys, format!("`{}`: {message}", keys.join(".")));
+        expand(base, written).map_err(|message| CatalogError::from(error(message)))
+    };
+    let dir = collect(path(root, ["site", "dir"], &written.site.dir), &mut problems).unwrap_or_default();
+    let playbook = collect(path(&dir, ["site", "playbook"], &written.site.playbook), &mut problems);
+    let inventory = collect(path(&dir, ["site", "inventory"], &written.site.inventory), &mut problems);
+    let verify = collect(path(root, ["site", "verify"], &written.site.verify), &mut problems);
+    let runs = collect(path(root, ["runs", "dir"], &written.runs.dir), &mut problems);
+    let ansible = match &written.site.ansible {
+        Some(ansible) => collect(path(root, ["site", "ansible"], ansible), &mut problems),
+        None => Some(root.join(".venv/bin")).filter(|folder| folder.join("ansible-playbook").exists()),
+    };
+    let image = written.image.map_or(Ok(ImageSource::Build), |image| image.resolve(root, &document));
+    let image = collect(image.map_err(CatalogError::from), &mut problems);
+    if !written.libvirt.uri.contains(':') {
+        let message = format!(
+            "`{}` is no connection URI of libvirt: write one such as `qemu:///system` or `qemu+ssh://user@host/system`",
+            written.libvirt.uri
+        );
+        problems.push(document.at_value(&["libvirt", "uri"], message));
+    }
+    if written.runs.keep == 0 {
+        problems.push(document.at_value(
+            &["runs", "keep"],
+            "`runs.keep` is 0, which would delete the folder of the run itself: at least 1",
+        ));
+    }
+    let timeouts = written.limits.timeouts;
+    let plan = HarnessPlan {
+        uri: written.libvirt.uri,
+        subnet: written.network.subnet,
+        runs: runs.unwrap_or_default(),
+        keep_runs: written.runs.keep,
+        memory_reserve: written.limits.memory_reserve,
+        timeouts: Timeouts {
+            image: timeouts.image.0,
+            up: timeouts.up.0,
+            apply: timeouts.apply.0,
+            reboot: timeouts.reboot.0,
+            assert: timeouts.assert.0,
+            down: timeouts.down.0,
+        },
+    };
+    let harness = Harness {
+        file: file.to_owned(),
+        site: dir,
+        playbook: playbook.unwrap_or_default(),
+        inventory: inventory.unwrap_or_default(),
+        verify: verify.unwrap_or_default(),
+        ansible,
+        image: image.unwrap_or(ImageSource::Build),
+        plan,
+    };
+    CatalogError::unless(problems, harness)
+}
+
+impl Harness {
+    /// The files of the site that the harness names and that are not there.
+    pub(super) fn missing_files(&self, root: &Path) -> Vec<Problem> {
+        let named = [
+            ("dir", &self.site),
+            ("playbook", &self.playbook),
+            ("inventory", &self.inventory),
+            ("verify", &self.verify),
+        ];
+        let missing = named.into_iter().filter(|(_, path)| !path.exists());
+        let problem = |(key, path): (&str, &PathBuf)| {
+            let message =
+                format!("`site.{key}`: there is no `{}`: create it, or correct the path", path.display());
+            match Document::read(root, &self.file) {
+                Ok(document) => document.at_value(&["site", key], message),
+                Err(_) => Problem::of_file(&self.file, message),
+            }
+        };
+        // Without the folder everything in it is missing too, which says nothing new.
+        let site_is_missing = !self.site.exists();
+        let new = |path: &Path| !site_is_missing || path == self.site || !path.starts_with(&self.site);
+        missing.filter(|(_, path)| new(path)).map(problem).collect()
+    }
+}

@@ -1,0 +1,107 @@
+//! Where something stands in a file, for errors found after deserialising. The deserialiser itself is asked: a seed
+//! walks to the wanted place and fails there, and the deserialiser puts line and column on that failure. So there is
+//! one parser and no second opinion on where things are; it costs a second parse, and only when there is an error.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// Which end of a `key: value` is looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// The key (for an item of a list, the item).
+    Key,
+    /// The value.
+    Value,
+}
+
+/// Fails at the target if it is there, and succeeds if it is not.
+#[derive(Clone, Copy)]
+pub(super) struct Find<'p> {
+    /// Keys of mappings and indices of lists, from the top.
+    pub(super) path: &'p [&'p str],
+    /// What to fail at.
+    pub(super) target: Target,
+}
+
+impl<'de> DeserializeSeed<'de> for Find<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self.path {
+            [] => deserializer.deserialize_any(Here),
+            _ => deserializer.deserialize_any(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Find<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping or a list")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some((wanted, rest)) = self.path.split_first() else { return Ok(()) };
+        let fail = rest.is_empty() && self.target == Target::Key;
+        while let Some(found) = map.next_key_seed(Key { wanted, fail })? {
+            if found {
+                map.next_value_seed(Find { path: rest, ..self })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let Some((wanted, rest)) = self.path.split_first() else { return Ok(()) };
+        for _ in 0..wanted.parse().unwrap_or(0) {
+            if list.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(());
+            }
+        }
+        list.next_element_seed(Find { path: rest, ..self })?;
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+}
+
+/// Whether a key is the wanted one; fails at it if it is and `fail` is set.
+struct Key<'p> {
+    wanted: &'p str,
+    fail: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<bool, E> {
+        let found = key == self.wanted;
+        if found && self.fail { Err(E::custom("here")) } else { Ok(found) }
+    }
+}
+
+/// Fails at whatever is there: a visitor that takes nothing.
+struct Here;
+
+impl Visitor<'_> for Here {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("to stop here")
+    }
+}

@@ -1,0 +1,221 @@
+//! Making a plan: a trial's files, read whole and strictly, and the choices of a person laid over them.
+
+use std::path::{Path, PathBuf};
+
+use super::folder::{Files, duplicate};
+use super::index::Catalog;
+use super::overrides;
+use super::parts::VmFile;
+use super::plan::{Expectation, HarnessPlan, Plan, Restart, SitePlan, Tier, TrialName};
+use super::problem::{CatalogError, Problem, collect, suggestion};
+use super::profile::{self, Profile};
+use super::root::expand;
+use super::scenario::{self, Scenario};
+use crate::support::name::Name;
+
+/// What a person chooses for one run, over the files. Nothing chosen: the files decide.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// Certificate tier.
+    pub certs: Option<Tier>,
+    /// Libvirt connection URI, instead of `libvirt.uri`.
+    pub uri: Option<String>,
+    /// Where run folders go, instead of `runs.dir`; relative to the working directory.
+    pub runs: Option<PathBuf>,
+}
+
+impl Choices {
+    /// The harness's settings with these choices over them.
+    pub(super) fn over(&self, settings: &HarnessPlan) -> Result<HarnessPlan, CatalogError> {
+        let mut settings = settings.clone();
+        if let Some(uri) = &self.uri {
+            settings.uri.clone_from(uri);
+        }
+        if let Some(runs) = &self.runs {
+            let unusable = |why: String| {
+                Problem::of_request(format!("`{}` cannot hold run folders: {why}", runs.display()))
+            };
+            let here = std::path::absolute(".").map_err(|error| unusable(error.to_string()))?;
+            settings.runs = match runs.to_str() {
+                Some(text) => expand(&here, text).map_err(unusable)?,
+                None => here.join(runs),
+            };
+        }
+        Ok(settings)
+    }
+}
+
+impl Catalog {
+    /// The plan of a trial: its files with every default filled in, and `choices` over them.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the trial's files or choices, at once: no profile or override of that name, more than
+    /// one, a key, value or combination that is not allowed, a file of the site that is not there.
+    pub fn plan(&self, trial: &TrialName, choices: &Choices) -> Result<Plan, CatalogError> {
+        let mut problems = Vec::new();
+        if let Some(other) = self.clashes.get(trial) {
+            problems.push(Problem::of_request(format!(
+                "the VMs of `{trial}` and `{other}` would both be named `{}`: rename one of the scenarios",
+                trial.machine()
+            )));
+        }
+        let scenario = match &trial.scenario {
+            None => Some(None),
+            Some(_) => collect(self.scenario(trial), &mut problems).map(Some),
+        };
+        let profile = collect(self.profile(trial), &mut problems);
+        let overrides = collect(self.overrides(&trial.host), &mut problems);
+        problems.extend(self.harness.missing_files(&self.root));
+        let twist = Twist::of(scenario.flatten());
+        let certs = collect(twist.tier(trial, choices.certs), &mut problems);
+        let harness = collect(choices.over(&self.harness.plan), &mut problems);
+        let (Some(profile), Some(overrides), Some(certs), Some(harness)) =
+            (profile, overrides, certs, harness)
+        else {
+            return Err(CatalogError::of(problems));
+        };
+        let about_host = || profile.description.clone().unwrap_or_else(|| format!("host {}", trial.host));
+        let plan = Plan {
+            trial: trial.clone(),
+            machine: trial.machine(),
+            description: twist.description.unwrap_or_else(about_host),
+            root: self.root.clone(),
+            site: SitePlan {
+                dir: self.harness.site.clone(),
+                playbook: self.harness.playbook.clone(),
+                inventory: self.harness.inventory.clone(),
+                verify: self.harness.verify.clone(),
+                ansible: self.harness.ansible.clone(),
+                overrides,
+                vars: twist.vars,
+                roles: profile.roles,
+            },
+            vm: twist.vm.over(profile.vm),
+            image: profile.image.unwrap_or_else(|| self.harness.image.clone()),
+            certs,
+            restart: twist.restart,
+            egress: twist.egress,
+            expect: twist.expect,
+            harness,
+        };
+        CatalogError::unless(problems, plan)
+    }
+
+    fn profile(&self, trial: &TrialName) -> Result<Profile, CatalogError> {
+        match one(&self.profiles, &trial.host)? {
+            Some(file) => profile::read(&self.root, file),
+            None => {
+                let known = self.profiles.keys().map(Name::as_str);
+                let message =
+                    format!("no profile `{}`{}", trial.host, suggestion(trial.host.as_str(), known));
+                Err(self.about(trial, message).into())
+            }
+        }
+    }
+
+    /// The override of a host: absolute.
+    fn overrides(&self, host: &Name) -> Result<PathBuf, CatalogError> {
+        let Some(file) = one(&self.overrides, host)? else {
+            let near =
+                crate::support::name::near_miss(host.as_str(), self.overrides.keys().map(Name::as_str));
+            let near = near.map(|near| format!(" (there is one for `{near}`)")).unwrap_or_default();
+            let file = Path::new("overrides").join(host.as_str()).with_extension("yml");
+            let message = format!(
+                "no such file{near}: profile `{host}` needs its override; write the variables that stub the real world, \
+                 or `{{}}` if there are none"
+            );
+            return Err(Problem::of_file(&file, message).into());
+        };
+        overrides::check(&self.root, file)?;
+        Ok(self.root.join(file))
+    }
+
+    fn scenario(&self, trial: &TrialName) -> Result<Scenario, CatalogError> {
+        let file = match self.trials.get(trial).map(Vec::as_slice) {
+            Some([file]) => file,
+            Some([_, _, ..]) => return Err(duplicate(&self.trials[trial]).into()),
+            _ => return Err(Problem::of_request(format!("there is no trial `{trial}`")).into()),
+        };
+        let scenario = scenario::read(&self.root, file)?;
+        if scenario.profile == trial.host.as_str() {
+            return Ok(scenario);
+        }
+        let message = format!(
+            "`profile` is `{}` as YAML reads it but a line says `{}`: write it once, at the margin",
+            scenario.profile, trial.host
+        );
+        Err(Problem::of_file(file, message).into())
+    }
+
+    /// A problem with what a trial's scenario says of its profile.
+    fn about(&self, trial: &TrialName, message: String) -> Problem {
+        match self.trials.get(trial).and_then(|files| files.first()) {
+            None => Problem::of_request(message),
+            Some(file) => match super::document::Document::read(&self.root, file) {
+                Ok(document) => document.at_value(&["profile"], message),
+                Err(_) => Problem::of_file(file, message),
+            },
+        }
+    }
+}
+
+/// What a scenario changes; of a plain cycle, nothing.
+struct Twist {
+    description: Option<String>,
+    vars: std::collections::BTreeMap<String, serde_json::Value>,
+    certs: Vec<Tier>,
+    restart: Restart,
+    egress: bool,
+    expect: Expectation,
+    vm: VmFile,
+}
+
+impl Twist {
+    fn of(scenario: Option<Scenario>) -> Self {
+        match scenario {
+            None => Self {
+                description: None,
+                vars: Default::default(),
+                certs: Tier::ALL.to_vec(),
+                restart: Restart::default(),
+                egress: true,
+                expect: Expectation { before_reboot: None, fail: None },
+                vm: VmFile::default(),
+            },
+            Some(Scenario { profile: _, description, vars, certs, restart, egress, expect, vm }) => {
+                Self { description: Some(description), vars, certs, restart, egress, expect, vm }
+            }
+        }
+    }
+
+    /// The tier to run with: the chosen one, or the first allowed. Production certificates are on demand only.
+    fn tier(&self, trial: &TrialName, chosen: Option<Tier>) -> Result<Tier, CatalogError> {
+        let allowed = || self.certs.iter().map(|tier| tier.as_str()).collect::<Vec<_>>().join(", ");
+        match chosen {
+            Some(tier) if self.certs.contains(&tier) => Ok(tier),
+            Some(tier) => Err(Problem::of_request(format!(
+                "trial `{trial}` cannot run with certificate tier `{tier}` (its scenario allows: {})",
+                allowed()
+            ))
+            .into()),
+            None => {
+                let usual = self.certs.iter().copied().find(|tier| *tier != Tier::LeProdWildcard);
+                usual.ok_or_else(|| {
+                    Problem::of_request(format!(
+                        "trial `{trial}` runs on demand only: choose its certificate tier, CERTS=le-prod-wildcard"
+                    ))
+                    .into()
+                })
+            }
+        }
+    }
+}
+
+/// The one file of that name, if there is one; two are an error.
+fn one<'f>(files: &'f Files, name: &Name) -> Result<Option<&'f Path>, CatalogError> {
+    match files.get(name).map(Vec::as_slice) {
+        None | Some([]) => Ok(None),
+        Some([file]) => Ok(Some(file)),
+        Some(several) => Err(duplicate(several).into()),
+    }
+}

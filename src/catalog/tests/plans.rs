@@ -1,0 +1,131 @@
+//! Plans of sound files.
+
+use std::path::PathBuf;
+
+use super::{Choices, Fixture, INCIDENT};
+use crate::catalog::plan::{ImageSource, Tier};
+use crate::catalog::quantity::Bytes;
+
+#[test]
+fn a_scenario_becomes_a_plan_with_every_default_filled_in() {
+    let fixture = Fixture::sound();
+    let choices = Choices { runs: Some(fixture.root().join("runs")), ..Choices::default() };
+    let plan = fixture.plan("askari", Some("incident-2026-06-17"), &choices).unwrap();
+    let json = serde_json::to_string_pretty(&plan).unwrap();
+    insta::assert_snapshot!(json.replace(fixture.root().to_str().unwrap(), "[root]"));
+}
+
+#[test]
+fn the_plain_cycle_of_a_minimal_profile_has_the_defaults() {
+    let fixture = Fixture::sound();
+    fixture.write("profiles/ubongo.yml", b"---\nversion: 1\nroles: [base]\n");
+    fixture.write(
+        "overrides/ubongo.yml",
+        b"a: !vault |\n  $ANSIBLE_VAULT;1.1\nb: '{{ a }}'\nc: !unsafe x\nd: [{e: 1}]\n",
+    );
+    let plan = fixture.plan("ubongo", None, &Choices::default()).unwrap();
+    assert_eq!(plan.machine, "boma-it-ubongo");
+    assert_eq!(plan.description, "host ubongo");
+    assert_eq!((plan.vm.vcpus, plan.vm.memory, plan.vm.disk), (2, Bytes::gib(3), Bytes::gib(20)));
+    assert_eq!((plan.certs, plan.egress, plan.image), (Tier::Internal, true, ImageSource::Build));
+    assert!(plan.harness.runs.ends_with("integration-runs"), "{:?}", plan.harness.runs);
+    assert_eq!(plan.site.ansible, None);
+}
+
+#[test]
+fn json_and_yaml_say_the_same() {
+    let yaml = Fixture::sound();
+    let json = Fixture::sound();
+    for file in ["profiles/askari", "overrides/askari", "scenarios/incident-2026-06-17"] {
+        let text = std::fs::read_to_string(json.root().join(file).with_extension("yml")).unwrap();
+        let value: serde_json::Value = serde_yaml::from_str(&text).unwrap();
+        json.remove(&format!("{file}.yml"));
+        json.write(&format!("{file}.json"), serde_json::to_string_pretty(&value).unwrap().as_bytes());
+    }
+    let shown = |fixture: &Fixture| {
+        let plan = fixture.plan("askari", Some("incident-2026-06-17"), &Choices::default()).unwrap();
+        let json = serde_json::to_string(&plan).unwrap();
+        json.replace(fixture.root().to_str().unwrap(), "[root]").replace("askari.json", "askari.yml")
+    };
+    assert_eq!(shown(&json), shown(&yaml));
+}
+
+#[test]
+fn choices_go_over_files_and_the_narrower_file_over_the_wider() {
+    let fixture = Fixture::sound();
+    fixture.write(
+        "harness/harness.yml",
+        b"version: 1\nimage: {source: path, path: images/a.qcow2}\nlibvirt: {uri: 'qemu:///session'}\n\
+          site: {dir: ., playbook: site/site.yml, inventory: site/inventory/production, ansible: bin}\n\
+          limits: {timeouts: {up: 90s}}\n",
+    );
+    fixture.write(
+        "scenarios/big.yml",
+        b"version: 1\nprofile: askari\ndescription: >\n  more\n  memory\nvm: {memory: 4GiB}\n",
+    );
+    let plan = fixture.plan("askari", Some("big"), &Choices::default()).unwrap();
+    assert_eq!(plan.description, "more memory");
+    assert_eq!((plan.vm.vcpus, plan.vm.memory), (2, Bytes::gib(4)));
+    assert_eq!(plan.image, ImageSource::Path(fixture.root().join("images/a.qcow2")));
+    assert_eq!(plan.site.playbook, fixture.root().join("site/site.yml"));
+    assert_eq!(plan.site.ansible, Some(fixture.root().join("bin")));
+    assert_eq!(plan.harness.uri, "qemu:///session");
+    assert_eq!((plan.harness.timeouts.up.as_secs(), plan.harness.timeouts.down.as_secs()), (90, 60));
+    let choices = Choices {
+        certs: Some(Tier::LeProdWildcard),
+        uri: Some("qemu+ssh://far/system".to_owned()),
+        runs: Some(PathBuf::from("/tmp/runs")),
+    };
+    let plan = fixture.plan("askari", Some("big"), &choices).unwrap();
+    assert_eq!((plan.certs, plan.harness.uri.as_str()), (Tier::LeProdWildcard, "qemu+ssh://far/system"));
+    assert_eq!(plan.harness.runs, PathBuf::from("/tmp/runs"));
+}
+
+#[rstest::rstest]
+#[case("[internal]", None, Ok(Tier::Internal))]
+#[case("[pebble, internal]", None, Ok(Tier::Pebble))]
+#[case("[pebble, internal]", Some(Tier::Internal), Ok(Tier::Internal))]
+#[case("[le-prod-wildcard, le-staging]", None, Ok(Tier::LeStaging))]
+#[case("[le-prod-wildcard]", Some(Tier::LeProdWildcard), Ok(Tier::LeProdWildcard))]
+#[case(
+    "[le-prod-wildcard]",
+    None,
+    Err("trial `askari::x` runs on demand only: choose its certificate tier, CERTS=le-prod-wildcard")
+)]
+#[case(
+    "[internal, pebble]",
+    Some(Tier::LeStaging),
+    Err(
+        "trial `askari::x` cannot run with certificate tier `le-staging` (its scenario allows: internal, pebble)"
+    )
+)]
+fn a_scenario_says_which_tiers_it_takes(
+    #[case] certs: &str,
+    #[case] chosen: Option<Tier>,
+    #[case] expected: Result<Tier, &str>,
+) {
+    let fixture = Fixture::sound();
+    fixture.write("scenarios/x.yml", INCIDENT.replace("[internal]", certs).as_bytes());
+    let plan = fixture.plan("askari", Some("x"), &Choices { certs: chosen, ..Choices::default() });
+    assert_eq!(plan.map(|plan| plan.certs), expected.map_err(str::to_owned));
+}
+
+#[test]
+fn a_scenario_without_egress_takes_the_internal_tier_only() {
+    let fixture = Fixture::sound();
+    fixture.write("scenarios/x.yml", b"version: 1\nprofile: askari\ndescription: x\negress: false\n");
+    let plan = |certs| fixture.plan("askari", Some("x"), &Choices { certs, ..Choices::default() });
+    assert_eq!(plan(None).map(|plan| (plan.certs, plan.egress)), Ok((Tier::Internal, false)));
+    let refused = plan(Some(Tier::Pebble)).unwrap_err();
+    assert_eq!(
+        refused,
+        "trial `askari::x` cannot run with certificate tier `pebble` (its scenario allows: internal)"
+    );
+}
+
+#[test]
+fn a_tier_that_is_none_is_refused_with_the_near_miss() {
+    let error = "le-stagin".parse::<Tier>().unwrap_err().to_string();
+    let known = "known: internal, pebble, le-staging, le-prod-wildcard";
+    assert_eq!(error, format!("`le-stagin` is no certificate tier, did you mean `le-staging`? ({known})"));
+}
