@@ -6,7 +6,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use serde::de::{DeserializeOwned, DeserializeSeed};
+use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny};
 
 use super::locate::{Find, Target};
 use super::problem::{Position, Problem, suggestion};
@@ -66,22 +66,36 @@ impl Document {
 
     /// Deserialises the whole file with a seed.
     pub(super) fn parse_seed<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, Problem> {
-        self.run(seed).map_err(|Fault { message, position }| Problem {
-            position,
-            ..Problem::of_file(&self.file, explain(&message))
+        self.run(seed).map_err(|Fault { message, position }| {
+            if self.run(PhantomData::<IgnoredAny>).is_err() {
+                let language = if self.is_json() { "JSON" } else { "YAML" };
+                let message = match message.contains("more than one document") {
+                    true => "the file holds more than one document: keep one, and at most one line `---`"
+                        .to_owned(),
+                    false => format!("this is not valid {language}: {message}"),
+                };
+                return Problem { position, ..Problem::of_file(&self.file, message) };
+            }
+            let (path, message) = split_path(&message);
+            let explained = Problem { position, ..Problem::of_file(&self.file, explain(path, message)) };
+            // Serde notices a second key only after it, with the place of the whole mapping.
+            let path: Vec<&str> =
+                path.split('.').filter(|step| !step.is_empty()).chain(twice(message)).collect();
+            let second = twice(message).and_then(|_| self.position(&path, Target::Key, 1));
+            Problem { position: second.or(explained.position), ..explained }
         })
     }
 
     /// A problem with the key at `path`, the steps of which are keys of mappings and indices of lists. Points at the
     /// nearest thing around it that exists.
     pub(super) fn at_key(&self, path: &[&str], message: impl Into<String>) -> Problem {
-        let position = (1..=path.len()).rev().find_map(|steps| self.position(&path[..steps], Target::Key));
+        let position = (1..=path.len()).rev().find_map(|steps| self.position(&path[..steps], Target::Key, 0));
         Problem { position, ..Problem::of_file(&self.file, message) }
     }
 
     /// A problem with the value at `path`.
     pub(super) fn at_value(&self, path: &[&str], message: impl Into<String>) -> Problem {
-        match self.position(path, Target::Value) {
+        match self.position(path, Target::Value, 0) {
             None => self.at_key(path, message),
             position => Problem { position, ..Problem::of_file(&self.file, message) },
         }
@@ -89,11 +103,11 @@ impl Document {
 
     /// Where the value at `path` begins.
     pub(super) fn value_position(&self, path: &[&str]) -> Option<Position> {
-        self.position(path, Target::Value)
+        self.position(path, Target::Value, 0)
     }
 
-    fn position(&self, path: &[&str], target: Target) -> Option<Position> {
-        self.run(Find { path, target }).err()?.position
+    fn position(&self, path: &[&str], target: Target, pass_over: usize) -> Option<Position> {
+        self.run(Find { path, target, pass_over }).err()?.position
     }
 
     /// Whether the file is JSON.
@@ -135,12 +149,21 @@ fn without(message: &str, part: &str) -> String {
     message.replacen(part, "", 1)
 }
 
-/// Serde's words in ours. What is not recognised stays as it is: its wording is not part of serde's interface.
-fn explain(message: &str) -> String {
-    let (path, message) = match message.split_once(": ") {
+/// The path that `serde_yaml` puts before a message, and the message. `serde_json` gives none.
+fn split_path(message: &str) -> (&str, &str) {
+    match message.split_once(": ") {
         Some((path, rest)) if !path.contains([' ', '`', '"']) => (path, rest),
         _ => ("", message),
-    };
+    }
+}
+
+/// The key that stands twice, if that is what the message is about.
+fn twice(message: &str) -> Option<&str> {
+    message.strip_prefix("duplicate field `")?.strip_suffix('`')
+}
+
+/// Serde's words in ours. What is not recognised stays as it is: its wording is not part of serde's interface.
+fn explain(path: &str, message: &str) -> String {
     let inside = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let (key, known) = rest.split_once('`').unwrap_or((rest, ""));
@@ -155,7 +178,7 @@ fn explain(message: &str) -> String {
         let hint = if key == "version" { ": begin the file with `version: 1`" } else { "" };
         return format!("missing key `{key}`{inside}{hint}");
     }
-    if let Some(key) = message.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
+    if let Some(key) = twice(message) {
         return format!("key `{key}` stands twice{inside}: keep one");
     }
     let message = match message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: ")) {
@@ -179,6 +202,7 @@ fn in_plain_words(found_and_expected: &str) -> String {
     let expected = match expected {
         "a sequence" => "a list",
         "a map" => "a mapping",
+        "a boolean" => "`true` or `false`",
         "a YAML tag starting with '!'" => "one word",
         "u32" | "usize" | "u64" => "a whole number",
         other => other,

@@ -22,6 +22,8 @@ pub(super) struct Find<'p> {
     pub(super) path: &'p [&'p str],
     /// What to fail at.
     pub(super) target: Target,
+    /// How many of the same key to pass over in the last mapping: 1 finds the one that should not be there.
+    pub(super) pass_over: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for Find<'_> {
@@ -44,11 +46,15 @@ impl<'de> Visitor<'de> for Find<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Some((wanted, rest)) = self.path.split_first() else { return Ok(()) };
-        let fail = rest.is_empty() && self.target == Target::Key;
-        while let Some(found) = map.next_key_seed(Key { wanted, fail })? {
-            if found {
+        let is_last = rest.is_empty();
+        let mut to_pass = if is_last { self.pass_over } else { 0 };
+        while let Some(found) =
+            map.next_key_seed(Key { wanted, fail: is_last && self.target == Target::Key && to_pass == 0 })?
+        {
+            if found && to_pass == 0 {
                 map.next_value_seed(Find { path: rest, ..self })?;
             } else {
+                to_pass -= usize::from(found);
                 map.next_value::<IgnoredAny>()?;
             }
         }

@@ -64,7 +64,11 @@ impl Catalog {
             Some(_) => collect(self.scenario(trial), &mut problems).map(Some),
         };
         let profile = collect(self.profile(trial), &mut problems);
-        let overrides = collect(self.overrides(&trial.host), &mut problems);
+        // A host that is not known is misspelt: that it has no override either says nothing new.
+        let overrides = match self.profiles.contains_key(&trial.host) {
+            true => collect(self.overrides(&trial.host), &mut problems),
+            false => None,
+        };
         problems.extend(self.harness.missing_files(&self.root));
         let twist = Twist::of(scenario.flatten());
         let certs = collect(twist.tier(trial, choices.certs), &mut problems);

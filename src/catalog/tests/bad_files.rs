@@ -2,26 +2,29 @@
 
 use super::{Choices, Fixture};
 
-/// A sound root but for one file.
+/// A sound root of one trial, but for one file.
 fn with(file: &str, content: &str) -> Fixture {
     let fixture = Fixture::sound();
+    fixture.remove("scenarios/incident-2026-06-17.yml");
     fixture.write(file, content.as_bytes());
     fixture
 }
 
 /// What a person is told of each of these contents of one file.
 fn told(file: &str, contents: &[&str]) -> String {
-    let one = |content: &&str| {
-        let errors = with(file, content).errors();
-        assert!(!errors.is_empty(), "nothing is wrong with:\n{content}");
-        format!("{content}---\n{errors}\n")
-    };
-    contents.iter().map(one).collect::<Vec<_>>().join("\n==========\n")
+    let one = |content: &&str| told_of(content, &with(file, content));
+    contents.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// What a person is told of a root; it must be something.
+fn told_of(title: &str, fixture: &Fixture) -> String {
+    let errors = fixture.errors();
+    assert!(!errors.is_empty(), "nothing is wrong with:\n{title}");
+    format!("{title}---\n{errors}\n")
 }
 
 #[test]
 fn profiles() {
-    let heads = "version: 1\nroles: [base]\n";
     let cases = [
         "version: 1\nroles: [base]\nvm:\n  memmory: 3GiB\n",
         "version: 1\nroles: [base]\nrolls: [base]\n",
@@ -56,16 +59,7 @@ fn profiles() {
         "",
         "# later\n",
     ];
-    let heads_are_sound = with("profiles/askari.yml", heads).errors();
-    assert_eq!(heads_are_sound.lines().count(), 0, "{heads_are_sound}");
-    // The incident's trial has the same errors again, so it is left out.
-    let text = told("profiles/askari.yml", &cases);
-    let shown = text.split("\naskari::incident").collect::<Vec<_>>();
-    assert_eq!(shown.len(), cases.len() + 1, "{text}");
-    let first_of = |part: &str| part.find("\n==========").map_or(String::new(), |at| part[at..].to_owned());
-    let shown: String =
-        [shown[0].to_owned()].into_iter().chain(shown[1..].iter().map(|p| first_of(p))).collect();
-    insta::assert_snapshot!(shown);
+    insta::assert_snapshot!(told("profiles/askari.yml", &cases));
 }
 
 #[test]
@@ -107,10 +101,12 @@ fn scenarios() {
         "expect: {fail: always}\n",
         "vm: {memory: 1MiB}\n",
         "profile: askari\n",
+        "vm: {vcpus: 2, vcpus: 4}\n",
     ];
     let cases: Vec<_> = cases.iter().map(|tail| format!("{head}{tail}")).collect();
     let cases: Vec<_> = cases.iter().map(String::as_str).collect();
-    insta::assert_snapshot!(told("scenarios/x.yml", &cases).replace(head, ""));
+    let told = told("scenarios/x.yml", &cases).replace(head, "");
+    insta::assert_snapshot!(told);
 }
 
 #[test]
@@ -136,13 +132,12 @@ fn json() {
         "{\"version\": 1, \"roles\": [\"base\"]} x\n",
     ];
     let one = |content: &&str| {
-        let fixture = Fixture::sound();
-        fixture.remove("scenarios/incident-2026-06-17.yml");
+        let fixture = with("profiles/askari.json", content);
         fixture.remove("profiles/askari.yml");
-        fixture.write("profiles/askari.json", content.as_bytes());
-        format!("{content}---\n{}\n", fixture.errors())
+        told_of(content, &fixture)
     };
-    insta::assert_snapshot!(cases.iter().map(one).collect::<Vec<_>>().join("\n"));
+    let told = cases.iter().map(one).collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(told);
 }
 
 #[test]
@@ -162,23 +157,13 @@ fn the_harness() {
         "{}\n",
         "",
     ];
-    let one = |content: &&str| {
-        let fixture = with("harness/harness.yml", content);
-        fixture.remove("scenarios/incident-2026-06-17.yml");
-        format!("{content}---\n{}\n", fixture.errors())
-    };
-    insta::assert_snapshot!(cases.iter().map(one).collect::<Vec<_>>().join("\n"));
+    insta::assert_snapshot!(told("harness/harness.yml", &cases));
 }
 
 #[test]
 fn overrides() {
     let cases = ["- a\n", "a: 1\na: 2\n", "a: {b: 1, b: 2}\n", "a: [\n", "# nothing\n", "---\n"];
-    let one = |content: &&str| {
-        let fixture = with("overrides/askari.yml", content);
-        fixture.remove("scenarios/incident-2026-06-17.yml");
-        format!("{content}---\n{}\n", fixture.errors())
-    };
-    insta::assert_snapshot!(cases.iter().map(one).collect::<Vec<_>>().join("\n"));
+    insta::assert_snapshot!(told("overrides/askari.yml", &cases));
 }
 
 #[test]
@@ -186,32 +171,32 @@ fn files_that_are_missing_or_too_many() {
     let change = |title: &str, change: &dyn Fn(&Fixture)| {
         let fixture = Fixture::sound();
         change(&fixture);
-        format!("{title}\n---\n{}\n", fixture.errors())
+        told_of(&format!("{title}\n"), &fixture)
     };
     let incident = super::INCIDENT.as_bytes();
-    insta::assert_snapshot!(
-        [
-            change("no override", &|f| f.remove("overrides/askari.yml")),
-            change("a misspelt override", &|f| {
-                f.remove("overrides/askari.yml");
-                f.write("overrides/askri.yml", b"{}\n");
-            }),
-            change("two overrides", &|f| f.write("overrides/askari.json", b"{}")),
-            change("two profiles", &|f| f.write("profiles/askari.yaml", b"{}\n")),
-            change("two scenarios", &|f| f
-                .write("scenarios/incident-2026-06-17.json", b"{\"profile\": \"askari\"}")),
-            change("one VM name for two trials", &|f| {
-                f.write("profiles/askari-b.yml", super::ASKARI.as_bytes());
-                f.write("overrides/askari-b.yml", b"{}\n");
-                f.write("scenarios/b.yml", incident);
-            }),
-            change("no profiles", &|f| f.remove("profiles/askari.yml")),
-            change("no harness.yml", &|f| f.remove("harness/harness.yml")),
-            change("two harness.yml", &|f| f.write("harness/harness.json", b"{}")),
-            change("no UTF-8", &|f| f.write("profiles/askari.yml", b"version: 1\nroles: [b\xe4se]\n")),
-        ]
-        .join("\n")
-    );
+    let told = [
+        change("no override", &|f| f.remove("overrides/askari.yml")),
+        change("a misspelt override", &|f| {
+            f.remove("overrides/askari.yml");
+            f.write("overrides/askri.yml", b"{}\n");
+        }),
+        change("two overrides", &|f| f.write("overrides/askari.json", b"{}")),
+        change("two profiles", &|f| f.write("profiles/askari.yaml", b"{}\n")),
+        change("two scenarios", &|f| {
+            f.write("scenarios/incident-2026-06-17.json", b"{\"profile\": \"askari\"}")
+        }),
+        change("one VM name for two trials", &|f| {
+            f.write("profiles/askari-b.yml", super::ASKARI.as_bytes());
+            f.write("overrides/askari-b.yml", b"{}\n");
+            f.write("scenarios/b.yml", incident);
+        }),
+        change("no profiles", &|f| f.remove("profiles/askari.yml")),
+        change("no harness.yml", &|f| f.remove("harness/harness.yml")),
+        change("two harness.yml", &|f| f.write("harness/harness.json", b"{}")),
+        change("no UTF-8", &|f| f.write("profiles/askari.yml", b"version: 1\nroles: [b\xe4se]\n")),
+    ]
+    .join("\n");
+    insta::assert_snapshot!(told);
 }
 
 #[test]
@@ -225,4 +210,27 @@ fn one_bad_file_hides_no_other() {
     );
     let error = fixture.plan("askari", Some("incident-2026-06-17"), &Choices::default()).unwrap_err();
     insta::assert_snapshot!(error);
+}
+
+proptest::proptest! {
+    /// Whatever the slip of the pen: a plan or an error in its place, never a panic.
+    #[test]
+    fn a_file_with_anything_typed_into_it_gives_a_plan_or_an_error_in_its_place(
+        at in 0.0..1.0_f64, cut in 0..8_usize, typed in "[ a-z0-9:,'\"{}\\[\\]!&*|>%@#\n\t-]{0,6}",
+    ) {
+        let text = super::INCIDENT;
+        let from = (at * text.len() as f64) as usize;
+        let content = format!("{}{typed}{}", &text[..from], &text[(from + cut).min(text.len())..]);
+        let fixture = Fixture::sound();
+        fixture.write("scenarios/incident-2026-06-17.yml", content.as_bytes());
+        let catalog = fixture.load().unwrap();
+        proptest::prop_assert_eq!(catalog.trials().len() + catalog.strays().len(), 2);
+        let errors = catalog.trials().filter_map(|trial| catalog.plan(trial, &Choices::default()).err());
+        for error in errors.chain(catalog.strays().iter().map(|stray| stray.error.clone())) {
+            for problem in error.problems() {
+                let lines = content.lines().count() + 1;
+                proptest::prop_assert!(problem.position.is_none_or(|position| position.line <= lines), "{problem}");
+            }
+        }
+    }
 }

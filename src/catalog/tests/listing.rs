@@ -38,8 +38,8 @@ fn a_slip_of_the_pen_takes_no_test_away() {
     fixture.write("scenarios/broken.yml", b"version: 1\nprofile: askari\n  bad: [\n");
     fixture.write("scenarios/misspelt.yml", INCIDENT.replace("profile: askari", "profile: askri").as_bytes());
     fixture.write("scenarios/empty.yml", b"# nothing yet\n");
-    insta::assert_snapshot!(listed(&fixture).join("\n"));
-    insta::assert_snapshot!("a_slip_of_the_pen_takes_no_test_away_errors", fixture.errors());
+    let told = format!("{}\n---\n{}", listed(&fixture).join("\n"), fixture.errors());
+    insta::assert_snapshot!(told);
 }
 
 #[test]
@@ -53,16 +53,14 @@ fn a_trial_is_found_and_a_near_miss_is_named() {
     assert_eq!(catalog.find("askari", Some("cycle")).unwrap(), plain);
     assert_eq!(catalog.find("askari", Some("incident-2026-06-17")).unwrap(), incident);
     let wrong = |host, scenario| catalog.find(host, scenario).unwrap_err().to_string();
-    insta::assert_snapshot!(
-        [
-            wrong("askri", None),
-            wrong("zanzibar", None),
-            wrong("askari", Some("incident-2026-06-71")),
-            wrong("ubongo", Some("incident-2026-06-17")),
-            wrong("ubongo", Some("x")),
-        ]
-        .join("\n")
-    );
+    let told = [
+        wrong("askri", None),
+        wrong("zanzibar", None),
+        wrong("askari", Some("incident-2026-06-71")),
+        wrong("ubongo", Some("incident-2026-06-17")),
+        wrong("ubongo", Some("x")),
+    ];
+    insta::assert_snapshot!(told.join("\n"));
 }
 
 /// DESIGN §3: nextest lists again and again, so listing must not be felt. The figure is that of an unoptimised build.

@@ -12,7 +12,20 @@ fn a_scenario_becomes_a_plan_with_every_default_filled_in() {
     let choices = Choices { runs: Some(fixture.root().join("runs")), ..Choices::default() };
     let plan = fixture.plan("askari", Some("incident-2026-06-17"), &choices).unwrap();
     let json = serde_json::to_string_pretty(&plan).unwrap();
-    insta::assert_snapshot!(json.replace(fixture.root().to_str().unwrap(), "[root]"));
+    let json = json.replace(fixture.root().to_str().unwrap(), "[root]");
+    insta::assert_snapshot!(json);
+}
+
+/// The file of the project writes every default out, for a person to see. This keeps it true.
+#[test]
+fn the_shipped_harness_file_says_what_the_defaults_are() {
+    let shown = |harness: &[u8]| {
+        let fixture = Fixture::sound();
+        fixture.write("harness/harness.yml", harness);
+        let plan = fixture.plan("askari", None, &Choices::default()).unwrap();
+        serde_json::to_string_pretty(&plan).unwrap().replace(fixture.root().to_str().unwrap(), "[root]")
+    };
+    assert_eq!(shown(include_bytes!("../../../harness/harness.yml")), shown(b"version: 1\n"));
 }
 
 #[test]
