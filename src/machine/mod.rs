@@ -15,6 +15,7 @@ pub mod image;
 pub mod names;
 pub mod network;
 pub mod ownership;
+pub mod seed;
 pub mod teardown;
 mod xml;
 

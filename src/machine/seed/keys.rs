@@ -1,0 +1,128 @@
+//! Key pairs of a run, made by ssh-keygen: the client's, and the guest's host key, so that host checking is strict from
+//! the first connection on.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::support::deadline::Deadline;
+use crate::support::process::{Process, ProcessError};
+
+/// An ed25519 key pair in a folder: `<name>` (mode 0600) and `<name>.pub`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPair {
+    private_path: PathBuf,
+    public: String,
+}
+
+/// Why there is no key pair.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// A file of the pair cannot be used.
+    #[error("cannot {what} the key file {}", path.display())]
+    File {
+        /// What was tried: a verb.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// ssh-keygen failed.
+    #[error("cannot make an SSH key")]
+    Keygen(#[source] Box<ProcessError>),
+}
+
+impl KeyPair {
+    /// Makes a pair without a passphrase in `dir`.
+    ///
+    /// # Errors
+    /// [`KeyError`], also when there is a key of that name: a run's keys are never replaced.
+    pub fn generate(dir: &Path, name: &str, deadline: &Deadline) -> Result<Self, KeyError> {
+        let path = dir.join(name);
+        if path.exists() {
+            return Err(KeyError::file("make", &path)(io::ErrorKind::AlreadyExists.into()));
+        }
+        let keygen =
+            Process::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "boma-it", "-f"]);
+        keygen.arg(&path).run_ok(deadline).map_err(|source| KeyError::Keygen(source.into()))?;
+        // Whatever the umask.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            .map_err(KeyError::file("protect", &path))?;
+        Self::open(dir, name)
+    }
+
+    /// The pair that an earlier process of the same run made.
+    ///
+    /// # Errors
+    /// [`KeyError::File`] when it is not there.
+    pub fn open(dir: &Path, name: &str) -> Result<Self, KeyError> {
+        let (private_path, public_path) = (dir.join(name), dir.join(format!("{name}.pub")));
+        fs::metadata(&private_path).map_err(KeyError::file("find", &private_path))?;
+        let public = fs::read_to_string(&public_path).map_err(KeyError::file("read", &public_path))?;
+        Ok(Self { private_path, public: public.trim_end().to_owned() })
+    }
+
+    /// The private key's file.
+    pub fn private_path(&self) -> &Path {
+        &self.private_path
+    }
+
+    /// The private key, in OpenSSH's format.
+    ///
+    /// # Errors
+    /// [`KeyError::File`].
+    pub fn private(&self) -> Result<String, KeyError> {
+        fs::read_to_string(&self.private_path).map_err(KeyError::file("read", &self.private_path))
+    }
+
+    /// The public key: `ssh-ed25519 AAAA… boma-it`, without a line feed.
+    pub fn public(&self) -> &str {
+        &self.public
+    }
+}
+
+impl KeyError {
+    fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { what, path: path.to_owned(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn generate(dir: &Path) -> Result<KeyPair, KeyError> {
+        KeyPair::generate(dir, "id", &Deadline::uninterrupted(Duration::from_secs(30), "the test"))
+    }
+
+    #[test]
+    fn a_fresh_pair_is_private_and_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let pair = generate(dir.path()).unwrap();
+        let mode = fs::metadata(pair.private_path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(pair.public().starts_with("ssh-ed25519 AAAA") && pair.public().ends_with(" boma-it"));
+        assert!(pair.private().unwrap().starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\n"));
+        assert_eq!(KeyPair::open(dir.path(), "id").unwrap(), pair);
+    }
+
+    #[test]
+    fn a_key_is_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let pair = generate(dir.path()).unwrap();
+        let error = generate(dir.path()).unwrap_err();
+        assert!(matches!(error, KeyError::File { what: "make", .. }), "{error}");
+        assert_eq!(KeyPair::open(dir.path(), "id").unwrap(), pair);
+    }
+
+    #[test]
+    fn a_pair_that_is_not_there_is_named() {
+        let error = KeyPair::open(Path::new("/no/such/run"), "id").unwrap_err();
+        assert_eq!(error.to_string(), "cannot find the key file /no/such/run/id");
+    }
+}
