@@ -9,4 +9,112 @@
 //! }
 //! ```
 //!
-//! `--list` reads file names and nothing else: no libvirt, no network, no image.
+//! `--list` reads file names and little else: no libvirt, no network, no image. nextest lists twice and then runs
+//! each trial in a process of its own; both are at home here.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::catalog::plan::TrialName;
+use crate::catalog::{Catalog, Choices, find_root};
+use crate::cycle::{self, Job, Keep, World};
+use crate::event::Sinks;
+use crate::machine::HypervisorError;
+use crate::outcome::{Outcome, error_chain};
+use crate::report::json::RunRecord;
+use crate::report::summary::explain;
+use crate::report::terminal::{self, Mode, Terminal};
+use crate::site::SiteError;
+use crate::support::interrupt::Interrupt;
+use crate::support::{env, log};
+
+/// Runs the trials as `cargo test` or nextest ask for them, and gives libtest's exit code; that of a signal if one
+/// stopped us.
+pub fn main() -> ExitCode {
+    log::init();
+    let mut arguments = Arguments::from_args();
+    // One VM runs at a time: a second thread would only queue, with its trial's name already printed.
+    arguments.test_threads = Some(1);
+    let catalog = match catalog() {
+        Ok(catalog) => Arc::new(catalog),
+        Err(error) => {
+            tracing::error!("{}", error_chain(&error));
+            return ExitCode::from(2);
+        }
+    };
+    let interrupt = match Interrupt::from_signals() {
+        Ok(interrupt) => interrupt,
+        Err(error) => {
+            tracing::error!("cannot listen for signals: {error}");
+            return ExitCode::from(3);
+        }
+    };
+    let conclusion = libtest_mimic::run(&arguments, trials(&catalog, &interrupt));
+    match interrupt.check() {
+        Ok(()) => conclusion.exit_code(),
+        Err(signal) => ExitCode::from(u8::try_from(128 + signal.0).unwrap_or(130)),
+    }
+}
+
+/// The project whose test target we are: cargo says where it is; otherwise it is found upwards from the working directory.
+fn catalog() -> anyhow::Result<Catalog> {
+    let here = match env::cargo_manifest_dir() {
+        Some(dir) => dir,
+        None => std::env::current_dir().context("cannot see the working directory")?,
+    };
+    let root = find_root(&here, env::ROOT.get().map(PathBuf::from))?;
+    Ok(Catalog::load(&root)?)
+}
+
+/// No libtest kind: it would become part of the name under nextest.
+fn trials(catalog: &Arc<Catalog>, interrupt: &Interrupt) -> Vec<Trial> {
+    let sound = catalog.trials().map(|name| {
+        let (catalog, name, interrupt) = (Arc::clone(catalog), name.clone(), interrupt.clone());
+        Trial::ignorable_test(name.to_string(), move || run(&catalog, &name, &interrupt))
+    });
+    let broken = catalog.strays().iter().map(|stray| {
+        let error = stray.error.clone();
+        Trial::test(stray.name(), move || Err(Failed::from(error)))
+    });
+    sound.chain(broken).collect()
+}
+
+fn run(catalog: &Catalog, name: &TrialName, interrupt: &Interrupt) -> Result<Completion, Failed> {
+    match attempt(catalog, name, interrupt) {
+        Ok(()) => Ok(Completion::Completed),
+        Err(error) => match missing(&error) {
+            // Nobody reads why a CI job was green.
+            Some(why) if !env::is_ci() => Ok(Completion::ignored_with(why)),
+            _ => Err(Failed::from(error_chain(&error))),
+        },
+    }
+}
+
+fn attempt(catalog: &Catalog, name: &TrialName, interrupt: &Interrupt) -> anyhow::Result<()> {
+    interrupt.check()?;
+    let choices = Choices::from_env(None)?;
+    let plan = catalog.plan(name, &choices)?;
+    let terminal = Terminal::stderr(Mode::from_env()?, terminal::Context::Trial);
+    let sinks = Sinks::new(vec![Box::new(terminal), Box::new(RunRecord::new())]);
+    let keep = if env::KEEP.is_on() { Keep::ForSession } else { Keep::Never };
+    let world = World::open(&plan.harness, keep, interrupt.clone(), Arc::new(sinks))?;
+    let report = cycle::run(&world, &plan, Job::Cycle)?;
+    anyhow::ensure!(report.outcome == Outcome::Passed, explain(&report));
+    Ok(())
+}
+
+/// Whether this machine lacks what VMs need, and what: such trials are ignored where a person sees why.
+fn missing(error: &anyhow::Error) -> Option<String> {
+    let lacks = |cause: &(dyn std::error::Error + 'static)| {
+        let hypervisor = matches!(
+            cause.downcast_ref(),
+            Some(HypervisorError::NoDaemon { .. } | HypervisorError::Permission { .. })
+        );
+        hypervisor || matches!(cause.downcast_ref(), Some(SiteError::Process(_) | SiteError::TooOld { .. }))
+    };
+    error.chain().any(lacks).then(|| error.to_string())
+}

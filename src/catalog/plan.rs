@@ -43,6 +43,16 @@ impl TrialName {
     }
 }
 
+impl TrialName {
+    /// The driver's options that name it: `--host askari --scenario incident`.
+    pub fn driver_options(&self) -> String {
+        match &self.scenario {
+            None => format!("--host {}", self.host),
+            Some(scenario) => format!("--host {} --scenario {scenario}", self.host),
+        }
+    }
+}
+
 impl Serialize for TrialName {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

@@ -6,11 +6,12 @@ use super::folder::{Files, duplicate};
 use super::index::Catalog;
 use super::overrides;
 use super::parts::VmFile;
-use super::plan::{Expectation, HarnessPlan, Plan, Restart, SitePlan, Tier, TrialName};
+use super::plan::{Expectation, HarnessPlan, InvalidTier, Plan, Restart, SitePlan, Tier, TrialName};
 use super::problem::{CatalogError, Problem, collect, suggestion};
 use super::profile::{self, Profile};
 use super::root::expand;
 use super::scenario::{self, Scenario};
+use crate::support::env;
 use crate::support::name::Name;
 
 /// What a person chooses for one run, over the files. Nothing chosen: the files decide.
@@ -25,6 +26,21 @@ pub struct Choices {
 }
 
 impl Choices {
+    /// What the environment chooses; `certs`, where given (by an option of the driver), instead of its tier.
+    ///
+    /// # Errors
+    /// When there is no such tier.
+    pub fn from_env(certs: Option<&str>) -> Result<Self, CatalogError> {
+        let tier =
+            |word: &str| word.parse().map_err(|error: InvalidTier| Problem::of_request(error.to_string()));
+        let word = certs.map(str::to_owned).or_else(|| env::CERTS.get());
+        Ok(Self {
+            certs: word.as_deref().map(tier).transpose()?,
+            uri: env::URI.get(),
+            runs: env::RUNS.get().map(PathBuf::from),
+        })
+    }
+
     /// The harness's settings with these choices over them.
     pub(super) fn over(&self, settings: &HarnessPlan) -> Result<HarnessPlan, CatalogError> {
         let mut settings = settings.clone();

@@ -1,6 +1,63 @@
-//! Floor 6, the driver `boma-it`: one file per sub-command.
+//! Floor 6, the driver `boma-it`: one file per sub-command. Arguments come in two levels: parsed ([`args`]), then
+//! resolved against the files and the machine ([`project`]).
 
-/// Runs the driver.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub mod args;
+mod console;
+mod exit;
+mod image;
+mod list;
+mod plan;
+mod project;
+mod prune;
+mod ssh;
+mod steps;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cycle::Job;
+use crate::support::log;
+use args::{Cli, Command};
+use exit::Exit;
+use project::Project;
+
+/// Parses the command line, runs the sub-command, tells an error, and gives the exit code.
+pub fn main() -> ExitCode {
+    log::init();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => {
+            let _ = told.print();
+            return if told.use_stderr() { Exit::Usage } else { Exit::Passed }.into();
+        }
+    };
+    run(cli).unwrap_or_else(|error| exit::explain(&error)).into()
+}
+
+fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let project = Project::find(cli.root)?;
+    match cli.command {
+        Command::Up(choice) => steps::run(&project, &choice, Job::Up),
+        Command::Apply(choice) => steps::run(&project, &choice, Job::Apply),
+        Command::Reboot(choice) => steps::run(&project, &choice, Job::Reboot),
+        Command::Assert(choice) => steps::run(&project, &choice, Job::Assert),
+        Command::Cycle(choice) => steps::run(&project, &choice, Job::Cycle),
+        Command::Down(target) => steps::down(&project, &target),
+        Command::Prune { all } => prune::run(&project, all),
+        Command::Console(target) => console::run(&project, &target),
+        Command::Ssh { target, command } => ssh::run(&project, &target, &command),
+        Command::List { json } => list::run(&project, json),
+        Command::Plan(choice) => plan::run(&project, &choice),
+        Command::Image { command } => image::run(&project, &command),
+    }
+}
+
+/// Writes a result to standard output. A reader that went away (`boma-it list | head -1`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::ledger::Ledger;
-use super::stop::Stop;
 use super::world::World;
 use crate::catalog::Plan;
+use crate::catalog::plan::{Tier, TrialName};
 use crate::machine::guard::{self, Admission};
 use crate::machine::network::host_note;
 use crate::machine::teardown::teardown;
@@ -16,12 +16,40 @@ use crate::support::lock::{Busy, FileLock, LockError};
 /// How long a trial queues for the VM: as long as any sane test run lasts.
 const QUEUE: Duration = Duration::from_secs(12 * 3600);
 
+/// Another process is at work on a VM.
+#[derive(Debug, thiserror::Error)]
+#[error("one VM runs at a time, and {holder} is at it; wait for it, or end that process")]
+pub struct AtWork {
+    holder: String,
+}
+
+/// A certificate tier that this version does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate tier `{tier}` is not available in this version of boma-it; `internal` is")]
+pub struct TierUnavailable {
+    tier: Tier,
+}
+
+/// The needs of the plan's certificate tier.
+///
+/// # Errors
+/// [`TierUnavailable`].
+pub(super) fn tier(plan: &Plan) -> Result<(), TierUnavailable> {
+    match plan.certs {
+        Tier::Internal => Ok(()),
+        tier => Err(TierUnavailable { tier }),
+    }
+}
+
 /// Takes the lock under which everything happens that makes, changes or ends a VM. A trial queues behind trials of its
 /// own test run; whoever else finds the lock taken is refused.
-pub fn lock(world: &World, plan: &Plan, ledger: &Ledger) -> Result<FileLock, Stop> {
+///
+/// # Errors
+/// [`AtWork`]; or that the lock cannot be used, or an interrupt.
+pub(super) fn lock(world: &World, trial: &TrialName, ledger: &Ledger) -> anyhow::Result<FileLock> {
     let path = world.state.join("vm.lock");
-    let holder = format!("{} of test run {} (process {})", plan.trial, world.session, std::process::id());
-    let ours = format!("test run {} ", world.session);
+    let ours = format!("of test run {} ", world.session);
+    let holder = format!("{trial} {ours}(process {})", std::process::id());
     let taken = FileLock::acquire(&path, &holder, &ledger.deadline(QUEUE, "the queue"), |holder| {
         if holder.contains(&ours) {
             ledger.doing(format!("waiting for the VM of {holder}"));
@@ -31,31 +59,30 @@ pub fn lock(world: &World, plan: &Plan, ledger: &Ledger) -> Result<FileLock, Sto
         }
     });
     taken.map_err(|error| match error {
-        LockError::Held { holder, .. } => Stop::Refused(anyhow::anyhow!(
-            "one VM runs at a time, and {holder} is at it; wait for it, or end that process"
-        )),
-        other => anyhow::Error::from(other).into(),
+        LockError::Held { holder, .. } => AtWork { holder }.into(),
+        other => other.into(),
     })
 }
 
-/// Makes room for the plan's VM among those that are there, or says why there is none.
-pub fn room(world: &World, plan: &Plan, ledger: &Ledger) -> Result<(), Stop> {
+/// Makes room for the plan's VM among those that are there, or says why there is none. Gives notes for a person.
+///
+/// # Errors
+/// [`guard::Refusal`]; or that the hypervisor does not answer.
+pub(super) fn room(world: &World, plan: &Plan) -> anyhow::Result<Vec<String>> {
     let hypervisor = world.hypervisor.as_ref();
+    let mut notes = Vec::new();
     let machines = hypervisor.machines().context("cannot see which VMs there are")?;
     let Admission { reap, displace } =
-        guard::admit(&plan.machine, Some(&world.session), &machines, &world.processes)
-            .map_err(|refusal| Stop::Refused(refusal.into()))?;
-    for (machines, why) in [(reap, "its process is gone"), (displace, "an earlier trial of this run kept it")] {
+        guard::admit(&plan.machine, Some(&world.session), &machines, &world.processes)?;
+    for (machines, why) in [(reap, "its process is gone"), (displace, "an earlier trial of this run kept it")]
+    {
         for machine in machines {
             teardown(hypervisor, &machine).with_context(|| format!("cannot reap {machine}"))?;
-            ledger.note(format!("reaped the VM {machine}: {why}"));
+            notes.push(format!("reaped the VM {machine}: {why}"));
         }
     }
     let facts = hypervisor.facts().context("cannot ask the hypervisor what it has")?;
-    guard::check_memory(plan.vm.memory, facts.available_memory, plan.harness.memory_reserve)
-        .map_err(|refusal| Stop::Refused(refusal.into()))?;
-    if let Some(note) = facts.local.then(|| host_note("/sys/class/net".as_ref())).flatten() {
-        ledger.note(note);
-    }
-    Ok(())
+    guard::check_memory(plan.vm.memory, facts.available_memory, plan.harness.memory_reserve)?;
+    notes.extend(facts.local.then(|| host_note("/sys/class/net".as_ref())).flatten());
+    Ok(notes)
 }

@@ -3,7 +3,9 @@
 //! An expected failure counts only at the declared stage and assertion. A boot that never finishes, an SSH that
 //! never answers, an Ansible that breaks are errors, unless that very fault was declared.
 
+use super::stop::Stop;
 use crate::catalog::plan::{Expectation, ExpectedFailure, ExpectedFault, Verdict};
+use crate::event::StageReport;
 use crate::outcome::{Assertion, AssertionStatus, Outcome, Stage};
 
 /// What was seen of a trial.
@@ -56,10 +58,24 @@ pub struct Judgement {
     pub seen: String,
 }
 
+impl Judgement {
+    /// Of a run that was interrupted: there is nothing to judge.
+    pub fn interrupted(expect: &Expectation, at: Stage, why: &Stop) -> Self {
+        let seen = format!("interrupted at {at}: {why}");
+        Self { outcome: Outcome::Interrupted, expected: expect.to_string(), seen }
+    }
+
+    /// Of a step that came to its end and has no verdict of its own.
+    pub fn step(stages: &[StageReport]) -> Self {
+        let seen = stages.last().map(|stage| stage.summary.clone()).unwrap_or_default();
+        Self { outcome: Outcome::Passed, expected: "the step does what it is for".to_owned(), seen }
+    }
+}
+
 /// Judges what was seen by what was declared.
 pub fn judge(expect: &Expectation, seen: &Seen) -> Judgement {
     let before = match (&seen.before, expect.before_reboot) {
-        (Some(before), Some(verdict)) => judge_before(verdict, before),
+        (Some(before), Some(verdict)) => self::before(verdict, before),
         _ => Ok(()),
     };
     let (outcome, words) = match (before, &seen.end) {
@@ -74,7 +90,7 @@ pub fn judge(expect: &Expectation, seen: &Seen) -> Judgement {
 ///
 /// # Errors
 /// What was seen, in words, when it is not what was declared.
-pub fn judge_before(verdict: Verdict, assertions: &[Assertion]) -> Result<(), String> {
+pub fn before(verdict: Verdict, assertions: &[Assertion]) -> Result<(), String> {
     let failed = failed(assertions);
     match (verdict, failed.is_empty()) {
         (Verdict::Pass, true) | (Verdict::Fail, false) => Ok(()),

@@ -1,4 +1,26 @@
-//! Floor 4, the only orchestrator: stages in order, the cleanup stack, judging expected against seen.
+//! Floor 4, the only orchestrator: admission, stages in order, the cleanup stack, judging expected against seen.
+//!
+//! [`run()`] does a [`Job`] of a plan in a [`World`]: it checks and admits (before anything exists), runs the stages,
+//! judges what was seen, explains what went wrong while the VM lives, and tears down or keeps.
 
+mod admit;
 pub mod cleanup;
+mod down;
+mod explain;
 pub mod judge;
+mod ledger;
+mod live;
+mod play;
+mod reboot;
+mod run;
+mod stop;
+mod up;
+mod vigil;
+mod world;
+
+pub use admit::{AtWork, TierUnavailable};
+pub use down::down;
+pub use live::{Live, NotLive};
+pub use run::{Job, run};
+pub use vigil::Lost;
+pub use world::{Keep, World};

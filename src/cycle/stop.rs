@@ -1,18 +1,12 @@
-//! Why a stage stopped short: what the judge, the exit code and the cleanup need to know of an error.
+//! Why a stage stopped short: what the judge and the report need to know of an error.
 
 use crate::catalog::plan::ExpectedFault;
 use crate::cycle::judge::End;
-use crate::machine::guard::Refusal;
 use crate::outcome::{Outcome, Stage, error_chain};
-use crate::support::interrupt::Interrupted;
 
 /// Why a stage stopped short.
 #[derive(Debug)]
 pub enum Stop {
-    /// A guard said no; nothing was made.
-    Refused(anyhow::Error),
-    /// A file of the operator's is wrong; nothing was made.
-    BadInput(anyhow::Error),
     /// We were asked to stop.
     Interrupted(anyhow::Error),
     /// A task of the site playbook failed.
@@ -32,7 +26,6 @@ impl Stop {
     /// How it counts, if nothing of the kind was declared.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Refused(_) | Self::BadInput(_) => Outcome::Refused,
             Self::Interrupted(_) => Outcome::Interrupted,
             Self::TaskFailed { .. } => Outcome::Failed,
             Self::Fault(..) | Self::Error(_) => Outcome::Errored,
@@ -42,19 +35,15 @@ impl Stop {
     /// The whole chain of causes, if there is an error behind it.
     pub fn chain(&self) -> Option<String> {
         match self {
-            Self::Refused(error)
-            | Self::BadInput(error)
-            | Self::Interrupted(error)
-            | Self::Fault(_, error)
-            | Self::Error(error) => Some(error_chain(error)),
+            Self::Interrupted(error) | Self::Fault(_, error) | Self::Error(error) => Some(error_chain(error)),
             Self::TaskFailed { .. } => None,
         }
     }
 
-    /// As the judge sees it, if it is the judge's business: refusals and interrupts are not.
+    /// As the judge sees it; an interrupt is not the judge's business.
     pub fn end(&self, at: Stage) -> Option<End> {
         match self {
-            Self::Refused(_) | Self::BadInput(_) | Self::Interrupted(_) => None,
+            Self::Interrupted(_) => None,
             Self::TaskFailed { task, message } => {
                 Some(End::TaskFailed { task: task.clone(), message: message.clone() })
             }
@@ -70,24 +59,36 @@ impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TaskFailed { task, message } => write!(f, "“{task}” failed: {message}"),
-            Self::Refused(error)
-            | Self::BadInput(error)
-            | Self::Interrupted(error)
-            | Self::Fault(_, error)
-            | Self::Error(error) => write!(f, "{error:#}"),
+            Self::Interrupted(error) | Self::Fault(_, error) | Self::Error(error) => write!(f, "{error:#}"),
         }
     }
 }
 
-/// Whatever the error, an interrupt or a guard's refusal somewhere in its chain decides how it counts.
 impl From<anyhow::Error> for Stop {
     fn from(error: anyhow::Error) -> Self {
-        if error.chain().any(|cause| cause.is::<Interrupted>()) {
-            return Self::Interrupted(error);
-        }
-        if error.chain().any(|cause| cause.is::<Refusal>()) {
-            return Self::Refused(error);
-        }
         Self::Error(error)
+    }
+}
+
+/// A stage that came to its end.
+#[derive(Debug)]
+pub(super) struct Done<T> {
+    /// What it gives to the next.
+    pub value: T,
+    /// Passed; or failed, where assertions did not hold.
+    pub outcome: Outcome,
+    /// What was seen, in a line.
+    pub summary: String,
+}
+
+impl<T> Done<T> {
+    /// Passed.
+    pub(super) fn passed(value: T, summary: impl Into<String>) -> Self {
+        Self { value, outcome: Outcome::Passed, summary: summary.into() }
+    }
+
+    /// The same with another value.
+    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Done<U> {
+        Done { value: f(self.value), outcome: self.outcome, summary: self.summary }
     }
 }

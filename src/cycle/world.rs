@@ -4,10 +4,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context;
+use etcetera::BaseStrategy;
+use etcetera::base_strategy::Xdg;
+
+use crate::catalog::plan::HarnessPlan;
 use crate::event::Sink;
-use crate::machine::image::ImageStore;
+use crate::machine::image::{ImageStore, Recipe};
+use crate::machine::libvirt::Libvirt;
 use crate::machine::ownership::{Lifetime, ProcFs};
 use crate::machine::{Accelerator, Hypervisor, Realm};
+use crate::support::env;
 use crate::support::interrupt::Interrupt;
 
 /// Everything outside the plan that a run needs.
@@ -46,6 +53,36 @@ pub enum Keep {
 }
 
 impl World {
+    /// The world of this machine, with the hypervisor that `harness` names.
+    ///
+    /// # Errors
+    /// When the hypervisor does not answer, or this machine's folders and processes cannot be read.
+    pub fn open(
+        harness: &HarnessPlan,
+        keep: Keep,
+        interrupt: Interrupt,
+        sink: Arc<dyn Sink>,
+    ) -> anyhow::Result<Self> {
+        let accelerator = env::ACCEL.get().map(|word| word.parse()).transpose()?;
+        let folders = Xdg::new().context("cannot tell where your home is")?;
+        let processes = ProcFs::here().context("cannot read /proc")?;
+        let hypervisor = Libvirt::new(&harness.uri, Realm::default());
+        hypervisor.facts()?;
+        let us = processes.this_process();
+        Ok(Self {
+            hypervisor: Arc::new(hypervisor),
+            realm: Realm::default(),
+            images: ImageStore::new(folders.cache_dir().join("boma-it/images"), Recipe::debian::<&str>(&[])?),
+            state: folders.cache_dir().join("boma-it"),
+            session: env::nextest_run_id().unwrap_or_else(|| format!("{}-{}", us.pid, us.started)),
+            processes,
+            accelerator,
+            keep,
+            interrupt,
+            sink,
+        })
+    }
+
     /// The lifetime of a kept machine, if one is kept.
     pub fn kept(&self) -> Option<Lifetime> {
         match self.keep {

@@ -11,6 +11,7 @@ pub mod fake;
 pub mod guard;
 pub mod hypervisor;
 pub mod image;
+pub mod libvirt;
 
 pub mod names;
 pub mod network;

@@ -126,6 +126,21 @@ pub enum SiteError {
     },
 }
 
+impl SiteError {
+    /// Whether it is the operator's files that are wrong, rather than this machine.
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Process(_) | Self::TooOld { .. } | Self::NoSsh { .. } | Self::Io { .. } => false,
+            Self::Inventory { .. }
+            | Self::UnknownHost { .. }
+            | Self::BadVariables { .. }
+            | Self::BrokenPlaybook { .. }
+            | Self::NoPlay { .. }
+            | Self::UnknownRole { .. } => true,
+        }
+    }
+}
+
 /// Finds out whether the site can be run for `vars.host`, with nothing but this machine. `vars` are those of the run
 /// to come; where the VM's address is not known yet, any will do.
 ///

@@ -4,6 +4,7 @@ pub mod deadline;
 pub mod env;
 pub mod interrupt;
 pub mod lock;
+pub mod log;
 pub mod name;
 pub mod process;
 pub mod run_folder;

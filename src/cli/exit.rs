@@ -1,0 +1,94 @@
+//! How the driver ends: every expected error has its exit code, in one match.
+
+use std::process::ExitCode;
+
+use crate::catalog::CatalogError;
+use crate::cycle::{AtWork, NotLive, TierUnavailable};
+use crate::machine::guard::Refusal;
+use crate::outcome::{Outcome, error_chain};
+use crate::site::SiteError;
+use crate::support::interrupt::{Interrupt, Interrupted};
+
+/// The driver's exit codes, as `--help` and the runbook list them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0
+    Passed,
+    /// 1: an assertion failed, or an expectation was not met.
+    Failed,
+    /// 2: usage, or a bad file.
+    Usage,
+    /// 3: could not find out.
+    Infrastructure,
+    /// 4: refused by a guard.
+    Refused,
+    /// 128 + the signal's number: interrupted, cleaned up.
+    Interrupted(i32),
+    /// That of the command run in the guest.
+    Command(u8),
+}
+
+/// The command line asks for something that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Usage(pub String);
+
+impl Exit {
+    /// Of a run.
+    pub fn of_run(outcome: Outcome, interrupt: &Interrupt) -> Self {
+        match outcome {
+            Outcome::Passed => Self::Passed,
+            Outcome::Failed => Self::Failed,
+            Outcome::Errored => Self::Infrastructure,
+            Outcome::Refused => Self::Refused,
+            Outcome::Interrupted => {
+                Self::Interrupted(interrupt.check().err().map_or(2, |Interrupted(signal)| signal))
+            }
+        }
+    }
+
+    /// Of an error that no run reported.
+    pub fn of_error(error: &anyhow::Error) -> Self {
+        for cause in error.chain() {
+            if let Some(Interrupted(signal)) = cause.downcast_ref() {
+                return Self::Interrupted(*signal);
+            }
+            if cause.is::<Refusal>() || cause.is::<AtWork>() || cause.is::<TierUnavailable>() {
+                return Self::Refused;
+            }
+            if cause.is::<CatalogError>() || cause.is::<Usage>() || cause.is::<NotLive>() {
+                return Self::Usage;
+            }
+            if cause.downcast_ref().is_some_and(SiteError::is_bad_input) {
+                return Self::Usage;
+            }
+        }
+        Self::Infrastructure
+    }
+
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Infrastructure => 3,
+            Self::Refused => 4,
+            Self::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(130),
+            Self::Command(code) => code,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Tells the error on standard error, its whole chain, and gives the exit code.
+pub(super) fn explain(error: &anyhow::Error) -> Exit {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "error: {}", error_chain(error));
+    Exit::of_error(error)
+}

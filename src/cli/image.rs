@@ -1,0 +1,71 @@
+//! `boma-it image list | build | remove`: the golden images on this machine and on the hypervisor.
+
+use std::io::Write;
+
+use super::args::ImageCommand;
+use super::exit::Exit;
+use super::print;
+use super::project::Project;
+use crate::catalog::Choices;
+use crate::catalog::quantity::Bytes;
+use crate::cycle::World;
+use crate::machine::image::{Image, Origin};
+use crate::support::deadline::{Deadline, Waited};
+
+pub(super) fn run(project: &Project, command: &ImageCommand) -> anyhow::Result<Exit> {
+    let world = project.world()?;
+    match command {
+        ImageCommand::List => list(project, &world),
+        ImageCommand::Build => build(project, &world),
+        ImageCommand::Remove { name } => remove(project, &world, name),
+    }
+}
+
+fn list(project: &Project, world: &World) -> anyhow::Result<Exit> {
+    let images = world.images.list()?;
+    let wanted = world.images.find(project.catalog().image()).map(|image| image.name);
+    if images.is_empty() {
+        print("no images yet; the next run makes the one it needs, or `boma-it image build` now\n")?;
+    }
+    for image in images {
+        let mark = if Some(&image.name) == wanted.as_ref() { "  (the one of harness.yml)" } else { "" };
+        print(&format!("{}{mark}\n    {}\n", image.name, describe(&image)))?;
+    }
+    Ok(Exit::Passed)
+}
+
+fn build(project: &Project, world: &World) -> anyhow::Result<Exit> {
+    let tell = |what: &str| {
+        let _ = writeln!(std::io::stderr(), "golden image: {what}");
+    };
+    let image = world.images.ensure(project.catalog().image(), &deadline(project, world)?, &tell)?;
+    print(&format!("{}\n    {}\n", image.name, describe(&image)))?;
+    Ok(Exit::Passed)
+}
+
+fn remove(project: &Project, world: &World, name: &str) -> anyhow::Result<Exit> {
+    let removed = world.images.remove(name, &deadline(project, world)?, &|_| {});
+    // Also where the cache has lost it: the pool may still hold it.
+    world.hypervisor.delete_volume(&world.realm.image_volume(name))?;
+    removed?;
+    print(&format!("removed {name}\n"))?;
+    Ok(Exit::Passed)
+}
+
+fn deadline(project: &Project, world: &World) -> anyhow::Result<Deadline> {
+    let budget = project.catalog().harness(&Choices::default())?.timeouts.image;
+    Ok(Deadline::after(budget, "the golden image", world.interrupt.clone(), Waited::default()))
+}
+
+fn describe(image: &Image) -> String {
+    let whence = match &image.origin {
+        Origin::Build { built, seconds, .. } => format!("built here {built} in {seconds:.0} s"),
+        Origin::Path { read, .. } => format!("a file of yours, read {read}"),
+    };
+    let (file, disk) = (image.file_size >> 20, Bytes(image.virtual_size));
+    format!(
+        "{whence}; {file} MiB, disk of {disk}, sha256 {}…\n    {}",
+        &image.sha256[..12],
+        image.path.display()
+    )
+}

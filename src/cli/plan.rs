@@ -1,0 +1,12 @@
+//! `boma-it plan`: what a trial would do, with every default filled in. Nothing is done.
+
+use super::args::Choice;
+use super::exit::Exit;
+use super::print;
+use super::project::Project;
+
+pub(super) fn run(project: &Project, choice: &Choice) -> anyhow::Result<Exit> {
+    let plan = project.plan(choice)?;
+    print(&serde_yaml::to_string(&plan)?)?;
+    Ok(Exit::Passed)
+}

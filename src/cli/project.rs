@@ -1,0 +1,67 @@
+//! What the command line means here: which project, which trial, which hypervisor. Everything is resolved when it is
+//! asked for, so that `list` touches no libvirt, and `down` no profile.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::args::{Choice, Target};
+use super::exit::Usage;
+use crate::catalog::plan::TrialName;
+use crate::catalog::{Catalog, Choices, Plan, find_root};
+use crate::cycle::{Keep, Live, World};
+use crate::event::Sinks;
+use crate::report::json::RunRecord;
+use crate::report::terminal::{self, Mode, Terminal};
+use crate::support::env;
+use crate::support::interrupt::Interrupt;
+
+/// The project around us, and what the environment chooses.
+pub(super) struct Project {
+    catalog: Catalog,
+}
+
+impl Project {
+    /// The project at `root`, or the one around the working directory.
+    pub(super) fn find(root: Option<PathBuf>) -> anyhow::Result<Self> {
+        let here = std::env::current_dir().context("cannot see the working directory")?;
+        let given = root.or_else(|| env::ROOT.get().map(PathBuf::from));
+        Ok(Self { catalog: Catalog::load(&find_root(&here, given)?)? })
+    }
+
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The plan of the chosen trial.
+    pub(super) fn plan(&self, choice: &Choice) -> anyhow::Result<Plan> {
+        let trial = self.catalog.find(&choice.target.host, choice.target.scenario.as_deref())?;
+        let choices = Choices::from_env(choice.certs.as_deref())?;
+        Ok(self.catalog.plan(&trial, &choices)?)
+    }
+
+    /// The name of a trial whose files need not be there any more.
+    pub(super) fn trial(target: &Target) -> anyhow::Result<TrialName> {
+        let parse = |text: &str| text.parse().map_err(|error| Usage(format!("{error}")));
+        let scenario = target.scenario.as_deref().filter(|name| *name != "cycle");
+        Ok(TrialName { host: parse(&target.host)?, scenario: scenario.map(parse).transpose()? })
+    }
+
+    /// The world in which the driver's runs happen: told on the terminal, a failed VM kept until `down`.
+    pub(super) fn world(&self) -> anyhow::Result<World> {
+        let interrupt = Interrupt::from_signals().context("cannot listen for signals")?;
+        let terminal =
+            Terminal::stderr(Mode::from_env().map_err(|e| Usage(e.to_string()))?, terminal::Context::Driver);
+        let sink = Sinks::new(vec![Box::new(terminal), Box::new(RunRecord::new())]);
+        let harness = self.catalog.harness(&Choices::from_env(None)?)?;
+        World::open(&harness, Keep::UntilDown, interrupt, Arc::new(sink))
+    }
+
+    /// The VM of a trial, to look inside.
+    pub(super) fn live(&self, target: &Target) -> anyhow::Result<(World, Live)> {
+        let world = self.world()?;
+        let live = Live::find(world.hypervisor.as_ref(), &Self::trial(target)?)?;
+        Ok((world, live))
+    }
+}

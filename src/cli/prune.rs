@@ -1,0 +1,17 @@
+//! `boma-it prune`: what nobody answers for is torn down; with `--all`, everything of ours but the images.
+
+use super::exit::Exit;
+use super::print;
+use super::project::Project;
+use crate::machine::teardown::{Reach, prune};
+
+pub(super) fn run(project: &Project, all: bool) -> anyhow::Result<Exit> {
+    let world = project.world()?;
+    let reach = if all { Reach::Everything } else { Reach::Orphans };
+    let pruned = prune(world.hypervisor.as_ref(), &world.realm, &world.processes, reach)?;
+    let machines = pruned.machines.iter().map(|name| format!("removed the VM {name}\n"));
+    let volumes = pruned.volumes.iter().map(|name| format!("removed the volume {name}\n"));
+    let text: String = machines.chain(volumes).collect();
+    print(if text.is_empty() { "nothing to prune\n" } else { &text })?;
+    Ok(Exit::Passed)
+}

@@ -1,0 +1,25 @@
+//! `boma-it up | apply | reboot | assert | cycle | down`: runs told on the terminal and recorded in the run folder.
+
+use super::args::{Choice, Target};
+use super::exit::Exit;
+use super::print;
+use super::project::Project;
+use crate::cycle::{self, Job};
+
+pub(super) fn run(project: &Project, choice: &Choice, job: Job) -> anyhow::Result<Exit> {
+    let plan = project.plan(choice)?;
+    let world = project.world()?;
+    let report = cycle::run(&world, &plan, job)?;
+    Ok(Exit::of_run(report.outcome, &world.interrupt))
+}
+
+/// Needs no sound files: a VM must be removable also when its profile is gone.
+pub(super) fn down(project: &Project, target: &Target) -> anyhow::Result<Exit> {
+    let trial = Project::trial(target)?;
+    let world = project.world()?;
+    print(&match cycle::down(&world, &trial)? {
+        Some(folder) => format!("{} is gone; its run folder is {}\n", trial.machine(), folder.display()),
+        None => format!("there is no VM {}\n", trial.machine()),
+    })?;
+    Ok(Exit::Passed)
+}

@@ -1,0 +1,64 @@
+//! The stage `down`: save what the VM said, destroy it, forget its keys.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::admit;
+use super::ledger::Ledger;
+use super::live::keys;
+use super::world::World;
+use crate::catalog::plan::TrialName;
+use crate::machine::teardown::teardown;
+use crate::machine::{Hypervisor, HypervisorError, MachineFiles};
+use crate::support::run_folder::RunFolder;
+
+/// Ends the VM of a trial, whoever brought it up, and everything that belongs to it. Gives its run folder; nothing if
+/// there was no such VM.
+///
+/// # Errors
+/// When another process is at work on a VM, or the hypervisor does not do it.
+pub fn down(world: &World, trial: &TrialName) -> anyhow::Result<Option<PathBuf>> {
+    let ledger = Ledger::new(world.sink.clone(), world.interrupt.clone());
+    let _lock = admit::lock(world, trial, &ledger)?;
+    let hypervisor = world.hypervisor.as_ref();
+    let machine = trial.machine();
+    let machines = hypervisor.machines().context("cannot see which VMs there are")?;
+    let found = machines.into_iter().find(|it| it.name == machine);
+    let path = found.as_ref().and_then(|it| it.ownership.as_ref()).map(|it| it.run_folder.clone());
+    if let Some(folder) = path.as_deref().and_then(|path| RunFolder::open(path).ok()) {
+        save_logs(hypervisor, &machine, &folder, &ledger);
+        forget_keys(&folder);
+    }
+    // Also where there is no such domain: a volume of it may be left.
+    teardown(hypervisor, &machine).with_context(|| format!("cannot end {machine}"))?;
+    Ok(found.map(|_| path.unwrap_or_default()))
+}
+
+/// Saves what the VM said on its console, and its journal, into the run folder. Trouble is noted, no more.
+pub(super) fn save_logs(hypervisor: &dyn Hypervisor, machine: &str, folder: &RunFolder, ledger: &Ledger) {
+    let files = MachineFiles(machine);
+    for (volume, name) in [(files.console(), "console.log"), (files.journal(), "journal.log")] {
+        let saved = File::create(folder.join(name))
+            .map_err(anyhow::Error::from)
+            .and_then(|mut file| Ok(hypervisor.download(&volume, 0, &mut file)?));
+        match saved {
+            Ok(_) => {}
+            // A guest without our image streams no journal.
+            Err(error) if is_absent(&error) => {
+                let _ = fs::remove_file(folder.join(name));
+            }
+            Err(error) => ledger.note(format!("{name} could not be saved: {error:#}")),
+        }
+    }
+}
+
+/// Removes the keys of a VM that is no more: they open nothing now, and a run folder holds no secrets.
+pub(super) fn forget_keys(folder: &RunFolder) {
+    let _ = fs::remove_dir_all(keys(folder));
+}
+
+fn is_absent(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(HypervisorError::NotFound { .. }))
+}

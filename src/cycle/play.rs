@@ -1,0 +1,97 @@
+//! The stages that are Ansible's: `apply`, and `verify.yml` before and after the reboot.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::judge;
+use super::ledger::Ledger;
+use super::live::Live;
+use super::stop::{Done, Stop};
+use crate::catalog::Plan;
+use crate::event::Event;
+use crate::outcome::{Assertion, AssertionStatus, Outcome};
+use crate::site::{self, Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Workspace};
+use crate::support::deadline::Deadline;
+
+/// How long listing a site's hosts and tags may take.
+const CHECK: Duration = Duration::from_secs(120);
+
+/// What Ansible is told of the plan.
+pub(super) fn vars(plan: &Plan, address: IpAddr) -> HarnessVars {
+    HarnessVars {
+        host: plan.trial.host.to_string(),
+        scenario: plan.trial.scenario.as_ref().map(ToString::to_string),
+        address,
+        certs: plan.certs,
+        egress: plan.egress,
+    }
+}
+
+/// Checks all that can be checked of the site before a VM exists.
+///
+/// # Errors
+/// What is wrong with the playbooks, the inventory, the roles or Ansible itself.
+pub(super) fn check(plan: &Plan, ledger: &Ledger) -> anyhow::Result<Checked> {
+    // Where the VM will be is not known yet; nothing is reached.
+    let nowhere = IpAddr::V4(plan.harness.subnet.network);
+    let deadline = ledger.deadline(CHECK, "the check of the site");
+    Ok(site::check(&plan.site, &vars(plan, nowhere), &deadline)?)
+}
+
+/// Applies the site playbook.
+pub(super) fn apply(plan: &Plan, live: &Live, checked: &Checked, ledger: &Ledger) -> Result<Done<()>, Stop> {
+    let deadline = ledger.deadline(live.patience(plan.harness.timeouts.apply), "apply");
+    let report = run(plan, live, checked, Phase::Apply, &deadline, ledger)?;
+    Ok(Done::passed((), format!("{} tasks, {} changed", report.ok, report.changed)))
+}
+
+/// Runs `verify.yml`. Gives every assertion of it.
+pub(super) fn verify(
+    plan: &Plan,
+    live: &Live,
+    checked: &Checked,
+    phase: Phase,
+    ledger: &Ledger,
+) -> Result<Done<Vec<Assertion>>, Stop> {
+    let deadline = ledger.deadline(live.patience(plan.harness.timeouts.assert), "assert");
+    let report = run(plan, live, checked, phase, &deadline, ledger)?;
+    let found = site::verification(&report, plan.trial.host.as_str()).map_err(anyhow::Error::from)?;
+    if let Some(task) = found.trouble {
+        let said = task.message.unwrap_or_default();
+        ledger.note(format!("could not find everything out: “{}” ({}) failed: {said}", task.task, task.path));
+    }
+    let failed = found.assertions.iter().any(|it| it.status == AssertionStatus::Failed);
+    let outcome = if failed { Outcome::Failed } else { Outcome::Passed };
+    let summary = judge::count(&found.assertions);
+    Ok(Done { value: found.assertions, outcome, summary })
+}
+
+fn run(
+    plan: &Plan,
+    live: &Live,
+    checked: &Checked,
+    phase: Phase,
+    deadline: &Deadline,
+    ledger: &Ledger,
+) -> Result<PlaybookReport, Stop> {
+    let folder = live.folder.join("ansible");
+    let workspace = Workspace::prepare(&folder, &plan.site, checked, &live.target())
+        .context("cannot prepare for Ansible")?;
+    let mut hear = |event: TaskEvent| match event {
+        TaskEvent::Started { task } => ledger.tell(&Event::TaskStarted { task }),
+        TaskEvent::Finished(result) => ledger.tell(&Event::TaskFinished(result)),
+    };
+    workspace.run(phase, &vars(plan, live.access.address), deadline, &mut hear).map_err(stop)
+}
+
+fn stop(error: PlaybookError) -> Stop {
+    match error {
+        PlaybookError::TaskFailed { task } => Stop::TaskFailed {
+            message: task.message.clone().unwrap_or_else(|| "it said nothing".to_owned()),
+            task: task.task.clone(),
+        },
+        other => anyhow::Error::from(other).into(),
+    }
+}

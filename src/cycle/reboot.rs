@@ -1,0 +1,59 @@
+//! The stage `reboot`: restart the VM in the way the plan says, and prove it by the boot id.
+
+use anyhow::Context;
+
+use super::ledger::Ledger;
+use super::live::Live;
+use super::stop::{Done, Stop};
+use super::vigil::{Lost, Vigil};
+use super::world::World;
+use crate::catalog::Plan;
+use crate::catalog::plan::{ExpectedFault, Restart};
+use crate::guest::{RebootError, prove_reboot, wait_ready};
+use crate::machine::Push;
+use crate::support::deadline::humane;
+
+/// Restarts the VM and waits until another boot than the one before is settled.
+pub(super) fn reboot(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) -> Result<Done<()>, Stop> {
+    let hypervisor = world.hypervisor.as_ref();
+    let deadline = ledger.deadline(live.patience(plan.harness.timeouts.reboot), "reboot");
+    let mut vigil = Vigil::from_now_on(hypervisor, &live.machine);
+    let mut progress = |what: &str| ledger.doing(what);
+    // The baseline is read from a settled guest: cloud-init may itself have asked for a reboot a moment ago.
+    let ready = wait_ready(&live.access, &deadline, &mut || vigil.look(), &mut progress)
+        .context("the guest was not ready before the restart")?;
+    let old = match plan.restart {
+        Restart::Soft => deadline
+            .waiting(|| ready.request_reboot(&deadline))
+            .context("the guest could not be asked to restart")?,
+        Restart::None => ready.into_baseline(),
+        Restart::Graceful | Restart::Reset | Restart::PowerCut => {
+            let push = match plan.restart {
+                Restart::Reset => Push::Reset,
+                Restart::PowerCut => Push::PowerCut,
+                _ => Push::Acpi,
+            };
+            let baseline = ready.into_baseline();
+            hypervisor.restart(&live.machine, push).context("the VM could not be restarted")?;
+            baseline
+        }
+    };
+    let proven = prove_reboot(old, &live.access, &deadline, &mut || vigil.look(), &mut progress);
+    let (ready, proof) = proven.map_err(stop)?;
+    ready.notes().into_iter().for_each(|note| ledger.note(note));
+    Ok(Done::passed(
+        (),
+        format!("boot {} → {} in {}", proof.old.short(), proof.new.short(), humane(proof.took)),
+    ))
+}
+
+fn stop(error: RebootError) -> Stop {
+    let unreachable = matches!(error, RebootError::Unreachable { .. });
+    let error = anyhow::Error::from(error);
+    let lost = error.chain().find_map(|cause| cause.downcast_ref::<Lost>()).and_then(Lost::fault);
+    match lost {
+        Some(fault) => Stop::Fault(fault, error),
+        None if unreachable => Stop::Fault(ExpectedFault::Unreachable, error),
+        None => error.into(),
+    }
+}

@@ -1,0 +1,269 @@
+//! One run: the stages of a job in order, then judging, explaining, tearing down or keeping, and the report.
+
+use jiff::Zoned;
+
+use super::cleanup::Cleanup;
+use super::judge::{self, End, Judgement, Seen};
+use super::ledger::Ledger;
+use super::live::Live;
+use super::stop::{Done, Stop};
+use super::world::World;
+use super::{admit, down, explain, play, reboot, up};
+use crate::catalog::Plan;
+use crate::event::{Event, RunReport};
+use crate::outcome::{Assertion, Outcome, Stage};
+use crate::site::{Checked, Phase};
+use crate::support::run_folder::RunFolder;
+
+/// What is to be done of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Everything: up → apply → reboot → assert → down.
+    Cycle,
+    /// Bring the VM up, for later steps.
+    Up,
+    /// Apply the site playbook to the VM that is up.
+    Apply,
+    /// Restart the VM that is up.
+    Reboot,
+    /// Run `verify.yml` against the VM that is up.
+    Assert,
+}
+
+impl Job {
+    fn does(self, stage: Stage) -> bool {
+        match self {
+            Self::Cycle => true,
+            Self::Up => stage == Stage::Up,
+            Self::Apply => stage == Stage::Apply,
+            Self::Reboot => stage == Stage::Reboot,
+            Self::Assert => stage == Stage::Assert,
+        }
+    }
+
+    /// What it is called in front of a person: the trial itself, or a step of it.
+    fn title(self, plan: &Plan) -> String {
+        match self {
+            Self::Cycle => plan.trial.to_string(),
+            Self::Up => format!("{} up", plan.trial),
+            Self::Apply => format!("{} apply", plan.trial),
+            Self::Reboot => format!("{} reboot", plan.trial),
+            Self::Assert => format!("{} assert", plan.trial),
+        }
+    }
+}
+
+/// Runs `job` of `plan`. Once something is made or touched, whatever happens ends up in the report, which the world's
+/// sink has heard too.
+///
+/// # Errors
+/// Before anything is made: bad files, a guard's refusal, no VM where one must be up, an interrupt.
+pub fn run(world: &World, plan: &Plan, job: Job) -> anyhow::Result<RunReport> {
+    let ledger = Ledger::new(world.sink.clone(), world.interrupt.clone());
+    admit::tier(plan)?;
+    let checked = play::check(plan, &ledger)?;
+    // Held to the very end, the report included: whoever has it next finds everything done.
+    let _lock = admit::lock(world, &plan.trial, &ledger)?;
+    let (folder, live) = if job.does(Stage::Up) {
+        let notes = admit::room(world, plan)?;
+        let folder = up::folder(world, plan)?;
+        ledger.tell(&Event::RunStarted { trial: job.title(plan), folder: folder.path().to_owned() });
+        notes.into_iter().for_each(|note| ledger.note(note));
+        (folder, None)
+    } else {
+        let live = Live::find(world.hypervisor.as_ref(), &plan.trial)?;
+        let folder = live.folder.clone();
+        ledger.tell(&Event::RunStarted { trial: job.title(plan), folder: folder.path().to_owned() });
+        (folder, Some(live))
+    };
+    let run = Run {
+        world,
+        plan,
+        job,
+        checked,
+        started: Zoned::now(),
+        ledger,
+        cleanup: Cleanup::new(),
+        folder,
+        live,
+        before: None,
+        assertions: Vec::new(),
+    };
+    Ok(run.to_its_end())
+}
+
+struct Run<'a> {
+    world: &'a World,
+    plan: &'a Plan,
+    job: Job,
+    checked: Checked,
+    started: Zoned,
+    ledger: Ledger,
+    cleanup: Cleanup<'a>,
+    folder: RunFolder,
+    live: Option<Live>,
+    before: Option<Vec<Assertion>>,
+    assertions: Vec<Assertion>,
+}
+
+impl Run<'_> {
+    fn to_its_end(mut self) -> RunReport {
+        let stopped = self.stages().err();
+        let mut judgement = self.judge(stopped.as_ref());
+        self.explain(judgement.outcome);
+        let kept = self.keep_or_end(&mut judgement);
+        let report = RunReport {
+            version: 1,
+            trial: self.plan.trial.to_string(),
+            host: self.plan.trial.host.to_string(),
+            scenario: self.plan.trial.scenario.as_ref().map(ToString::to_string),
+            machine: self.plan.machine.clone(),
+            started: self.started.to_string(),
+            accelerator: self.live.as_ref().map(|live| live.ownership.accelerator.to_string()),
+            image: self.live.as_ref().map(|live| live.ownership.image.clone()),
+            expected: judgement.expected,
+            seen: judgement.seen,
+            outcome: judgement.outcome,
+            error: stopped.and_then(|(_, stop)| stop.chain()),
+            stages: self.ledger.stages().to_vec(),
+            before: self.before.unwrap_or_default(),
+            assertions: self.assertions,
+            kept,
+            folder: self.folder.path().to_owned(),
+        };
+        self.ledger.tell(&Event::RunFinished(Box::new(report.clone())));
+        report
+    }
+
+    fn stages(&mut self) -> Result<(), (Stage, Stop)> {
+        if self.job.does(Stage::Up) {
+            self.stage(Stage::Up, |run| {
+                let done = up::up(run.world, run.plan, &run.folder, &run.ledger, &mut run.cleanup)?;
+                Ok(done.map(|live| run.live = Some(live)))
+            })?;
+        }
+        if self.job.does(Stage::Apply) {
+            self.stage(Stage::Apply, |run| play::apply(run.plan, run.live()?, &run.checked, &run.ledger))?;
+        }
+        if let (Job::Cycle, Some(verdict)) = (self.job, self.plan.expect.before_reboot) {
+            let before = self.verify(Stage::Before, Phase::Before)?;
+            let go_on = judge::before(verdict, &before).is_ok();
+            self.before = Some(before);
+            if !go_on {
+                return Ok(());
+            }
+        }
+        if self.job.does(Stage::Reboot) {
+            self.stage(Stage::Reboot, |run| reboot::reboot(run.world, run.plan, run.live()?, &run.ledger))?;
+        }
+        if self.job.does(Stage::Assert) {
+            self.assertions = self.verify(Stage::Assert, Phase::Assert)?;
+        }
+        Ok(())
+    }
+
+    fn verify(&mut self, stage: Stage, phase: Phase) -> Result<Vec<Assertion>, (Stage, Stop)> {
+        self.stage(stage, |run| play::verify(run.plan, run.live()?, &run.checked, phase, &run.ledger))
+    }
+
+    /// Runs one stage and books it. Whatever error an interrupt ended in, it counts as the interrupt.
+    fn stage<T>(
+        &mut self,
+        stage: Stage,
+        work: impl FnOnce(&mut Self) -> Result<Done<T>, Stop>,
+    ) -> Result<T, (Stage, Stop)> {
+        let running = self.ledger.begin(stage);
+        let result = work(self).map_err(|stop| match self.world.interrupt.check() {
+            Ok(()) => stop,
+            Err(signal) => Stop::Interrupted(anyhow::Error::new(signal).context(stop.to_string())),
+        });
+        match &result {
+            Ok(done) => self.ledger.end(running, done.outcome, &done.summary),
+            Err(stop) => self.ledger.end(running, stop.outcome(), &stop.to_string()),
+        }
+        result.map(|done| done.value).map_err(|stop| (stage, stop))
+    }
+
+    fn live(&self) -> Result<&Live, Stop> {
+        self.live.as_ref().ok_or_else(|| Stop::Error(anyhow::anyhow!("no VM is up")))
+    }
+
+    fn judge(&self, stopped: Option<&(Stage, Stop)>) -> Judgement {
+        let end = match stopped {
+            Some((at, stop)) => match stop.end(*at) {
+                Some(end) => Some(end),
+                None => return Judgement::interrupted(&self.plan.expect, *at, stop),
+            },
+            None if self.job.does(Stage::Assert) && !self.assertions.is_empty() => {
+                Some(End::Asserted(self.assertions.clone()))
+            }
+            // A step without a verdict of its own: it did what it is for.
+            None if self.job != Job::Cycle => return Judgement::step(self.ledger.stages()),
+            None => None,
+        };
+        judge::judge(&self.plan.expect, &Seen { before: self.before.clone(), end })
+    }
+
+    /// Diagnostics while the VM lives, wherever an assertion did not hold or something broke, declared or not.
+    fn explain(&self, outcome: Outcome) {
+        let Some(live) = &self.live else { return };
+        let broken = self.ledger.stages().iter().any(|stage| stage.outcome != Outcome::Passed);
+        if broken && outcome != Outcome::Interrupted {
+            explain::diagnose(live, &self.ledger);
+        }
+    }
+
+    /// Leaves the VM to a later step or to a person, or ends it. Gives whether it was kept for inspection.
+    fn keep_or_end(&mut self, judgement: &mut Judgement) -> bool {
+        if let Some(live) = &self.live {
+            down::save_logs(self.world.hypervisor.as_ref(), &live.machine, &self.folder, &self.ledger);
+        }
+        if self.job != Job::Cycle && (self.job != Job::Up || judgement.outcome == Outcome::Passed) {
+            self.leave();
+            return false;
+        }
+        if judgement.outcome != Outcome::Passed && judgement.outcome != Outcome::Interrupted && self.keep() {
+            return true;
+        }
+        let running = self.ledger.begin(Stage::Down);
+        let trouble = self.cleanup.run();
+        down::forget_keys(&self.folder);
+        let words: Vec<String> = trouble.iter().map(|error| format!("{error:#}")).collect();
+        let outcome = if words.is_empty() { Outcome::Passed } else { Outcome::Errored };
+        let summary = if words.is_empty() { "nothing is left".to_owned() } else { words.join("; ") };
+        self.ledger.end(running, outcome, &summary);
+        if !words.is_empty() && judgement.outcome == Outcome::Passed {
+            judgement.outcome = Outcome::Errored;
+            judgement.seen = format!("{}; but at down: {summary}", judgement.seen);
+        }
+        false
+    }
+
+    /// After a step: the VM is there until somebody says `down`.
+    fn leave(&mut self) {
+        self.cleanup.disarm();
+        if let (Job::Up, Some(live)) = (self.job, &self.live) {
+            let lifetime = crate::machine::Lifetime::Manual;
+            if let Err(error) = live.change_lifetime(self.world.hypervisor.as_ref(), lifetime) {
+                self.ledger
+                    .note(format!("the VM still counts as this process's and may be pruned: {error:#}"));
+            }
+        }
+    }
+
+    /// Keeps the VM of a run that did not pass, if that is wanted and there is one to look at.
+    fn keep(&mut self) -> bool {
+        let Some(lifetime) = self.world.kept() else { return false };
+        let Some(live) = explain::find(self.world, &self.plan.trial) else { return false };
+        if let Err(error) = live.change_lifetime(self.world.hypervisor.as_ref(), lifetime) {
+            self.ledger.note(format!("the VM could not be kept: {error:#}"));
+            return false;
+        }
+        self.cleanup.disarm();
+        self.ledger.tell(&Event::Kept {
+            machine: live.machine.clone(),
+            commands: explain::commands(self.world, &live.machine, &self.plan.trial),
+        });
+        true
+    }
+}

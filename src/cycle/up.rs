@@ -1,0 +1,213 @@
+//! The stage `up`: golden image → overlay → seed → domain → ready. Each thing's undo is pushed before it is made.
+
+use std::fs;
+
+use anyhow::Context;
+use jiff::Zoned;
+
+use super::cleanup::Cleanup;
+use super::ledger::Ledger;
+use super::live::{self, Live};
+use super::stop::{Done, Stop};
+use super::vigil::{Lost, Vigil};
+use super::world::World;
+use crate::catalog::Plan;
+use crate::catalog::plan::Restart;
+use crate::guest::{BootId, wait_ready};
+use crate::machine::domain::DiskCache;
+use crate::machine::image::Image;
+use crate::machine::network::{NetworkSpec, Slot};
+use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec, USER};
+use crate::machine::teardown::teardown;
+use crate::machine::{Accelerator, DomainSpec, Egress, Lifetime, MachineFiles, Ownership};
+use crate::support::run_folder::{RunFolder, retain};
+
+/// Makes the run's folder with the plan in it, and lets the oldest ones go.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn folder(world: &World, plan: &Plan) -> anyhow::Result<RunFolder> {
+    let runs = &plan.harness.runs;
+    let label = plan.machine.strip_prefix("boma-it-").unwrap_or(&plan.machine);
+    let folder = RunFolder::create(runs, label, &Zoned::now()).with_context(|| {
+        format!("cannot make a run folder in {} (BOMA_IT_RUNS names another place)", runs.display())
+    })?;
+    let text = serde_json::to_string_pretty(plan).context("cannot write the plan as JSON")?;
+    fs::write(folder.join("plan.json"), text + "\n")
+        .with_context(|| format!("cannot write into {}", folder.path().display()))?;
+    let machines = world.hypervisor.machines().unwrap_or_default();
+    let living: Vec<_> = machines.into_iter().filter_map(|it| it.ownership).map(|it| it.run_folder).collect();
+    if let Err(error) = retain(runs, plan.harness.keep_runs, &living) {
+        tracing::warn!("cannot look for old run folders in {}: {error}", runs.display());
+    }
+    Ok(folder)
+}
+
+/// Brings the plan's VM up and waits until it is ready.
+pub(super) fn up<'a>(
+    world: &'a World,
+    plan: &'a Plan,
+    folder: &RunFolder,
+    ledger: &Ledger,
+    cleanup: &mut Cleanup<'a>,
+) -> Result<Done<Live>, Stop> {
+    let hypervisor = world.hypervisor.as_ref();
+    hypervisor.ensure_pool().context("cannot have the storage pool")?;
+    hypervisor
+        .ensure_network(&NetworkSpec { subnet: plan.harness.subnet })
+        .context("cannot have the network")?;
+    let image = image(world, plan, ledger)?;
+    let accelerator = accelerator(world, &image, ledger)?;
+
+    let machine = plan.machine.clone();
+    cleanup.push(format!("the VM {machine}"), {
+        let machine = machine.clone();
+        move |_| Ok(teardown(hypervisor, &machine)?)
+    });
+    let live = make(world, plan, folder, &image, accelerator, ledger)?;
+    hypervisor.start(&machine).context("cannot start the VM")?;
+
+    let deadline = ledger.deadline(live.patience(plan.harness.timeouts.up), "up");
+    let mut vigil = Vigil::from_power_on(hypervisor, &machine);
+    let mut progress = |what: &str| ledger.doing(what);
+    let ready =
+        wait_ready(&live.access, &deadline, &mut || vigil.look(), &mut progress).map_err(|error| {
+            let error = anyhow::Error::from(error);
+            match error.chain().find_map(|cause| cause.downcast_ref::<Lost>()).and_then(Lost::fault) {
+                Some(fault) => Stop::Fault(fault, error),
+                None => error.into(),
+            }
+        })?;
+    ready.notes().into_iter().for_each(|note| ledger.note(note));
+    let summary = summary(&ready.boot_id, &live);
+    Ok(Done::passed(live, summary))
+}
+
+fn summary(boot_id: &BootId, live: &Live) -> String {
+    format!(
+        "{} at {}, boot {}, {}",
+        live.machine,
+        live.access.address,
+        boot_id.short(),
+        live.ownership.accelerator
+    )
+}
+
+/// The golden image: ready on this machine, and in the hypervisor's pool.
+fn image(world: &World, plan: &Plan, ledger: &Ledger) -> anyhow::Result<Image> {
+    let deadline = ledger.deadline(plan.harness.timeouts.image, "the golden image");
+    let image =
+        world.images.ensure(&plan.image, &deadline, &|what| ledger.doing(format!("golden image: {what}")))?;
+    let (hypervisor, volume) = (world.hypervisor.as_ref(), world.realm.image_volume(&image.name));
+    let there = hypervisor.volumes().context("cannot see which volumes there are")?;
+    if there.iter().any(|it| it.name == volume && it.length.0 == image.file_size) {
+        return Ok(image);
+    }
+    // What is there under that name was cut short.
+    hypervisor.delete_volume(&volume)?;
+    let mut progress = |sent: u64| {
+        ledger.doing(format!(
+            "golden image: to the hypervisor, {} of {} MiB",
+            sent >> 20,
+            image.file_size >> 20
+        ));
+    };
+    hypervisor
+        .upload(&volume, &image.path, &deadline, &mut progress)
+        .context("cannot bring the golden image to the hypervisor")?;
+    Ok(image)
+}
+
+fn accelerator(world: &World, image: &Image, ledger: &Ledger) -> anyhow::Result<Accelerator> {
+    if let Some(given) = world.accelerator {
+        return Ok(given);
+    }
+    let _ = (image, ledger);
+    Ok(Accelerator::Tcg)
+}
+
+/// Defines the domain and makes its volumes: the domain first, as it is the record of who owns them.
+fn make(
+    world: &World,
+    plan: &Plan,
+    folder: &RunFolder,
+    image: &Image,
+    accelerator: Accelerator,
+    ledger: &Ledger,
+) -> anyhow::Result<Live> {
+    let hypervisor = world.hypervisor.as_ref();
+    let machines = hypervisor.machines().context("cannot see which VMs there are")?;
+    let taken = machines.into_iter().filter_map(|it| it.ownership).map(|it| it.slot);
+    let slot = Slot::free(taken)
+        .context("every address of the network is taken; `boma-it prune --all` frees them")?;
+    let run = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let ownership = Ownership {
+        run: run.clone(),
+        host: plan.trial.host.clone(),
+        scenario: plan.trial.scenario.clone(),
+        owner: world.processes.this_process(),
+        // Until it is up, and for the whole of a cycle, it lives as long as this process.
+        lifetime: Lifetime::Trial { session: world.session.clone() },
+        run_folder: folder.path().to_owned(),
+        slot,
+        address: slot.address(plan.harness.subnet),
+        accelerator,
+        image: image.name.clone(),
+    };
+    let spec = DomainSpec {
+        name: plan.machine.clone(),
+        vcpus: plan.vm.vcpus,
+        memory: plan.vm.memory,
+        accelerator,
+        mac: slot.mac(),
+        egress: if plan.egress { Egress::Internet } else { Egress::None },
+        seed: true,
+        disk: if plan.restart == Restart::PowerCut { DiskCache::Writeback } else { DiskCache::Unsafe },
+        ownership: ownership.clone(),
+    };
+    hypervisor.define(&spec).context("cannot define the VM")?;
+    let files = MachineFiles(&plan.machine);
+    let seed = seed(plan, folder, &run, slot, ledger)?;
+    let deadline = ledger.deadline(plan.harness.timeouts.up, "the volumes");
+    hypervisor.upload(&files.seed(), &seed, &deadline, &mut |_| {}).context("cannot make the seed volume")?;
+    hypervisor
+        .create_overlay(&files.overlay(), &world.realm.image_volume(&image.name), plan.vm.disk)
+        .context("cannot make the overlay")?;
+    Live::with(plan.machine.clone(), ownership, folder.clone())
+}
+
+/// The seed as a file among the run's keys, which go when the VM goes; and what is no secret of it for a person to read.
+fn seed(
+    plan: &Plan,
+    folder: &RunFolder,
+    run: &str,
+    slot: Slot,
+    ledger: &Ledger,
+) -> anyhow::Result<std::path::PathBuf> {
+    let keys = live::make_keys(folder)?;
+    let deadline = ledger.deadline(plan.harness.timeouts.up, "the keys");
+    let client = KeyPair::generate(&keys, live::CLIENT_KEY, &deadline)?;
+    let host = KeyPair::generate(&keys, live::HOST_KEY, &deadline)?;
+    let spec = SeedSpec {
+        hostname: plan.trial.host.to_string(),
+        instance_id: run.to_owned(),
+        user: USER.to_owned(),
+        authorized_key: client.public().to_owned(),
+        host_key_private: host.private()?,
+        host_key_public: host.public().to_owned(),
+        mac: slot.mac().to_string(),
+        first_boot_masks: FIRST_BOOT_MASKS.map(str::to_owned).into(),
+    };
+    let path = keys.join("seed.img");
+    fs::write(&path, spec.render()?).with_context(|| format!("cannot write {}", path.display()))?;
+    let shown = SeedSpec { host_key_private: "(not kept)".to_owned(), ..spec }.files()?;
+    let readable = folder.sub_folder("seed").context("cannot make the folder of the seed")?;
+    for (name, text) in [
+        ("user-data", shown.user_data),
+        ("meta-data", shown.meta_data),
+        ("network-config", shown.network_config),
+    ] {
+        fs::write(readable.join(name), text).with_context(|| format!("cannot write the seed's {name}"))?;
+    }
+    Ok(path)
+}

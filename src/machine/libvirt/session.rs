@@ -1,0 +1,275 @@
+//! The connection, and the bound on every call. Libvirt's calls block for as long as its daemon pleases, so each runs on a
+//! thread of its own, and who asked stops waiting for it when nothing was heard from it for [`SILENCE`]. What belongs
+//! to libvirt lives and dies on that thread: a `Drop` in the `virt` crate that panics harms nobody else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Duration;
+
+use virt::connect::Connect;
+
+use super::errors::{Failure, translate};
+use crate::machine::hypervisor::{HypervisorError, Result};
+
+/// For how long a call may say nothing. The slowest that is in order, destroying a QEMU that does not react to SIGTERM,
+/// takes libvirt 15 s.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How many messages a call may be ahead of who asked: bounds the memory of a download.
+const AHEAD: usize = 4;
+
+/// A connection to libvirt, made when it is needed.
+pub(super) struct Session {
+    uri: String,
+    connection: Mutex<Option<Connect>>,
+    silence: Duration,
+}
+
+/// What a call is about, for errors.
+#[derive(Clone, Debug)]
+pub(super) struct About {
+    /// What is done, as in "cannot …": `start`.
+    pub(super) verb: &'static str,
+    /// To what: `domain boma-it-askari`.
+    pub(super) object: String,
+}
+
+/// `verb` done to the `kind` of that `name`.
+pub(super) fn about(verb: &'static str, kind: &str, name: &str) -> About {
+    About { verb, object: format!("{kind} {name}") }
+}
+
+/// A call's line to who asked.
+pub(super) struct Line<C> {
+    sender: SyncSender<Message<C>>,
+    cancelled: Arc<AtomicBool>,
+}
+
+enum Message<C> {
+    News(C),
+    Done,
+}
+
+impl<C> Line<C> {
+    /// Says something, if only that the call is alive.
+    ///
+    /// # Errors
+    /// [`Failure::Cancelled`] when nobody listens any more.
+    pub(super) fn say(&self, news: C) -> Result<(), Failure> {
+        if self.cancelled.load(Ordering::Relaxed) || self.sender.send(Message::News(news)).is_err() {
+            return Err(Failure::Cancelled);
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    /// Of `uri`; nothing is connected yet.
+    pub(super) fn new(uri: String) -> Self {
+        static QUIET: Once = Once::new();
+        // Libvirt would print each error on our standard error.
+        QUIET.call_once(virt::error::clear_error_callback);
+        Self { uri, connection: Mutex::new(None), silence: SILENCE }
+    }
+
+    /// The URI, as it was given.
+    pub(super) fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Runs `work` on a connection.
+    pub(super) fn call<T: Send + 'static>(
+        &self,
+        about: About,
+        work: impl Fn(&Connect) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        self.converse(about, move |connection, _: &Line<()>| work(connection), |()| Ok(()))
+    }
+
+    /// Runs `work` on a connection, and hears what it says on the way. If hearing fails, `work` is told so by its
+    /// [`Line`], and is still waited for.
+    pub(super) fn converse<T: Send + 'static, C: Send + 'static>(
+        &self,
+        about: About,
+        work: impl Fn(&Connect, &Line<C>) -> Result<T, Failure> + Send + 'static,
+        mut hear: impl FnMut(C) -> Result<()>,
+    ) -> Result<T> {
+        let (sender, receiver) = sync_channel(AHEAD);
+        let line = Line { sender, cancelled: Arc::default() };
+        let cancelled = Arc::clone(&line.cancelled);
+        let outcome = Arc::new(Mutex::new(None));
+        let worker = Worker { uri: self.uri.clone(), kept: self.take(), about: about.clone() };
+        let result = Arc::clone(&outcome);
+        std::thread::spawn(move || {
+            let done = worker.run(&line, &work);
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+            let _ = line.sender.send(Message::Done);
+        });
+        let heard = listen(&receiver, self.silence, &about, |news| {
+            let heard = hear(news);
+            if heard.is_err() {
+                cancelled.store(true, Ordering::Relaxed);
+            }
+            heard
+        });
+        let done = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match done {
+            Some((connection, result)) => {
+                self.put(connection);
+                heard.and(result)
+            }
+            None => {
+                cancelled.store(true, Ordering::Relaxed);
+                Err(heard.err().unwrap_or(HypervisorError::Hung {
+                    verb: about.verb,
+                    object: about.object,
+                    bound: self.silence,
+                }))
+            }
+        }
+    }
+
+    fn take(&self) -> Option<Connect> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps a connection for the next call; none is kept after a call that lost it.
+    fn put(&self, connection: Option<Connect>) {
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+    }
+}
+
+/// Hears all that is said until the call is done, the first failure to hear included.
+fn listen<C>(
+    receiver: &Receiver<Message<C>>,
+    silence: Duration,
+    about: &About,
+    mut hear: impl FnMut(C) -> Result<()>,
+) -> Result<()> {
+    let mut heard = Ok(());
+    loop {
+        match receiver.recv_timeout(silence) {
+            Ok(Message::News(news)) if heard.is_ok() => heard = hear(news),
+            Ok(Message::News(_)) => {}
+            Ok(Message::Done) | Err(RecvTimeoutError::Disconnected) => return heard,
+            Err(RecvTimeoutError::Timeout) => {
+                let (verb, object) = (about.verb, about.object.clone());
+                return heard.and(Err(HypervisorError::Hung { verb, object, bound: silence }));
+            }
+        }
+    }
+}
+
+struct Worker {
+    uri: String,
+    kept: Option<Connect>,
+    about: About,
+}
+
+type Done<T> = (Option<Connect>, Result<T>);
+
+impl Worker {
+    /// Does the work on the kept connection or a new one; once more on a new one if the kept one turns out to be dead,
+    /// as it is after the daemon was restarted.
+    fn run<T, C>(
+        mut self,
+        line: &Line<C>,
+        work: &impl Fn(&Connect, &Line<C>) -> Result<T, Failure>,
+    ) -> Done<T> {
+        let attempt = |connection: &Connect| {
+            catch_unwind(AssertUnwindSafe(|| work(connection, line))).unwrap_or(Err(Failure::Panicked))
+        };
+        if let Some(connection) = self.kept.take() {
+            let result = attempt(&connection);
+            if result.is_ok() || connection.is_alive().unwrap_or(false) {
+                return (Some(connection), result.map_err(|failure| self.explain(failure)));
+            }
+        }
+        match Connect::open(Some(&self.uri)) {
+            Ok(connection) => {
+                let result = attempt(&connection).map_err(|failure| self.explain(failure));
+                (Some(connection), result)
+            }
+            Err(error) => (None, Err(super::errors::cannot_open(error, &self.uri))),
+        }
+    }
+
+    fn explain(&self, failure: Failure) -> HypervisorError {
+        translate(failure, &self.about)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn mock() -> Session {
+        Session { silence: Duration::from_millis(200), ..Session::new("test:///default".to_owned()) }
+    }
+
+    #[test]
+    fn a_call_that_hangs_is_given_up_and_the_next_one_works() {
+        let session = mock();
+        let (release, held) = channel::<()>();
+        let held = Mutex::new(held);
+        let started = Instant::now();
+        let error = session
+            .call(about("start", "domain", "x"), move |_| {
+                let _ = held.lock().unwrap().recv();
+                Ok(())
+            })
+            .unwrap_err();
+        assert!(matches!(error, HypervisorError::Hung { .. }), "{error}");
+        assert!(error.to_string().contains("cannot start domain x"), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(2));
+        session.call(about("ask", "host", "x"), |connection| Ok(connection.hostname()?)).unwrap();
+        drop(release);
+    }
+
+    #[test]
+    fn a_call_that_is_slow_but_talks_is_not_given_up() {
+        let mut heard = 0;
+        let work = |_: &Connect, line: &Line<u32>| {
+            for step in 0..5 {
+                crate::support::deadline::Deadline::uninterrupted(Duration::from_secs(1), "the test")
+                    .pause(Duration::from_millis(80));
+                line.say(step)?;
+            }
+            Ok("done")
+        };
+        let result = mock().converse(about("upload", "volume", "x"), work, |step| {
+            heard += step;
+            Ok(())
+        });
+        assert_eq!((result.unwrap(), heard), ("done", 10));
+    }
+
+    #[test]
+    fn a_call_whose_news_are_refused_is_told_and_waited_for() {
+        let (told, was_told) = channel();
+        let work = move |_: &Connect, line: &Line<()>| {
+            while line.say(()).is_ok() {}
+            told.send(()).unwrap();
+            Err::<(), _>(Failure::Cancelled)
+        };
+        let full = || HypervisorError::File {
+            verb: "write",
+            object: "the console".to_owned(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        };
+        let error = mock().converse(about("download", "volume", "x"), work, |()| Err(full())).unwrap_err();
+        assert!(matches!(error, HypervisorError::File { .. }), "{error}");
+        was_told.try_recv().unwrap();
+    }
+
+    #[test]
+    fn a_panic_in_a_call_becomes_an_error() {
+        let error =
+            mock().call(about("start", "domain", "x"), |_| -> Result<(), _> { panic!("free failed") });
+        assert!(matches!(error, Err(HypervisorError::Other { .. })), "{error:?}");
+    }
+}
