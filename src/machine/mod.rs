@@ -10,7 +10,6 @@ pub mod domain;
 pub mod fake;
 pub mod guard;
 pub mod hypervisor;
-pub mod image;
 pub mod libvirt;
 
 pub mod names;
