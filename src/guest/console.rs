@@ -82,7 +82,7 @@ impl Boot {
     fn hear(&mut self, line: &str) {
         let line = line.trim();
         let is_kernel = line.contains("Linux version ");
-        if self.kernel && (is_kernel || line.starts_with("BdsDxe:")) {
+        if self.kernel && (is_kernel || line.contains("BdsDxe:")) {
             *self = Self::default();
         }
         if is_kernel {

@@ -82,6 +82,7 @@ pub(in crate::guest) fn settle<P: Prober>(
     };
     let mut contact = Contact::None { since: Instant::now(), last: None };
     let mut pace = Pace::default();
+    let mut answered = false;
     say("waiting for SSH");
     loop {
         let mut account = Account::default();
@@ -109,6 +110,7 @@ pub(in crate::guest) fn settle<P: Prober>(
             })?;
             Ok(session)
         });
+        answered |= !matches!(contact, Contact::None { .. });
         let failed = match (told, &mut contact) {
             (Ok(_), Contact::Old(_)) => None,
             (Ok(session), contact) => match account.conclude().map_err(Unsettled::Failed)? {
@@ -129,10 +131,7 @@ pub(in crate::guest) fn settle<P: Prober>(
                     return Err(ended(error, contact));
                 }
                 let delay = pace.after_failure(&error);
-                say(match contact {
-                    Contact::None { .. } => "waiting for SSH",
-                    Contact::Old(_) | Contact::Some { .. } => "waiting for SSH again",
-                });
+                say(if answered { "waiting for SSH again" } else { "waiting for SSH" });
                 let since = match contact {
                     Contact::None { since, .. } => since,
                     Contact::Old(_) | Contact::Some { .. } => Instant::now(),

@@ -35,9 +35,14 @@ else
         tries=$((tries + 1))
         sleep 0.2
     done
+    # By builtins, as the boot being over is news that should not wait for a fork.
     for part in status result; do
-        [ ! -e "$root/run/cloud-init/$part.json" ] ||
-            echo "cloud-init-$part $(tr -d '\n' <"$root/run/cloud-init/$part.json")"
+        [ -e "$root/run/cloud-init/$part.json" ] || continue
+        printf 'cloud-init-%s ' "$part"
+        while read -r line || [ -n "$line" ]; do
+            printf '%s' "$line"
+        done <"$root/run/cloud-init/$part.json"
+        echo
     done
 fi
 [ "$state" = running ] ||
