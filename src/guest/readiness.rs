@@ -12,10 +12,10 @@
 //! the running jobs every 3 s.
 //!
 //! cloud-init is read from `/run/cloud-init/{status,result}.json`, which is what `cloud-init status` itself reads: the command is
-//! a Python program of 1 to 2 s under emulation. It ends after systemd's boot in no case, as its units are part of it.
+//! a Python program of 1 to 2 s under emulation. Its units are part of systemd's boot, so when that is over, so is cloud-init.
 //!
 //! Before SSH answers, attempts are cheap SYNs every tenth of a second. Attempts that *fail to authenticate* are paced (see
-//! [`settle`]): sshd since 9.8 punishes an address for them (`PerSourcePenalties`) by not answering for 15 s and more.
+//! `settle.rs`): sshd since 9.8 punishes an address for them (`PerSourcePenalties`) by not answering for 15 s and more.
 
 mod facts;
 mod settle;
