@@ -74,6 +74,11 @@ def firewall():
     }
 
 
+def failed_units():
+    status, output = run("systemctl", "list-units", "--state=failed", "--plain", "--no-legend")
+    return [line.split()[0] for line in output.splitlines()] if status == 0 else [output]
+
+
 def sshd():
     settings = {}
     for line in run("sshd", "-T")[1].splitlines():
@@ -131,10 +136,9 @@ def members(group):
 
 
 listening = listen(int(sys.argv[1]))
-failed = run("systemctl", "list-units", "--state=failed", "--plain", "--no-legend")[1]
 print(json.dumps({
     "listening": listening,
-    "failed_units": [line.split()[0] for line in failed.splitlines()],
+    "failed_units": failed_units(),
     "nft": firewall(),
     "sshd": sshd(),
     "sysctl": sysctl(),
