@@ -31,13 +31,14 @@ pub(super) fn parse(stdout: &str) -> Vec<Vec<ListedPlay>> {
             continue;
         }
         let Some(play) = plays.last_mut() else { continue };
+        if let Some(tags) = text.strip_prefix("TASK TAGS: ") {
+            play.tags.extend(tag_list(tags));
+            continue;
+        }
         match indent {
             4 => in_hosts = text.starts_with("hosts ("),
             6 if in_hosts => play.hosts.push(text.to_owned()),
             _ => {}
-        }
-        if let Some(tags) = text.strip_prefix("TASK TAGS: ") {
-            play.tags.extend(tag_list(tags));
         }
     }
     playbooks

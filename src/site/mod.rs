@@ -20,6 +20,7 @@
 mod config;
 mod control;
 mod environment;
+mod error;
 mod inventory;
 mod listing;
 mod playbook;
@@ -31,9 +32,10 @@ mod vars;
 mod verification;
 mod workspace;
 
+pub use error::SiteError;
 pub use inventory::{HostEntry, UnknownHost};
 pub use playbook::PlaybookError;
-pub use preflight::{Checked, SiteError, check};
+pub use preflight::{Checked, check};
 pub use results::{PlaybookReport, TaskEvent};
 pub use ssh_config::Target;
 pub use vars::{HarnessVars, Phase, VARIABLES};

@@ -7,14 +7,15 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::control::ControlDir;
-use super::preflight::{SiteError, complaint};
+use super::error::SiteError;
+use super::preflight::complaint;
 use super::record::Tail;
 use super::results::{Collector, PlaybookReport, TaskEvent};
 use super::vars::{HarnessVars, Phase};
 use super::workspace::Workspace;
-use crate::outcome::TaskResult;
+use crate::outcome::{Outcome, TaskResult};
 use crate::support::deadline::{Deadline, WaitError};
-use crate::support::process::{Process, ProcessError};
+use crate::support::process::{Finished, Process, ProcessError};
 
 /// How often the record is looked at for what is new.
 const LOOK: Duration = Duration::from_millis(100);
@@ -43,14 +44,14 @@ pub enum PlaybookError {
     },
     /// A task wanted to reach a host other than the VM, and was refused.
     #[error(
-        "task `{}` ({}) leaves the scope of the run: {refusal}; stub it in the override of the host, or guard it by `boma_it`",
+        "task `{}` ({}) wanted to reach `{wanted}`, and only the VM is in scope of the run: stub it in the host's override, or guard it by `boma_it`",
         task.task, task.path
     )]
     OutOfScope {
         /// The task.
         task: Box<TaskResult>,
-        /// Which host was refused.
-        refusal: String,
+        /// The host it wanted to reach.
+        wanted: String,
     },
     /// No play was for the host.
     #[error("no play matched host `{host}`: nothing was done, and that is never a pass")]
@@ -110,10 +111,24 @@ pub enum PlaybookError {
     Workspace(#[from] SiteError),
 }
 
+impl PlaybookError {
+    /// What it makes of the run.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::TaskFailed { .. } => Outcome::Failed,
+            Self::Ended { source: WaitError::Interrupted(_), .. } => Outcome::Interrupted,
+            _ => Outcome::Errored,
+        }
+    }
+}
+
 impl Workspace {
     /// Runs the playbook of `phase` to its end. In the workspace's folder, `<phase>.log` has what Ansible printed and
     /// `<phase>.tasks.jsonl` the record of its tasks; those of an earlier run of the same phase are replaced. The
     /// whole run is booked as waiting.
+    ///
+    /// The log is Ansible's own: ansible-core 2.19 prints the message of a failed action there, `no_log` or not. The
+    /// record and what is told of it never have one.
     ///
     /// For `verify.yml`, failed tasks are no error here: see [`super::verification`].
     ///
@@ -167,7 +182,7 @@ impl Workspace {
         tail: &mut Tail,
         collector: &mut Collector,
         on_event: &mut dyn FnMut(TaskEvent),
-    ) -> Result<Result<crate::support::process::Finished, ProcessError>, PlaybookError> {
+    ) -> Result<Result<Finished, ProcessError>, PlaybookError> {
         let mut hear = || -> Result<(), PlaybookError> {
             let lines = tail.lines().map_err(|error| PlaybookError::NoRecord { what: error.to_string() })?;
             for event in lines.iter().filter_map(|line| collector.take(line)) {

@@ -2,12 +2,12 @@
 //! the production inventory (and tells the version), one lists both playbooks.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::control::ControlDir;
 use super::environment::Ansible;
-use super::inventory::{HostEntry, Production, UnknownHost, enumerate, is_connection_var};
+use super::error::SiteError;
+use super::inventory::{HostEntry, Production, enumerate, is_connection_var};
 use super::listing::{self, ListedPlay};
 use super::ssh_config::Target;
 use super::vars::{HarnessVars, Phase};
@@ -15,11 +15,13 @@ use super::workspace::{Workspace, read_site_config};
 use crate::catalog::plan::SitePlan;
 use crate::support::deadline::Deadline;
 use crate::support::name::near_miss;
-use crate::support::process::{Finished, ProcessError};
+use crate::support::process::Finished;
 
 /// The oldest ansible-core that drives Debian 13's Python 3.13
 /// (<https://docs.ansible.com/ansible-core/devel/reference_appendices/release_and_maintenance.html>, support matrix).
-const OLDEST: (u32, u32) = (2, 18);
+pub(super) const OLDEST: (u32, u32) = (2, 18);
+/// How Ansible begins to tell a place: 2.19, and before.
+const PLACES: [&str; 2] = ["Origin: ", "The error appears to be in "];
 /// How many lines of Ansible's own words an error shows.
 const SHOWN_LINES: usize = 30;
 
@@ -33,114 +35,6 @@ pub struct Checked {
     pub(super) has_overrides: bool,
 }
 
-/// Why a site cannot be run, or a workspace not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum SiteError {
-    /// A program of Ansible's could not be run, or not to its end.
-    #[error("cannot run Ansible")]
-    Process(#[source] ProcessError),
-    /// ansible-core is too old.
-    #[error(
-        "ansible-core {found} is too old: {}.{} or newer is needed to drive Debian 13 (`make setup` installs one into .venv; `ansible` of harness.yml names its folder)",
-        OLDEST.0, OLDEST.1
-    )]
-    TooOld {
-        /// What was found, `unknown` if it did not say.
-        found: String,
-    },
-    /// There is no SSH client.
-    #[error(
-        "no `{program}` on PATH: Ansible reaches the VM by OpenSSH's client (Debian: apt install openssh-client)"
-    )]
-    NoSsh {
-        /// The program that is missing.
-        program: &'static str,
-    },
-    /// `ansible-inventory` refused.
-    #[error("cannot read the inventory {}\n{shown}", path.display())]
-    Inventory {
-        /// The production inventory.
-        path: PathBuf,
-        /// What Ansible said.
-        shown: String,
-    },
-    /// The host is not in it.
-    #[error("in the inventory {}", path.display())]
-    UnknownHost {
-        /// The production inventory.
-        path: PathBuf,
-        /// Which, and which there are.
-        #[source]
-        source: UnknownHost,
-    },
-    /// An override file, or a scenario, cannot be used.
-    #[error("{what}: {why}")]
-    BadVariables {
-        /// The file, or `vars of the scenario`.
-        what: String,
-        /// What is wrong, and what is expected.
-        why: String,
-    },
-    /// `ansible-playbook` cannot load the site playbook or `verify.yml`.
-    #[error("the playbook cannot be loaded\n{shown}")]
-    BrokenPlaybook {
-        /// What Ansible said, with file and line.
-        shown: String,
-    },
-    /// No play is for the host.
-    #[error("no play of {} is for host `{host}`; its plays are {plays}", playbook.display())]
-    NoPlay {
-        /// The playbook.
-        playbook: PathBuf,
-        /// The host.
-        host: String,
-        /// Names of its plays.
-        plays: String,
-    },
-    /// A role of the profile is no tag of the playbook.
-    #[error(
-        "role `{role}` of the profile is no tag in {}, in a play for host `{host}`{}; the tags there are {known}",
-        playbook.display(),
-        .near.as_deref().map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
-    )]
-    UnknownRole {
-        /// The role.
-        role: String,
-        /// The site playbook.
-        playbook: PathBuf,
-        /// The host.
-        host: String,
-        /// A tag of nearly that name.
-        near: Option<String>,
-        /// The tags there are.
-        known: String,
-    },
-    /// A file of the site or of the workspace cannot be read or written.
-    #[error("cannot use {}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl SiteError {
-    /// Whether it is the operator's files that are wrong, rather than this machine.
-    pub fn is_bad_input(&self) -> bool {
-        match self {
-            Self::Process(_) | Self::TooOld { .. } | Self::NoSsh { .. } | Self::Io { .. } => false,
-            Self::Inventory { .. }
-            | Self::UnknownHost { .. }
-            | Self::BadVariables { .. }
-            | Self::BrokenPlaybook { .. }
-            | Self::NoPlay { .. }
-            | Self::UnknownRole { .. } => true,
-        }
-    }
-}
-
 /// Finds out whether the site can be run for `vars.host`, with nothing but this machine. `vars` are those of the run
 /// to come; where the VM's address is not known yet, any will do.
 ///
@@ -151,9 +45,13 @@ pub fn check(site: &SitePlan, vars: &HarnessVars, deadline: &Deadline) -> Result
     let scratch = tempfile::Builder::new().prefix("boma-it-check-").tempdir();
     let scratch = scratch.map_err(|source| SiteError::Io { path: std::env::temp_dir(), source })?;
     let (ansible, production) = list_inventory(site, scratch.path(), deadline)?;
-    let entry = production
+    let mut entry = production
         .host(&vars.host)
         .map_err(|source| SiteError::UnknownHost { path: site.inventory.clone(), source })?;
+    // Files beside the production inventory are still found there.
+    let beside =
+        if site.inventory.is_dir() { Some(site.inventory.as_path()) } else { site.inventory.parent() };
+    entry.vars.extend(beside.map(|dir| ("inventory_dir".to_owned(), dir.to_string_lossy().into())));
     // Nothing is reached while playbooks are listed.
     let nowhere = Target {
         address: vars.address,
@@ -303,7 +201,8 @@ pub(super) fn complaint(finished: &Finished) -> String {
     let lines: Vec<&str> = finished.stderr.lines().filter(|line| !line.trim().is_empty()).collect();
     let starting = |prefix: &str| lines.iter().position(|line| line.starts_with(prefix));
     let error = starting("[ERROR]").or_else(|| starting("ERROR!"));
-    let is_located = error.is_some_and(|at| lines[at..].iter().any(|line| line.starts_with("Origin: ")));
+    let is_located = error
+        .is_some_and(|at| lines[at..].iter().any(|line| PLACES.iter().any(|place| line.starts_with(place))));
     let from = if is_located { error } else { starting("[WARNING]").or(error) };
     let shown = lines[from.unwrap_or(0)..].iter().take(SHOWN_LINES);
     shown.map(|line| format!("  {line}\n")).collect::<String>().trim_end().to_owned()

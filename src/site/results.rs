@@ -87,7 +87,10 @@ impl Collector {
                 tracing::debug!(version, "ansible-playbook records its tasks");
                 self.is_recording = true;
             }
-            Record::Declared(declared) => self.report.declared.push(declared),
+            Record::Declared(declared) => {
+                let path = self.relative(&declared.path);
+                self.report.declared.push(Declared { path, ..declared });
+            }
             Record::Play { play } => {
                 tracing::debug!(play, "play");
                 self.plays += 1;
@@ -101,11 +104,7 @@ impl Collector {
                 return Some(TaskEvent::Started { task });
             }
             Record::Result(finished) if finished.host == self.host => {
-                let roots = &self.roots;
-                let result = finished.into_result(|path| {
-                    let inside = roots.iter().find_map(|root| path.strip_prefix(root.as_str()));
-                    inside.unwrap_or(path).to_owned()
-                });
+                let result = finished.into_result(|path| self.relative(path));
                 self.report.tasks.push(result.clone());
                 return Some(TaskEvent::Finished(result));
             }
@@ -116,6 +115,11 @@ impl Collector {
             }
         }
         None
+    }
+
+    fn relative(&self, path: &str) -> String {
+        let inside = self.roots.iter().find_map(|root| path.strip_prefix(root.as_str()));
+        inside.unwrap_or(path).to_owned()
     }
 
     /// The task that was begun last: what a run that was ended was at.
@@ -199,11 +203,10 @@ impl Collector {
         let task = self.report.tasks.iter().find(|t| t.status == TaskStatus::Unreachable && !t.ignored)?;
         let message = task.message.clone().unwrap_or_default();
         let task = Box::new(task.clone());
-        Some(match message.find(REFUSAL) {
-            Some(at) => {
-                let refusal = message[at..].lines().next().unwrap_or_default();
-                let refusal = refusal.trim_start_matches("boma-it: ").to_owned();
-                PlaybookError::OutOfScope { task, refusal }
+        Some(match message.split_once(REFUSAL) {
+            Some((_, host)) => {
+                let wanted = host.split_whitespace().next().unwrap_or_default().to_owned();
+                PlaybookError::OutOfScope { task, wanted }
             }
             None => PlaybookError::Unreachable { task },
         })

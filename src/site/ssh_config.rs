@@ -35,6 +35,9 @@ impl Target {
     }
 
     /// The client configuration (ssh_config(5): the first value of an option wins).
+    ///
+    /// The refusal is spoken as a server's malformed greeting, which the client quotes in its error: with
+    /// `ControlPersist`, it throws away what a `ProxyCommand` prints on standard error.
     pub(super) fn ssh_config(&self, host: &str, known_hosts: &Path) -> String {
         let Self { address, port, user, private_key, .. } = self;
         let key = file(private_key);
@@ -52,7 +55,7 @@ impl Target {
              \x20   ServerAliveCountMax 6\n\
              \n\
              Host *\n\
-             \x20   ProxyCommand echo '{REFUSAL} %h: only the VM of {host} ({address}) is in scope' >&2; exit 1\n\
+             \x20   ProxyCommand echo 'SSH-{REFUSAL} %h (only the VM of {host} is in scope)'\n\
              \x20   IdentitiesOnly yes\n\
              \x20   IdentityAgent none\n\
              \x20   ForwardAgent no\n\
@@ -116,7 +119,7 @@ mod tests {
             ServerAliveCountMax 6
 
         Host *
-            ProxyCommand echo 'boma-it: refused to reach %h: only the VM of askari (10.213.47.10) is in scope' >&2; exit 1
+            ProxyCommand echo 'SSH-boma-it: refused to reach %h (only the VM of askari is in scope)'
             IdentitiesOnly yes
             IdentityAgent none
             ForwardAgent no

@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::config::SiteConfig;
 use super::environment::Ansible;
+use super::error::SiteError;
 use super::inventory::HostEntry;
-use super::preflight::{Checked, SiteError};
+use super::preflight::Checked;
 use super::ssh_config::{Target, shim};
 use super::vars::{HarnessVars, Phase};
 use crate::catalog::plan::SitePlan;

@@ -1,1 +1,194 @@
+use super::*;
 
+const BEGIN: &str = r#"{"event":"ansible","version":"2.19.14"}
+{"event":"play","play":"edge hosts"}"#;
+
+fn result(extra: &str) -> String {
+    format!(
+        r#"{{"event":"result","play":"edge hosts","task":"base : rules","path":"/srv/site/roles/base/tasks/main.yml:3","action":"ansible.builtin.template","tags":["base"],"host":"askari","status":"ok","changed":true,"ignored":false,"assertion":false,"seconds":1.5{extra}}}"#
+    )
+}
+
+fn failed(extra: &str) -> String {
+    result(extra)
+        .replace(r#""status":"ok""#, r#""status":"failed""#)
+        .replace(r#""changed":true"#, r#""changed":false"#)
+}
+
+fn stats(text: &str) -> String {
+    format!(r#"{{"event":"stats","hosts":{text}}}"#)
+}
+
+fn conclude(phase: Phase, lines: &[&str], exit: Option<&str>) -> Result<PlaybookReport, String> {
+    let mut collector = Collector::new("askari", phase, &[Path::new("/srv")]);
+    for line in lines.iter().flat_map(|lines| lines.lines()) {
+        collector.take(line);
+    }
+    collector.conclude(exit, "  [ERROR]: as Ansible says", 2.0).map_err(|error| error.to_string())
+}
+
+const FINE: &str =
+    r#"{"askari":{"ok":1,"failures":0,"unreachable":0,"changed":1,"skipped":0,"rescued":0,"ignored":0}}"#;
+
+#[test]
+fn a_run_that_did_something_is_reported_with_paths_relative_to_the_repository() {
+    let report = conclude(Phase::Apply, &[BEGIN, &result(""), &stats(FINE)], None).unwrap();
+    assert_eq!((report.ok, report.changed, report.failed, report.skipped), (1, 1, 0, 0));
+    assert_eq!(report.tasks[0].path, "site/roles/base/tasks/main.yml:3");
+}
+
+#[test]
+fn events_are_heard_as_they_come_and_those_of_other_hosts_are_not() {
+    let mut collector = Collector::new("askari", Phase::Apply, &[]);
+    let start = r#"{"event":"start","play":"p","task":"base : rules","path":"","action":"copy"}"#;
+    assert_eq!(collector.take(start), Some(TaskEvent::Started { task: "base : rules".into() }));
+    assert!(matches!(collector.take(&result("")), Some(TaskEvent::Finished(_))));
+    assert_eq!(collector.take(&result("").replace("askari", "added")), None);
+    assert_eq!(collector.report.tasks.len(), 1);
+}
+
+#[rstest::rstest]
+#[case::empty("", None, "the record of tasks cannot be trusted: Ansible never called the plugin")]
+#[case::parse_error(
+    "",
+    Some("exit status 4"),
+    "ansible-playbook could not begin (exit status 4)\n  [ERROR]: as Ansible says"
+)]
+#[case::no_play(
+    r#"{"event":"ansible","version":"2.19.14"}"#,
+    None,
+    "no task ran on host `askari`: nothing was done, and that is never a pass (do the tags select anything?)"
+)]
+#[case::no_host(
+    "BEGIN\n{\"event\":\"no_hosts_matched\",\"play\":\"edge hosts\"}\nSTATS{}",
+    None,
+    "no play matched host `askari`: nothing was done, and that is never a pass"
+)]
+#[case::empty_stats(
+    "BEGIN\nSTATS{}",
+    None,
+    "no task ran on host `askari`: nothing was done, and that is never a pass (do the tags select anything?)"
+)]
+#[case::only_facts(
+    "BEGIN\nFACTS\nFINE",
+    None,
+    "no task ran on host `askari`: nothing was done, and that is never a pass (do the tags select anything?)"
+)]
+#[case::killed(
+    "BEGIN\nOK",
+    Some("signal 9"),
+    "ansible-playbook ended with signal 9, and no task's failure explains it\n  [ERROR]: as Ansible says"
+)]
+#[case::cut_short(
+    "BEGIN\nOK",
+    None,
+    "ansible-playbook ended with exit status 0, and no task's failure explains it\n  [ERROR]: as Ansible says"
+)]
+#[case::unexplained(
+    "BEGIN\nOK\nFINE",
+    Some("exit status 2"),
+    "ansible-playbook ended with exit status 2, and no task's failure explains it\n  [ERROR]: as Ansible says"
+)]
+#[case::other_host(
+    "BEGIN\nOK\nSTATS{\"askari\":{\"ok\":1},\"added\":{\"unreachable\":1}}",
+    Some("exit status 4"),
+    "ansible-playbook ended with exit status 4, and no task's failure explains it\n  hosts that failed: added\n  [ERROR]: as Ansible says"
+)]
+#[case::garbage(
+    "BEGIN\nOK\n{\"event\":\"resu\nFINE",
+    None,
+    "the record of tasks cannot be trusted: unreadable line `{\"event\":\"resu`: EOF while parsing a string at line 1 column 14"
+)]
+#[case::trouble(
+    "BEGIN\nOK\n{\"event\":\"trouble\",\"what\":\"v2_runner_on_ok: KeyError\"}\nFINE",
+    None,
+    "the record of tasks cannot be trusted: v2_runner_on_ok: KeyError"
+)]
+fn what_did_nothing_or_cannot_be_trusted_is_never_a_pass(
+    #[case] lines: &str,
+    #[case] exit: Option<&str>,
+    #[case] expected: &str,
+) {
+    let facts = result("").replace("ansible.builtin.template", "ansible.builtin.gather_facts");
+    let lines = lines
+        .replace("BEGIN", BEGIN)
+        .replace("FACTS", &facts)
+        .replace("FINE", &stats(FINE))
+        .replace("OK", &result(""));
+    let lines: String = lines
+        .lines()
+        .map(|line| line.strip_prefix("STATS").map_or_else(|| line.to_owned(), stats) + "\n")
+        .collect();
+    for phase in [Phase::Apply, Phase::Assert] {
+        assert_eq!(conclude(phase, &[&lines], exit).unwrap_err(), expected);
+    }
+}
+
+const FAILED: &str = r#"{"askari":{"ok":1,"failures":1,"rescued":0}}"#;
+
+#[test]
+fn a_failed_task_of_the_site_is_an_error_with_what_it_said_and_one_of_verify_is_a_result() {
+    let said = r#","said":{"msg":"non-zero return code","rc":3,"stderr":"no such table","stdout":""},"delegate":"localhost""#;
+    let lines = [BEGIN, &failed(said), &stats(FAILED)];
+    let error = conclude(Phase::Apply, &lines, Some("exit status 2")).unwrap_err();
+    assert_eq!(
+        error,
+        "task `base : rules` (site/roles/base/tasks/main.yml:3) failed: on localhost: non-zero return code · exit status 3\nno such table"
+    );
+    assert_eq!(conclude(Phase::Assert, &lines, Some("exit status 2")).unwrap().failed, 1);
+}
+
+#[test]
+fn what_the_playbook_ignored_or_rescued_does_not_fail_the_site() {
+    let ignored = failed("").replace(r#""ignored":false"#, r#""ignored":true"#);
+    let rescued = stats(r#"{"askari":{"ok":1,"failures":0,"rescued":1}}"#);
+    let report =
+        conclude(Phase::Apply, &[BEGIN, &ignored, &failed(""), &result(""), &rescued], None).unwrap();
+    assert_eq!(report.failed, 0);
+    assert!(report.tasks[1].ignored);
+    let one_rescued = stats(r#"{"askari":{"ok":1,"failures":1,"rescued":1}}"#);
+    let lines = [BEGIN, &failed(""), &failed("").replace("base : rules", "after"), &one_rescued];
+    let error = conclude(Phase::Apply, &lines, Some("exit status 2")).unwrap_err();
+    assert!(error.starts_with("task `after`"), "{error}");
+}
+
+#[test]
+fn an_unreachable_vm_and_a_refused_host_are_told_apart() {
+    let gone = |msg: &str| {
+        let said = format!(r#","said":{{"msg":"{msg}"}}"#);
+        failed(&said).replace("failed", "unreachable")
+    };
+    let stats = stats(r#"{"askari":{"unreachable":1}}"#);
+    let timed_out = gone("Failed to connect to the host via ssh: timed out");
+    insta::assert_snapshot!(
+        conclude(Phase::Assert, &[BEGIN, &timed_out, &stats], Some("exit status 4")).unwrap_err(),
+        @"the VM was unreachable at task `base : rules` (site/roles/base/tasks/main.yml:3): Failed to connect to the host via ssh: timed out"
+    );
+    let refused = gone(
+        "Failed to connect to the host via ssh: Bad remote protocol version identification: 'SSH-boma-it: refused to reach 203.0.113.9 (only the VM",
+    );
+    insta::assert_snapshot!(
+        conclude(Phase::Apply, &[BEGIN, &refused, &stats], Some("exit status 4")).unwrap_err(),
+        @"task `base : rules` (site/roles/base/tasks/main.yml:3) wanted to reach `203.0.113.9`, and only the VM is in scope of the run: stub it in the host's override, or guard it by `boma_it`"
+    );
+}
+
+#[test]
+fn the_items_of_a_loop_that_failed_are_told_and_what_no_log_hides_is_not() {
+    let items = r#","assertion_":0,"said":{"msg":"One or more items failed"},"items":[{"item":"80","failed":false,"said":{}},{"item":"443","failed":true,"said":{"msg":"closed","condition":"item in open"}}]"#;
+    let looped = failed(items).replace(r#""assertion":false"#, r#""assertion":true"#);
+    let report = conclude(Phase::Assert, &[BEGIN, &looped, &stats(FAILED)], Some("exit status 2")).unwrap();
+    assert_eq!(report.tasks[0].message.as_deref(), Some("443: closed · did not hold: item in open"));
+    let hidden = failed(r#","no_log":true,"said":{"msg":"hunter2"}"#);
+    let report = conclude(Phase::Assert, &[BEGIN, &hidden, &stats(FAILED)], Some("exit status 2")).unwrap();
+    assert_eq!(report.tasks[0].message, None);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_record_whatsoever_panics_or_passes_with_a_bad_exit(lines in proptest::collection::vec(".{0,60}", 0..6)) {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        proptest::prop_assert!(conclude(Phase::Apply, &lines, Some("exit status 2")).is_err());
+        proptest::prop_assert!(conclude(Phase::Apply, &lines, None).is_err());
+    }
+}

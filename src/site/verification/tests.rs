@@ -1,1 +1,79 @@
+use super::*;
+use crate::site::record::Declared;
 
+fn task(name: &str, status: TaskStatus, assertion: bool) -> TaskResult {
+    TaskResult {
+        play: "verify".into(),
+        task: name.into(),
+        path: format!("harness/verify.yml:{}", name.len()),
+        action: "assert".into(),
+        host: "askari".into(),
+        status,
+        changed: false,
+        ignored: false,
+        assertion,
+        seconds: 0.1,
+        message: Some(format!("{name} said")),
+    }
+}
+
+fn report(tasks: impl IntoIterator<Item = TaskResult>) -> PlaybookReport {
+    PlaybookReport { tasks: tasks.into_iter().collect(), ..PlaybookReport::default() }
+}
+
+fn shown(found: &Verification) -> Vec<(&str, AssertionStatus, Option<&str>)> {
+    found.assertions.iter().map(|a| (a.name.as_str(), a.status, a.message.as_deref())).collect()
+}
+
+use AssertionStatus::{Failed, Passed, Skipped};
+
+#[test]
+fn an_ignored_failure_of_an_assertion_is_a_failure_and_the_rest_is_told_too() {
+    let mut ignored = task("ports", TaskStatus::Failed, true);
+    ignored.ignored = true;
+    let tasks = [task("find out", TaskStatus::Ok, false), ignored, task("sshd", TaskStatus::Ok, true)];
+    let found = verification(&report(tasks), "askari").unwrap();
+    assert_eq!(shown(&found), [("ports", Failed, Some("ports said")), ("sshd", Passed, None)]);
+}
+
+#[test]
+fn a_failed_task_that_asserts_nothing_is_trouble_and_no_verdict() {
+    let tasks = [task("sshd", TaskStatus::Ok, true), task("find out", TaskStatus::Failed, false)];
+    insta::assert_snapshot!(verification(&report(tasks.clone()), "askari").unwrap_err(), @"could not find out: task `find out` of verify.yml (harness/verify.yml:8) failed, and it is no assertion: find out said");
+    let mut survived = tasks.clone();
+    survived[1].ignored = true;
+    assert_eq!(verification(&report(survived), "askari").unwrap().trouble, None);
+    let [_, trouble] = tasks;
+    let found = verification(&report([task("sshd", TaskStatus::Failed, true), trouble]), "askari").unwrap();
+    assert_eq!(found.trouble.unwrap().task, "find out");
+}
+
+#[test]
+fn nothing_asserted_is_an_error_and_so_is_everything_skipped() {
+    let none = verification(&report([task("find out", TaskStatus::Ok, false)]), "askari").unwrap_err();
+    assert_eq!(none, VerificationError::NoAssertions { host: "askari".into() });
+    let skipped = verification(&report([task("sshd", TaskStatus::Skipped, true)]), "askari").unwrap_err();
+    assert_eq!(skipped, VerificationError::AllSkipped { host: "askari".into(), count: 1 });
+}
+
+#[test]
+fn what_lay_ahead_of_the_end_is_listed_as_skipped() {
+    let mut ran = report([task("ports", TaskStatus::Failed, true)]);
+    ran.declared = [("{{ x }}", 5), ("later", 40)]
+        .map(|(name, line)| Declared { task: name.into(), path: format!("harness/verify.yml:{line}") })
+        .into();
+    let found = verification(&ran, "askari").unwrap();
+    let not_reached = Some("not reached: the playbook ended before it");
+    assert_eq!(shown(&found), [("ports", Failed, Some("ports said")), ("later", Skipped, not_reached)]);
+}
+
+#[rstest::rstest]
+#[case([TaskStatus::Ok, TaskStatus::Failed], Failed)]
+#[case([TaskStatus::Failed, TaskStatus::Ok], Failed)]
+#[case([TaskStatus::Skipped, TaskStatus::Ok], Passed)]
+#[case([TaskStatus::Ok, TaskStatus::Skipped], Passed)]
+fn results_of_one_name_are_one_assertion(#[case] statuses: [TaskStatus; 2], #[case] joined: AssertionStatus) {
+    let found = verification(&report(statuses.map(|status| task("ports", status, true))), "askari").unwrap();
+    assert_eq!(found.assertions.len(), 1);
+    assert_eq!(found.assertions[0].status, joined);
+}
