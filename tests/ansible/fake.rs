@@ -6,8 +6,9 @@ use boma_it::outcome::Outcome;
 use boma_it::site::{Phase, PlaybookError, TaskEvent};
 use boma_it::support::deadline::{Deadline, WaitError, Waited};
 use boma_it::support::interrupt::Interrupt;
+use boma_it::support::process::Process;
 
-use crate::world::World;
+use crate::world::{World, minute};
 
 const INVENTORY: &str = r#"echo 'ansible-inventory [core 2.19.0]' >&2
 echo '{"_meta": {"hostvars": {}}, "edge": {"hosts": ["askari"]}}'"#;
@@ -136,6 +137,16 @@ env | grep -E '^(ANSIBLE|SSH|PYTHON|BOMA_IT|LC_ALL)' | cut -d= -f1 | sort > "$(d
             "PYTHONUNBUFFERED"
         ]
     );
+}
+
+#[test]
+fn and_that_is_so_whatever_the_callers_environment_has() {
+    // In a process of its own, as the environment of this one is shared by all tests.
+    let test = "fake::ansible_hears_nothing_of_the_callers_environment_but_what_we_say";
+    let unwanted = ["ANSIBLE_STRATEGY", "ANSIBLE_ROLES_PATH", "SSH_AUTH_SOCK", "PYTHONPATH", "PYTHONHOME"];
+    let process = Process::new(std::env::current_exe().unwrap()).args(["--exact", test]);
+    let output = unwanted.iter().fold(process, |p, name| p.env(name, "/nowhere")).run_ok(&minute()).unwrap();
+    assert!(output.contains("1 passed"), "{output}");
 }
 
 #[test]
