@@ -21,6 +21,8 @@ use super::deadline::{Deadline, WaitError};
 
 /// How long a child that was asked to end (SIGTERM) may take before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long the streams of a child that ended are still listened to, if somebody else holds them open.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How many of the last lines of each stream an error shows.
 const SHOWN_LINES: usize = 20;
 
@@ -211,6 +213,7 @@ impl Process {
             command,
         };
         let mut ended: Option<(WaitError, Deadline)> = None;
+        let mut gone: Option<Deadline> = None;
         loop {
             match lines.recv_timeout(Duration::from_millis(50)) {
                 Ok((stream, bytes)) => {
@@ -229,13 +232,20 @@ impl Process {
                         Stream::Stderr => finished.stderr.push_str(&text),
                     }
                 }
-                // The child ended. Who inherited its streams (an ssh master, a daemon) is not waited for.
-                Err(mpsc::RecvTimeoutError::Timeout) if exited(&mut child) => break,
+                // The child ended, and what it said last may still be on its way here. Who inherited its streams (an
+                // ssh master, a daemon) is not waited for.
+                Err(mpsc::RecvTimeoutError::Timeout) if gone.is_none() && exited(&mut child) => {
+                    gone = Some(Deadline::uninterrupted(LAST_WORDS, "the last words of a child"));
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) if exited(&mut child) => break,
                 Err(mpsc::RecvTimeoutError::Disconnected) => deadline.pause(Duration::from_millis(5)),
             }
+            if gone.as_ref().is_some_and(|left| left.remaining().is_zero()) {
+                break;
+            }
             match &ended {
+                None if gone.is_some() => {}
                 None => {
                     if let Err(reason) = deadline.check(&finished.command) {
                         signal_group(&child, Signal::TERM);

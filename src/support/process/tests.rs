@@ -104,3 +104,19 @@ proptest::proptest! {
         proptest::prop_assert_eq!(out, word);
     }
 }
+
+#[test]
+fn the_last_words_of_a_child_are_never_lost_however_busy_the_machine() {
+    // Each child is silent for about as long as the runner waits for a line, then speaks and is gone.
+    let once =
+        |round: usize| sh(&format!("sleep 0.{:03}; echo last", 40 + round % 16)).run(&plenty()).unwrap();
+    std::thread::scope(|scope| {
+        for worker in 0..24 {
+            scope.spawn(move || {
+                for round in 0..8 {
+                    assert_eq!(once(worker + round).stdout, "last\n");
+                }
+            });
+        }
+    });
+}
