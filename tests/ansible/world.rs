@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,9 +77,9 @@ impl World {
         let bin = self.dir.path().join("bin");
         fs::create_dir_all(&bin).unwrap();
         for (name, body) in programs {
-            let path = bin.join(name);
-            fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            fs::write(bin.join(format!("{name}.body")), body).unwrap();
+            let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ansible/program.sh");
+            std::os::unix::fs::symlink(program, bin.join(name)).unwrap();
         }
         self.plan.ansible = Some(bin);
         self
