@@ -21,7 +21,7 @@ use boma_it::machine::{
     NetworkSpec, Ownership, Push, Realm, Slot,
 };
 use boma_it::support::deadline::{Deadline, Progress};
-use boma_it::support::lock::FileLock;
+use boma_it::support::lock::{Busy, FileLock};
 
 const SUBNET: Subnet = Subnet { network: Ipv4Addr::new(10, 213, 49, 0), prefix: 28 };
 
@@ -35,7 +35,7 @@ impl Real {
     fn get() -> Option<Self> {
         let deadline = Deadline::uninterrupted(Duration::from_secs(300), "the test");
         let lock = std::env::temp_dir().join("boma-it-test-libvirt.lock");
-        let lock = FileLock::acquire(&lock, "a test", &deadline, |_| {}).unwrap();
+        let lock = FileLock::acquire(&lock, "a test", &deadline, |_| Busy::Wait).unwrap();
         let libvirt = Libvirt::new("qemu:///system", Realm::named("boma-test"));
         match libvirt.dismantle() {
             Ok(()) => Some(Self { libvirt, _lock: lock }),

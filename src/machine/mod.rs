@@ -10,8 +10,8 @@ pub mod domain;
 pub mod fake;
 pub mod guard;
 pub mod hypervisor;
+pub mod image;
 pub mod libvirt;
-
 pub mod names;
 pub mod network;
 pub mod ownership;
