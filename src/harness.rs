@@ -27,7 +27,7 @@ use crate::machine::HypervisorError;
 use crate::outcome::{Outcome, error_chain};
 use crate::report::json::RunRecord;
 use crate::report::summary::explain;
-use crate::report::terminal::{self, Mode, Terminal};
+use crate::report::terminal::{self, Mode, Terminal, complain};
 use crate::site::SiteError;
 use crate::support::interrupt::Interrupt;
 use crate::support::{env, log};
@@ -42,14 +42,14 @@ pub fn main() -> ExitCode {
     let catalog = match catalog() {
         Ok(catalog) => Arc::new(catalog),
         Err(error) => {
-            tracing::error!("{}", error_chain(&error));
+            complain(&error);
             return ExitCode::from(2);
         }
     };
-    let interrupt = match Interrupt::from_signals() {
+    let interrupt = match Interrupt::from_signals().context("cannot listen for signals") {
         Ok(interrupt) => interrupt,
         Err(error) => {
-            tracing::error!("cannot listen for signals: {error}");
+            complain(&error);
             return ExitCode::from(3);
         }
     };

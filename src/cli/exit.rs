@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::catalog::CatalogError;
 use crate::cycle::{AtWork, NotLive, TierUnavailable};
 use crate::machine::guard::Refusal;
-use crate::outcome::{Outcome, error_chain};
+use crate::outcome::Outcome;
 use crate::site::SiteError;
 use crate::support::interrupt::{Interrupt, Interrupted};
 
@@ -84,11 +84,4 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
     }
-}
-
-/// Tells the error on standard error, its whole chain, and gives the exit code.
-pub(super) fn explain(error: &anyhow::Error) -> Exit {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "error: {}", error_chain(error));
-    Exit::of_error(error)
 }

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cycle::Job;
+use crate::report::terminal::complain;
 use crate::support::log;
 use args::{Cli, Command};
 use exit::Exit;
@@ -32,7 +33,11 @@ pub fn main() -> ExitCode {
             return if told.use_stderr() { Exit::Usage } else { Exit::Passed }.into();
         }
     };
-    run(cli).unwrap_or_else(|error| exit::explain(&error)).into()
+    let exit = run(cli).unwrap_or_else(|error| {
+        complain(&error);
+        Exit::of_error(&error)
+    });
+    exit.into()
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {

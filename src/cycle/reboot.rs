@@ -50,7 +50,7 @@ pub(super) fn reboot(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) -
 fn stop(error: RebootError) -> Stop {
     let unreachable = matches!(error, RebootError::Unreachable { .. });
     let error = anyhow::Error::from(error);
-    let lost = error.chain().find_map(|cause| cause.downcast_ref::<Lost>()).and_then(Lost::fault);
+    let lost = Lost::in_chain(&error).and_then(Lost::fault);
     match lost {
         Some(fault) => Stop::Fault(fault, error),
         None if unreachable => Stop::Fault(ExpectedFault::Unreachable, error),

@@ -89,7 +89,7 @@ pub fn run(world: &World, plan: &Plan, job: Job) -> anyhow::Result<RunReport> {
         before: None,
         assertions: Vec::new(),
     };
-    Ok(run.to_its_end())
+    Ok(run.run_out())
 }
 
 struct Run<'a> {
@@ -107,7 +107,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn to_its_end(mut self) -> RunReport {
+    fn run_out(mut self) -> RunReport {
         let stopped = self.stages().err();
         let mut judgement = self.judge(stopped.as_ref());
         self.explain(judgement.outcome);
@@ -138,8 +138,9 @@ impl Run<'_> {
     fn stages(&mut self) -> Result<(), (Stage, Stop)> {
         if self.job.does(Stage::Up) {
             self.stage(Stage::Up, |run| {
-                let done = up::up(run.world, run.plan, &run.folder, &run.ledger, &mut run.cleanup)?;
-                Ok(done.map(|live| run.live = Some(live)))
+                let made = up::make(run.world, run.plan, &run.folder, &run.ledger, &mut run.cleanup)?;
+                let live = run.live.insert(made);
+                up::ready(run.world, run.plan, live, &run.ledger)
             })?;
         }
         if self.job.does(Stage::Apply) {
@@ -173,10 +174,7 @@ impl Run<'_> {
         work: impl FnOnce(&mut Self) -> Result<Done<T>, Stop>,
     ) -> Result<T, (Stage, Stop)> {
         let running = self.ledger.begin(stage);
-        let result = work(self).map_err(|stop| match self.world.interrupt.check() {
-            Ok(()) => stop,
-            Err(signal) => Stop::Interrupted(anyhow::Error::new(signal).context(stop.to_string())),
-        });
+        let result = work(self).map_err(|stop| stop.unless_interrupted(&self.world.interrupt));
         match &result {
             Ok(done) => self.ledger.end(running, done.outcome, &done.summary),
             Err(stop) => self.ledger.end(running, stop.outcome(), &stop.to_string()),

@@ -3,6 +3,7 @@
 use crate::catalog::plan::ExpectedFault;
 use crate::cycle::judge::End;
 use crate::outcome::{Outcome, Stage, error_chain};
+use crate::support::interrupt::{Interrupt, Interrupted};
 
 /// Why a stage stopped short.
 #[derive(Debug)]
@@ -29,6 +30,17 @@ impl Stop {
             Self::Interrupted(_) => Outcome::Interrupted,
             Self::TaskFailed { .. } => Outcome::Failed,
             Self::Fault(..) | Self::Error(_) => Outcome::Errored,
+        }
+    }
+
+    /// Itself; or, once we were asked to stop, an interrupt: whatever error it ended in.
+    pub(super) fn unless_interrupted(self, interrupt: &Interrupt) -> Self {
+        match (interrupt.check(), self) {
+            (Ok(()), stop) => stop,
+            (Err(_), Self::Error(error)) if error.chain().any(|cause| cause.is::<Interrupted>()) => {
+                Self::Interrupted(error)
+            }
+            (Err(signal), stop) => Self::Interrupted(anyhow::Error::new(signal).context(stop.to_string())),
         }
     }
 
@@ -85,10 +97,5 @@ impl<T> Done<T> {
     /// Passed.
     pub(super) fn passed(value: T, summary: impl Into<String>) -> Self {
         Self { value, outcome: Outcome::Passed, summary: summary.into() }
-    }
-
-    /// The same with another value.
-    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Done<U> {
-        Done { value: f(self.value), outcome: self.outcome, summary: self.summary }
     }
 }

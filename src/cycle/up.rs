@@ -13,7 +13,7 @@ use super::vigil::{Lost, Vigil};
 use super::world::World;
 use crate::catalog::Plan;
 use crate::catalog::plan::Restart;
-use crate::guest::{BootId, wait_ready};
+use crate::guest::wait_ready;
 use crate::machine::domain::DiskCache;
 use crate::machine::image::Image;
 use crate::machine::network::{NetworkSpec, Slot};
@@ -43,14 +43,14 @@ pub(super) fn folder(world: &World, plan: &Plan) -> anyhow::Result<RunFolder> {
     Ok(folder)
 }
 
-/// Brings the plan's VM up and waits until it is ready.
-pub(super) fn up<'a>(
+/// Makes the plan's VM and powers it on.
+pub(super) fn make<'a>(
     world: &'a World,
     plan: &'a Plan,
     folder: &RunFolder,
     ledger: &Ledger,
     cleanup: &mut Cleanup<'a>,
-) -> Result<Done<Live>, Stop> {
+) -> anyhow::Result<Live> {
     let hypervisor = world.hypervisor.as_ref();
     hypervisor.ensure_pool().context("cannot have the storage pool")?;
     hypervisor
@@ -58,39 +58,31 @@ pub(super) fn up<'a>(
         .context("cannot have the network")?;
     let image = image(world, plan, ledger)?;
     let accelerator = accelerator(world, &image, ledger)?;
+    cleanup.push(format!("the VM {}", plan.machine), |_| Ok(teardown(hypervisor, &plan.machine)?));
+    let live = define(world, plan, folder, &image, accelerator, ledger)?;
+    hypervisor.start(&plan.machine).context("cannot start the VM")?;
+    Ok(live)
+}
 
-    let machine = plan.machine.clone();
-    cleanup.push(format!("the VM {machine}"), {
-        let machine = machine.clone();
-        move |_| Ok(teardown(hypervisor, &machine)?)
-    });
-    let live = make(world, plan, folder, &image, accelerator, ledger)?;
-    hypervisor.start(&machine).context("cannot start the VM")?;
-
+/// Waits until the VM that was just powered on is ready.
+pub(super) fn ready(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) -> Result<Done<()>, Stop> {
     let deadline = ledger.deadline(live.patience(plan.harness.timeouts.up), "up");
-    let mut vigil = Vigil::from_power_on(hypervisor, &machine);
+    let mut vigil = Vigil::from_power_on(world.hypervisor.as_ref(), &live.machine);
     let mut progress = |what: &str| ledger.doing(what);
     let ready =
         wait_ready(&live.access, &deadline, &mut || vigil.look(), &mut progress).map_err(|error| {
             let error = anyhow::Error::from(error);
-            match error.chain().find_map(|cause| cause.downcast_ref::<Lost>()).and_then(Lost::fault) {
+            match Lost::in_chain(&error).and_then(Lost::fault) {
                 Some(fault) => Stop::Fault(fault, error),
                 None => error.into(),
             }
         })?;
     ready.notes().into_iter().for_each(|note| ledger.note(note));
-    let summary = summary(&ready.boot_id, &live);
-    Ok(Done::passed(live, summary))
-}
-
-fn summary(boot_id: &BootId, live: &Live) -> String {
-    format!(
-        "{} at {}, boot {}, {}",
-        live.machine,
-        live.access.address,
-        boot_id.short(),
-        live.ownership.accelerator
-    )
+    let (address, accelerator) = (live.access.address, live.ownership.accelerator);
+    Ok(Done::passed(
+        (),
+        format!("{} at {address}, boot {}, {accelerator}", live.machine, ready.boot_id.short()),
+    ))
 }
 
 /// The golden image: ready on this machine, and in the hypervisor's pool.
@@ -127,7 +119,7 @@ fn accelerator(world: &World, image: &Image, ledger: &Ledger) -> anyhow::Result<
 }
 
 /// Defines the domain and makes its volumes: the domain first, as it is the record of who owns them.
-fn make(
+fn define(
     world: &World,
     plan: &Plan,
     folder: &RunFolder,

@@ -34,6 +34,11 @@ pub enum Lost {
 }
 
 impl Lost {
+    /// The one behind an error, if there is one.
+    pub fn in_chain(error: &anyhow::Error) -> Option<&Self> {
+        error.chain().find_map(|cause| cause.downcast_ref())
+    }
+
     /// As what a scenario may declare it.
     pub fn fault(&self) -> Option<ExpectedFault> {
         match self {

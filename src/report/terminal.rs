@@ -16,7 +16,7 @@ use super::narrator::Narrator;
 use super::row;
 use super::screen::Screen;
 use crate::event::{Event, Sink};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, error_chain};
 use crate::support::env;
 
 /// The heartbeat of a log that nobody watches live.
@@ -66,6 +66,12 @@ impl Mode {
 fn wants_spinner() -> bool {
     let able = || Term::stderr().is_term() && env::named("TERM").is_none_or(|term| term != "dumb");
     env::LOG.get().is_none() && able()
+}
+
+/// Tells an error that no run reports: its whole chain, on standard error.
+pub fn complain(error: &anyhow::Error) {
+    // Nobody is left to tell if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "error: {}", error_chain(error));
 }
 
 /// Who else writes around us.
