@@ -1,10 +1,36 @@
-//! What runs the virtual CPUs.
+//! What runs the virtual CPUs: KVM where it truly works, QEMU's translator (TCG) where it does not.
+//!
+//! That `/dev/kvm` opens, that a hypervisor advertises KVM, or that a guest of three instructions runs, proves
+//! nothing: there are machines where all of that holds and a stock kernel dies at its first steps. So a real one is booted,
+//! from the golden image, until its first process speaks on the console or the virtual CPU stops. The verdict is
+//! remembered until the host reboots or gets another QEMU.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::domain::{DiskCache, DomainSpec};
+use super::hypervisor::{DomainState, Facts, Hypervisor, HypervisorError, Result};
+use super::names::{MachineFiles, Realm};
+use super::network::Egress;
+use super::ownership::Ownership;
+use super::teardown::teardown;
+use crate::catalog::quantity::Bytes;
+use crate::support::deadline::{Deadline, Progress};
+
+/// For how long a guest under KVM may say nothing that proves it: a Debian kernel needs some three seconds.
+const PROBE: Duration = Duration::from_secs(30);
+/// What a kernel prints when it hands over to user space, and what the first process prints.
+const PROOFS: [&str; 3] = ["Run /init as init process", "systemd[1]:", " login:"];
+/// The file that remembers, in the cache folder.
+const MEMORY: &str = "acceleration.json";
 
 /// What runs the virtual CPUs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Accelerator {
     /// The processor itself.
     Kvm,
@@ -53,3 +79,203 @@ impl FromStr for Accelerator {
         }
     }
 }
+
+/// Which accelerator, and why: one line for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Which.
+    pub accelerator: Accelerator,
+    /// Why, fit to stand behind "KVM: " or "TCG (slow): ".
+    pub why: String,
+}
+
+impl Verdict {
+    fn new(accelerator: Accelerator, why: impl Into<String>) -> Self {
+        Self { accelerator, why: why.into() }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.accelerator {
+            Accelerator::Kvm => write!(f, "accelerator KVM: {}", self.why),
+            Accelerator::Tcg => {
+                let times = self.accelerator.patience();
+                write!(f, "accelerator TCG, several times slower, time-outs x{times}: {}", self.why)
+            }
+        }
+    }
+}
+
+/// Under which circumstances a verdict holds.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Circumstances {
+    uri: String,
+    hostname: String,
+    version: String,
+    boot_id: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Remembered {
+    circumstances: Circumstances,
+    verdict: Verdict,
+}
+
+/// What is needed to find out.
+pub struct Question<'a> {
+    /// The hypervisor.
+    pub hypervisor: &'a dyn Hypervisor,
+    /// Its present facts.
+    pub facts: &'a Facts,
+    /// Our names there.
+    pub realm: &'a Realm,
+    /// The volume of the golden image, uploaded already.
+    pub image_volume: &'a str,
+    /// Whose the probing machine is, and where it stands on the network: as for the machine that is to come.
+    pub ownership: &'a Ownership,
+    /// Id of the present boot of this machine.
+    pub boot_id: &'a str,
+    /// Where the verdict is remembered.
+    pub cache: &'a Path,
+}
+
+impl Question<'_> {
+    /// Without probing: what somebody `forced`, what needs no probe, or what is remembered.
+    pub fn known(&self, forced: Option<Accelerator>) -> Option<Verdict> {
+        if let Some(accelerator) = forced {
+            return Some(Verdict::new(accelerator, "as BOMA_IT_ACCEL says"));
+        }
+        if !self.facts.offers_kvm {
+            return Some(Verdict::new(Accelerator::Tcg, "the hypervisor offers no KVM"));
+        }
+        let text = std::fs::read(self.cache.join(MEMORY)).ok()?;
+        let remembered: Remembered = serde_json::from_slice(&text).ok()?;
+        (remembered.circumstances == self.circumstances()).then_some(remembered.verdict)
+    }
+
+    /// By booting the golden image under KVM, which ends well within [`PROBE`]; remembers the verdict. Pool, network and
+    /// image must be there; nothing is left of the probing machine, whatever the end.
+    ///
+    /// # Errors
+    /// When the probe could not be made, or `deadline` passed. That KVM fails is no error but a verdict.
+    pub fn probe(&self, deadline: &Deadline) -> Result<Verdict> {
+        let name = format!("{}-kvm-probe", self.realm.prefix());
+        teardown(self.hypervisor, &name)?;
+        let found = self.boot(&name, deadline);
+        let undone = teardown(self.hypervisor, &name);
+        let verdict = found?;
+        undone?;
+        self.remember(&verdict);
+        Ok(verdict)
+    }
+
+    fn boot(&self, name: &str, deadline: &Deadline) -> Result<Verdict> {
+        self.hypervisor.define(&self.machine(name))?;
+        self.hypervisor.create_overlay(&MachineFiles(name).overlay(), self.image_volume, Bytes(0))?;
+        if let Err(error) = self.hypervisor.start(name) {
+            return match error {
+                HypervisorError::Other { source, .. } => {
+                    Ok(Verdict::new(Accelerator::Tcg, format!("no VM starts under KVM: {source}")))
+                }
+                error => Err(error),
+            };
+        }
+        let probe = deadline.within(PROBE, "the KVM probe");
+        let mut console = String::new();
+        let mut seen = 0;
+        let look = || -> anyhow::Result<Progress<Verdict>> {
+            let state = self.hypervisor.state(name)?;
+            let mut new = Vec::new();
+            seen +=
+                self.hypervisor.download(&MachineFiles(name).console(), seen, &mut new).or_else(absent)?;
+            console.push_str(&String::from_utf8_lossy(&new));
+            Ok(judge(&state, &console))
+        };
+        match probe.wait_for("a kernel under KVM", Duration::from_millis(200), look) {
+            Ok(verdict) => Ok(verdict),
+            Err(error) => self.no_answer(name, deadline, error),
+        }
+    }
+
+    /// Silence is a verdict, unless it was not KVM's fault.
+    fn no_answer(
+        &self,
+        name: &str,
+        deadline: &Deadline,
+        error: crate::support::deadline::WaitError,
+    ) -> Result<Verdict> {
+        use crate::support::deadline::WaitError;
+        let timed_out = matches!(error, WaitError::TimedOut { .. });
+        if timed_out && deadline.check("the KVM probe").is_ok() {
+            let why = format!("under KVM a stock kernel was silent for {} s", PROBE.as_secs());
+            return Ok(Verdict::new(Accelerator::Tcg, why));
+        }
+        Err(HypervisorError::Ended { verb: "try KVM with", object: format!("domain {name}"), source: error })
+    }
+
+    fn machine(&self, name: &str) -> DomainSpec {
+        let ownership = Ownership { accelerator: Accelerator::Kvm, ..self.ownership.clone() };
+        DomainSpec {
+            name: name.to_owned(),
+            vcpus: 1,
+            memory: Bytes::mib(768),
+            accelerator: Accelerator::Kvm,
+            mac: ownership.slot.mac(),
+            egress: Egress::None,
+            seed: false,
+            disk: DiskCache::Unsafe,
+            ownership,
+        }
+    }
+
+    fn circumstances(&self) -> Circumstances {
+        Circumstances {
+            uri: self.facts.uri.clone(),
+            hostname: self.facts.hostname.clone(),
+            version: self.facts.version.clone(),
+            boot_id: self.boot_id.to_owned(),
+        }
+    }
+
+    /// Failing to remember costs another probe, no more.
+    fn remember(&self, verdict: &Verdict) {
+        let remembered = Remembered { circumstances: self.circumstances(), verdict: verdict.clone() };
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(self.cache)?;
+            let mut file = tempfile::NamedTempFile::new_in(self.cache)?;
+            serde_json::to_writer_pretty(&mut file, &remembered)?;
+            file.persist(self.cache.join(MEMORY))?;
+            Ok(())
+        };
+        if let Err(error) = write() {
+            tracing::warn!(%error, "cannot remember which accelerator works");
+        }
+    }
+}
+
+fn absent(error: HypervisorError) -> Result<u64> {
+    match error {
+        HypervisorError::NotFound { .. } => Ok(0),
+        error => Err(error),
+    }
+}
+
+fn judge(state: &DomainState, console: &str) -> Progress<Verdict> {
+    if PROOFS.iter().any(|proof| console.contains(proof)) {
+        return Progress::Ready(Verdict::new(Accelerator::Kvm, "a stock kernel boots under it"));
+    }
+    match state {
+        DomainState::Running => Progress::Pending("it says nothing yet".to_owned()),
+        state => match state.trouble() {
+            None => Progress::Pending(format!("it is {state}")),
+            Some(_) => {
+                let why = format!("KVM is offered but a stock kernel dies under it (the VM is {state})");
+                Progress::Ready(Verdict::new(Accelerator::Tcg, why))
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

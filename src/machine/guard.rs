@@ -128,3 +128,6 @@ fn end(machine: &Machine) -> String {
         None => format!("virsh destroy {0}; virsh undefine --nvram {0}", machine.name),
     }
 }
+
+#[cfg(test)]
+mod tests;

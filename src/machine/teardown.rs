@@ -90,3 +90,6 @@ fn stray_volumes(hypervisor: &dyn Hypervisor, realm: &Realm) -> Result<Vec<Strin
     };
     Ok(volumes.into_iter().map(|volume| volume.name).filter(is_stray).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use crate::machine::ownership::{self, Ownership};
 
 pub(super) fn define(session: &Session, realm: &Realm, spec: &DomainSpec) -> Result<()> {
     let (realm, spec) = (realm.clone(), spec.clone());
-    session.call(about_domain("define", &spec.name), move |connection| {
+    session.call(about_domain("define", &spec.name).probing(), move |connection| {
         let exists = || HypervisorError::Exists { object: format!("domain {}", spec.name) };
         if lookup(connection, &spec.name)?.is_some() {
             return Err(exists().into());
@@ -37,11 +37,11 @@ pub(super) fn define(session: &Session, realm: &Realm, spec: &DomainSpec) -> Res
 }
 
 pub(super) fn start(session: &Session, name: &str) -> Result<()> {
-    with_domain(session, "start", name, Domain::create)
+    with_domain(session, about_domain("start", name).probing(), name, Domain::create)
 }
 
 pub(super) fn restart(session: &Session, name: &str, push: Push) -> Result<()> {
-    with_domain(session, "restart", name, move |domain| match push {
+    with_domain(session, about_domain("restart", name).probing(), name, move |domain| match push {
         // Said explicitly: left to itself, libvirt would wait for an agent that no guest of ours has.
         Push::Acpi => domain.reboot(sys::VIR_DOMAIN_REBOOT_ACPI_POWER_BTN),
         Push::Reset => domain.reset(),
@@ -98,7 +98,7 @@ pub(super) fn machines(session: &Session, realm: &Realm) -> Result<Vec<Machine>>
 
 pub(super) fn set_ownership(session: &Session, name: &str, ownership: &Ownership) -> Result<()> {
     let xml = ownership.render();
-    with_domain(session, "label", name, move |domain| {
+    with_domain(session, about_domain("label", name), name, move |domain| {
         let live = if domain.is_active()? { sys::VIR_DOMAIN_AFFECT_LIVE } else { 0 };
         domain.set_metadata(
             i32::try_from(sys::VIR_DOMAIN_METADATA_ELEMENT).unwrap_or_default(),
@@ -175,14 +175,12 @@ fn lookup(connection: &Connect, name: &str) -> Result<Option<Domain>, Error> {
 
 fn with_domain(
     session: &Session,
-    verb: &'static str,
+    about: About,
     name: &str,
     work: impl Fn(&Domain) -> Result<(), Error> + Send + 'static,
 ) -> Result<()> {
     let name = name.to_owned();
-    session.call(about_domain(verb, &name), move |connection| {
-        Ok(work(&connection.lookup_domain_by_name(&name)?)?)
-    })
+    session.call(about, move |connection| Ok(work(&connection.lookup_domain_by_name(&name)?)?))
 }
 
 /// Like [`with_domain`], but a domain that is not there, or goes away meanwhile, is well.

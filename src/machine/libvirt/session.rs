@@ -1,5 +1,5 @@
 //! The connection, and the bound on every call. Libvirt's calls block for as long as its daemon pleases, so each runs on a
-//! thread of its own, and who asked stops waiting for it when nothing was heard from it for [`SILENCE`]. What belongs
+//! thread of its own, and who asked stops waiting for it when nothing was heard from it for too long. What belongs
 //! to libvirt lives and dies on that thread: a `Drop` in the `virt` crate that panics harms nobody else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +16,9 @@ use crate::machine::hypervisor::{HypervisorError, Result};
 /// For how long a call may say nothing. The slowest that is in order, destroying a QEMU that does not react to SIGTERM,
 /// takes libvirt 15 s.
 const SILENCE: Duration = Duration::from_secs(30);
+/// The same for calls that need to know what QEMU can do: when it does not know (any more), libvirt first runs each
+/// QEMU that is installed, several times, and all callers wait; 100 s were seen on a busy machine of two cores.
+const PROBING: Duration = Duration::from_secs(240);
 /// How many messages a call may be ahead of who asked: bounds the memory of a download.
 const AHEAD: usize = 4;
 
@@ -23,7 +26,6 @@ const AHEAD: usize = 4;
 pub(super) struct Session {
     uri: String,
     connection: Mutex<Option<Connect>>,
-    silence: Duration,
 }
 
 /// What a call is about, for errors.
@@ -33,11 +35,20 @@ pub(super) struct About {
     pub(super) verb: &'static str,
     /// To what: `domain boma-it-askari`.
     pub(super) object: String,
+    /// How long it may say nothing.
+    silence: Duration,
+}
+
+impl About {
+    /// With the patience that a call needs which may make libvirt find out what QEMU can do.
+    pub(super) fn probing(self) -> Self {
+        Self { silence: PROBING, ..self }
+    }
 }
 
 /// `verb` done to the `kind` of that `name`.
 pub(super) fn about(verb: &'static str, kind: &str, name: &str) -> About {
-    About { verb, object: format!("{kind} {name}") }
+    About { verb, object: format!("{kind} {name}"), silence: SILENCE }
 }
 
 /// A call's line to who asked.
@@ -70,7 +81,7 @@ impl Session {
         static QUIET: Once = Once::new();
         // Libvirt would print each error on our standard error.
         QUIET.call_once(virt::error::clear_error_callback);
-        Self { uri, connection: Mutex::new(None), silence: SILENCE }
+        Self { uri, connection: Mutex::new(None) }
     }
 
     /// The URI, as it was given.
@@ -106,7 +117,7 @@ impl Session {
             *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
             let _ = line.sender.send(Message::Done);
         });
-        let heard = listen(&receiver, self.silence, &about, |news| {
+        let heard = listen(&receiver, &about, |news| {
             let heard = hear(news);
             if heard.is_err() {
                 cancelled.store(true, Ordering::Relaxed);
@@ -124,7 +135,7 @@ impl Session {
                 Err(heard.err().unwrap_or(HypervisorError::Hung {
                     verb: about.verb,
                     object: about.object,
-                    bound: self.silence,
+                    bound: about.silence,
                 }))
             }
         }
@@ -143,19 +154,18 @@ impl Session {
 /// Hears all that is said until the call is done, the first failure to hear included.
 fn listen<C>(
     receiver: &Receiver<Message<C>>,
-    silence: Duration,
     about: &About,
     mut hear: impl FnMut(C) -> Result<()>,
 ) -> Result<()> {
     let mut heard = Ok(());
     loop {
-        match receiver.recv_timeout(silence) {
+        match receiver.recv_timeout(about.silence) {
             Ok(Message::News(news)) if heard.is_ok() => heard = hear(news),
             Ok(Message::News(_)) => {}
             Ok(Message::Done) | Err(RecvTimeoutError::Disconnected) => return heard,
             Err(RecvTimeoutError::Timeout) => {
                 let (verb, object) = (about.verb, about.object.clone());
-                return heard.and(Err(HypervisorError::Hung { verb, object, bound: silence }));
+                return heard.and(Err(HypervisorError::Hung { verb, object, bound: about.silence }));
             }
         }
     }
@@ -208,7 +218,11 @@ mod tests {
     use super::*;
 
     fn mock() -> Session {
-        Session { silence: Duration::from_millis(200), ..Session::new("test:///default".to_owned()) }
+        Session::new("test:///default".to_owned())
+    }
+
+    fn soon(verb: &'static str) -> About {
+        About { silence: Duration::from_millis(200), ..about(verb, "domain", "x") }
     }
 
     #[test]
@@ -218,7 +232,7 @@ mod tests {
         let held = Mutex::new(held);
         let started = Instant::now();
         let error = session
-            .call(about("start", "domain", "x"), move |_| {
+            .call(soon("start"), move |_| {
                 let _ = held.lock().unwrap().recv();
                 Ok(())
             })
@@ -241,7 +255,7 @@ mod tests {
             }
             Ok("done")
         };
-        let result = mock().converse(about("upload", "volume", "x"), work, |step| {
+        let result = mock().converse(soon("upload"), work, |step| {
             heard += step;
             Ok(())
         });

@@ -1,0 +1,105 @@
+use super::*;
+use crate::catalog::plan::Subnet;
+use crate::machine::fake::{Fake, Kvm, Verb};
+use crate::machine::network::NetworkSpec;
+use crate::machine::ownership::tests::sample;
+
+struct World {
+    fake: Fake,
+    cache: tempfile::TempDir,
+}
+
+impl World {
+    fn with(kvm: Kvm) -> Self {
+        let fake = Fake::new();
+        fake.set_kvm(kvm);
+        fake.put_volume("golden-1.qcow2", b"image");
+        let subnet = Subnet { network: std::net::Ipv4Addr::new(10, 213, 47, 0), prefix: 24 };
+        fake.ensure_network(&NetworkSpec { subnet }).unwrap();
+        Self { fake, cache: tempfile::tempdir().unwrap() }
+    }
+
+    fn ask<T>(&self, boot_id: &str, what: impl FnOnce(Question<'_>) -> T) -> T {
+        what(Question {
+            hypervisor: &self.fake,
+            facts: &self.fake.facts().unwrap(),
+            realm: &Realm::default(),
+            image_volume: "golden-1.qcow2",
+            ownership: &sample(),
+            boot_id,
+            cache: self.cache.path(),
+        })
+    }
+
+    fn probe(&self, budget: Duration) -> Result<Verdict> {
+        let deadline = Deadline::uninterrupted(budget, "the test");
+        let verdict = self.ask("b1", |question| question.probe(&deadline));
+        assert_eq!(self.fake.machines().unwrap(), [], "nothing is left of the probe");
+        assert_eq!(self.fake.volumes().unwrap().len(), 1, "but the image");
+        verdict
+    }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn what_is_forced_or_needs_no_probe_is_known_at_once() {
+    let world = World::with(Kvm::Absent);
+    let known = |forced| world.ask("b1", |question| question.known(forced)).unwrap();
+    assert_eq!(known(Some(Accelerator::Kvm)).to_string(), "accelerator KVM: as BOMA_IT_ACCEL says");
+    assert_eq!(
+        known(None).to_string(),
+        "accelerator TCG, several times slower, time-outs x4: the hypervisor offers no KVM"
+    );
+}
+
+#[test]
+fn kvm_that_boots_a_kernel_is_taken_and_remembered_until_the_host_reboots() {
+    let world = World::with(Kvm::Works);
+    assert_eq!(world.ask("b1", |question| question.known(None)), None);
+    let verdict = world.probe(LONG).unwrap();
+    assert_eq!(verdict.accelerator, Accelerator::Kvm);
+    assert_eq!(world.ask("b1", |question| question.known(None)), Some(verdict));
+    assert_eq!(world.ask("b2", |question| question.known(None)), None);
+}
+
+#[test]
+fn kvm_that_lies_is_found_out() {
+    let verdict = World::with(Kvm::Lies).probe(LONG).unwrap();
+    assert_eq!(
+        verdict.to_string(),
+        "accelerator TCG, several times slower, time-outs x4: KVM is offered but a stock kernel dies under it (the VM is paused)"
+    );
+}
+
+#[test]
+fn a_deadline_that_passes_is_no_verdict_and_nothing_is_remembered() {
+    let world = World::with(Kvm::Stalls);
+    let error = world.probe(Duration::from_millis(300)).unwrap_err();
+    assert!(matches!(error, HypervisorError::Ended { .. }), "{error:?}");
+    assert_eq!(world.ask("b1", |question| question.known(None)), None);
+}
+
+#[test]
+fn a_vm_that_does_not_start_under_kvm_is_a_verdict_and_a_full_disk_is_an_error() {
+    let world = World::with(Kvm::Works);
+    world.fake.fail(Verb::Start, 1);
+    assert_eq!(world.probe(LONG).unwrap().accelerator, Accelerator::Tcg);
+    world.fake.fill_disk(Verb::CreateOverlay, 1);
+    assert!(matches!(world.probe(LONG), Err(HypervisorError::DiskFull { .. })));
+}
+
+#[test]
+fn a_memory_that_is_damaged_is_as_good_as_none() {
+    let world = World::with(Kvm::Works);
+    std::fs::write(world.cache.path().join(MEMORY), "{").unwrap();
+    assert_eq!(world.ask("b1", |question| question.known(None)), None);
+}
+
+#[rstest::rstest]
+#[case("kvm", Some(Accelerator::Kvm))]
+#[case("tcg", Some(Accelerator::Tcg))]
+#[case("KVM", None)]
+fn an_accelerator_is_named_in_lower_case(#[case] word: &str, #[case] expected: Option<Accelerator>) {
+    assert_eq!(word.parse().ok(), expected);
+}

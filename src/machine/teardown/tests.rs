@@ -1,0 +1,67 @@
+use super::*;
+use crate::catalog::quantity::Bytes;
+use crate::machine::domain::tests::sample;
+use crate::machine::fake::{Fake, Verb};
+use crate::machine::ownership::tests::Table;
+
+const NAME: &str = "boma-it-askari";
+
+fn built() -> Fake {
+    let fake = Fake::new();
+    fake.put_volume("golden-1.qcow2", b"image");
+    fake.define(&sample()).unwrap();
+    fake.create_overlay(&MachineFiles(NAME).overlay(), "golden-1.qcow2", Bytes::gib(20)).unwrap();
+    fake.put_volume(&MachineFiles(NAME).seed(), b"seed");
+    fake
+}
+
+fn left(fake: &Fake) -> Vec<String> {
+    fake.volumes().unwrap().into_iter().map(|volume| volume.name).collect()
+}
+
+/// What one failing step leaves, a second teardown takes.
+#[rstest::rstest]
+#[case(Verb::PowerOff, 1)]
+#[case(Verb::DeleteVolume, 1)]
+#[case(Verb::DeleteVolume, 4)]
+#[case(Verb::Undefine, 1)]
+fn a_teardown_that_failed_midway_tried_every_step_and_can_be_run_again(
+    #[case] verb: Verb,
+    #[case] nth: usize,
+) {
+    let fake = built();
+    fake.fail(verb, nth);
+    assert!(teardown(&fake, NAME).is_err());
+    let tried = |verb| fake.calls().iter().filter(|(called, _)| *called == verb).count();
+    assert_eq!((tried(Verb::PowerOff), tried(Verb::DeleteVolume), tried(Verb::Undefine)), (1, 4, 1));
+    teardown(&fake, NAME).unwrap();
+    assert_eq!(left(&fake), ["golden-1.qcow2"]);
+    assert_eq!(fake.spec(NAME), None);
+}
+
+#[test]
+fn the_domain_goes_last_as_it_is_the_record_of_the_volumes() {
+    let fake = built();
+    teardown(&fake, NAME).unwrap();
+    let calls = fake.calls();
+    assert_eq!(calls.first().map(|call| call.0), Some(Verb::Define));
+    assert_eq!(calls.last().map(|call| call.0), Some(Verb::Undefine));
+}
+
+#[test]
+fn pruning_reports_the_first_error_and_still_takes_the_rest() {
+    let fake = built();
+    fake.put_volume("boma-it-gone.seed.img", b"seed");
+    fake.fail(Verb::Undefine, 1);
+    let realm = Realm::default();
+    assert!(prune(&fake, &realm, &Table(&[]), Reach::Orphans).is_err());
+    assert_eq!(left(&fake), ["golden-1.qcow2"]);
+    let pruned = prune(&fake, &realm, &Table(&[]), Reach::Orphans).unwrap();
+    assert_eq!(pruned.machines, [NAME]);
+}
+
+#[test]
+fn pruning_where_there_is_no_pool_yet_finds_nothing() {
+    let pruned = prune(&Fake::new(), &Realm::default(), &Table(&[]), Reach::Everything).unwrap();
+    assert!(pruned.is_empty());
+}
