@@ -3,6 +3,7 @@
 //! that finds no system prints on the serial console, and that is enough.
 //!
 //! Where no libvirt daemon answers, the real half is skipped with a word on standard error; where `CI` is set, it fails.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests, outside of test functions")]
 
 use std::io::Write;
 use std::net::Ipv4Addr;

@@ -211,7 +211,7 @@ impl Question<'_> {
             let why = format!("under KVM a stock kernel was silent for {} s", PROBE.as_secs());
             return Ok(Verdict::new(Accelerator::Tcg, why));
         }
-        Err(HypervisorError::Ended { verb: "try KVM with", object: format!("domain {name}"), source: error })
+        Err(HypervisorError::Ended { what: format!("try KVM with domain {name}"), source: error })
     }
 
     fn machine(&self, name: &str) -> DomainSpec {

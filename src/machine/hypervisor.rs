@@ -292,12 +292,10 @@ pub enum HypervisorError {
         why: String,
     },
     /// The caller's deadline passed, or we were asked to stop.
-    #[error("gave up: cannot {verb} {object}")]
+    #[error("gave up: cannot {what}")]
     Ended {
-        /// What was being done.
-        verb: &'static str,
-        /// To what.
-        object: String,
+        /// What was being done to what: `upload volume golden-0123.qcow2`.
+        what: String,
         /// Why.
         #[source]
         source: WaitError,

@@ -78,7 +78,7 @@ pub(super) fn upload(
 ) -> Result<()> {
     let about = about("upload", "volume", volume);
     let (realm, name, path) = (realm.clone(), volume.to_owned(), file.to_owned());
-    let ended = about.clone();
+    let what = format!("upload volume {volume}");
     session.converse(
         about,
         move |connection, line: &Line<u64>| {
@@ -94,11 +94,7 @@ pub(super) fn upload(
         },
         |bytes| {
             progress(bytes);
-            deadline.check(&ended.object).map_err(|source| HypervisorError::Ended {
-                verb: ended.verb,
-                object: ended.object.clone(),
-                source,
-            })
+            deadline.check(&what).map_err(|source| HypervisorError::Ended { what: what.clone(), source })
         },
     )
 }
