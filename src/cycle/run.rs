@@ -213,9 +213,7 @@ impl Run<'_> {
 
     /// Leaves the VM to a later step or to a person, or ends it. Gives whether it was kept for inspection.
     fn keep_or_end(&mut self, judgement: &mut Judgement) -> bool {
-        if let Some(live) = &self.live {
-            down::save_logs(self.world.hypervisor.as_ref(), &live.machine, &self.folder, &self.ledger);
-        }
+        down::save_logs(self.world.hypervisor.as_ref(), &self.plan.machine, &self.folder, &self.ledger);
         if self.job != Job::Cycle && (self.job != Job::Up || judgement.outcome == Outcome::Passed) {
             self.leave();
             return false;

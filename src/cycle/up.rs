@@ -14,9 +14,11 @@ use super::world::World;
 use crate::catalog::Plan;
 use crate::catalog::plan::Restart;
 use crate::guest::wait_ready;
+use crate::machine::acceleration::{self, Question};
 use crate::machine::domain::DiskCache;
 use crate::machine::image::Image;
 use crate::machine::network::{NetworkSpec, Slot};
+use crate::machine::ownership::Processes;
 use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec, USER};
 use crate::machine::teardown::teardown;
 use crate::machine::{Accelerator, DomainSpec, Egress, Lifetime, MachineFiles, Ownership};
@@ -57,9 +59,10 @@ pub(super) fn make<'a>(
         .ensure_network(&NetworkSpec { subnet: plan.harness.subnet })
         .context("cannot have the network")?;
     let image = image(world, plan, ledger)?;
-    let accelerator = accelerator(world, &image, ledger)?;
+    let mut ownership = ownership(world, plan, folder, &image)?;
+    ownership.accelerator = accelerator(world, &image, &ownership, ledger)?;
     cleanup.push(format!("the VM {}", plan.machine), |_| Ok(teardown(hypervisor, &plan.machine)?));
-    let live = define(world, plan, folder, &image, accelerator, ledger)?;
+    let live = define(world, plan, folder, ownership, ledger)?;
     hypervisor.start(&plan.machine).context("cannot start the VM")?;
     Ok(live)
 }
@@ -110,31 +113,14 @@ fn image(world: &World, plan: &Plan, ledger: &Ledger) -> anyhow::Result<Image> {
     Ok(image)
 }
 
-fn accelerator(world: &World, image: &Image, ledger: &Ledger) -> anyhow::Result<Accelerator> {
-    if let Some(given) = world.accelerator {
-        return Ok(given);
-    }
-    let _ = (image, ledger);
-    Ok(Accelerator::Tcg)
-}
-
-/// Defines the domain and makes its volumes: the domain first, as it is the record of who owns them.
-fn define(
-    world: &World,
-    plan: &Plan,
-    folder: &RunFolder,
-    image: &Image,
-    accelerator: Accelerator,
-    ledger: &Ledger,
-) -> anyhow::Result<Live> {
-    let hypervisor = world.hypervisor.as_ref();
-    let machines = hypervisor.machines().context("cannot see which VMs there are")?;
+/// Whose the VM is, and where it stands on the network. Its accelerator is not known yet.
+fn ownership(world: &World, plan: &Plan, folder: &RunFolder, image: &Image) -> anyhow::Result<Ownership> {
+    let machines = world.hypervisor.machines().context("cannot see which VMs there are")?;
     let taken = machines.into_iter().filter_map(|it| it.ownership).map(|it| it.slot);
     let slot = Slot::free(taken)
         .context("every address of the network is taken; `boma-it prune --all` frees them")?;
-    let run = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let ownership = Ownership {
-        run: run.clone(),
+    Ok(Ownership {
+        run: folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
         host: plan.trial.host.clone(),
         scenario: plan.trial.scenario.clone(),
         owner: world.processes.this_process(),
@@ -143,15 +129,54 @@ fn define(
         run_folder: folder.path().to_owned(),
         slot,
         address: slot.address(plan.harness.subnet),
-        accelerator,
+        accelerator: Accelerator::Tcg,
         image: image.name.clone(),
+    })
+}
+
+/// What can truly run the VM: said in a line, whether it had to be found out or was known.
+fn accelerator(
+    world: &World,
+    image: &Image,
+    ownership: &Ownership,
+    ledger: &Ledger,
+) -> anyhow::Result<Accelerator> {
+    let question = Question {
+        hypervisor: world.hypervisor.as_ref(),
+        facts: &world.hypervisor.facts().context("cannot ask the hypervisor what it has")?,
+        realm: &world.realm,
+        image_volume: &world.realm.image_volume(&image.name),
+        ownership,
+        boot_id: world.processes.boot_id(),
+        cache: &world.state,
     };
+    let verdict = match question.known(world.accelerator) {
+        Some(verdict) => verdict,
+        None => {
+            ledger.doing("finding out whether KVM truly works");
+            let deadline = ledger.deadline(2 * acceleration::PROBE, "the probe of KVM");
+            question.probe(&deadline).context("cannot find out whether KVM works")?
+        }
+    };
+    ledger.note(verdict.to_string());
+    Ok(verdict.accelerator)
+}
+
+/// Defines the domain and makes its volumes: the domain first, as it is the record of who owns them.
+fn define(
+    world: &World,
+    plan: &Plan,
+    folder: &RunFolder,
+    ownership: Ownership,
+    ledger: &Ledger,
+) -> anyhow::Result<Live> {
+    let hypervisor = world.hypervisor.as_ref();
     let spec = DomainSpec {
         name: plan.machine.clone(),
         vcpus: plan.vm.vcpus,
         memory: plan.vm.memory,
-        accelerator,
-        mac: slot.mac(),
+        accelerator: ownership.accelerator,
+        mac: ownership.slot.mac(),
         egress: if plan.egress { Egress::Internet } else { Egress::None },
         seed: true,
         disk: if plan.restart == Restart::PowerCut { DiskCache::Writeback } else { DiskCache::Unsafe },
@@ -159,11 +184,11 @@ fn define(
     };
     hypervisor.define(&spec).context("cannot define the VM")?;
     let files = MachineFiles(&plan.machine);
-    let seed = seed(plan, folder, &run, slot, ledger)?;
+    let seed = seed(plan, folder, &ownership, ledger)?;
     let deadline = ledger.deadline(plan.harness.timeouts.up, "the volumes");
     hypervisor.upload(&files.seed(), &seed, &deadline, &mut |_| {}).context("cannot make the seed volume")?;
     hypervisor
-        .create_overlay(&files.overlay(), &world.realm.image_volume(&image.name), plan.vm.disk)
+        .create_overlay(&files.overlay(), &world.realm.image_volume(&ownership.image), plan.vm.disk)
         .context("cannot make the overlay")?;
     Live::with(plan.machine.clone(), ownership, folder.clone())
 }
@@ -172,8 +197,7 @@ fn define(
 fn seed(
     plan: &Plan,
     folder: &RunFolder,
-    run: &str,
-    slot: Slot,
+    ownership: &Ownership,
     ledger: &Ledger,
 ) -> anyhow::Result<std::path::PathBuf> {
     let keys = live::make_keys(folder)?;
@@ -182,12 +206,12 @@ fn seed(
     let host = KeyPair::generate(&keys, live::HOST_KEY, &deadline)?;
     let spec = SeedSpec {
         hostname: plan.trial.host.to_string(),
-        instance_id: run.to_owned(),
+        instance_id: ownership.run.clone(),
         user: USER.to_owned(),
         authorized_key: client.public().to_owned(),
         host_key_private: host.private()?,
         host_key_public: host.public().to_owned(),
-        mac: slot.mac().to_string(),
+        mac: ownership.slot.mac().to_string(),
         first_boot_masks: FIRST_BOOT_MASKS.map(str::to_owned).into(),
     };
     let path = keys.join("seed.img");

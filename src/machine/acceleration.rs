@@ -22,7 +22,7 @@ use crate::catalog::quantity::Bytes;
 use crate::support::deadline::{Deadline, Progress};
 
 /// For how long a guest under KVM may say nothing that proves it: a Debian kernel needs some three seconds.
-const PROBE: Duration = Duration::from_secs(30);
+pub const PROBE: Duration = Duration::from_secs(30);
 /// What a kernel prints when it hands over to user space, and what the first process prints.
 const PROOFS: [&str; 3] = ["Run /init as init process", "systemd[1]:", " login:"];
 /// The file that remembers, in the cache folder.
