@@ -44,6 +44,7 @@ trap cleanup EXIT
 trap 'cleanup; exit 130' INT TERM
 
 now() { date +%s.%N; }
+since() { awk -v a="$1" -v b="$(now)" 'BEGIN { print b - a }'; }
 begun=$(now)
 # step NAME COMMAND…: runs it and prints what it cost.
 step() {
@@ -51,7 +52,7 @@ step() {
 	shift
 	before=$(now)
 	"$@" >&2 || status=$?
-	printf '%s %.1f\n' "$name" "$(bc <<<"$(now) - $before")"
+	printf '%s %.1f\n' "$name" "$(since "$before")"
 	return "$status"
 }
 
@@ -183,5 +184,5 @@ step reboot restart
 step verify verify after_reboot || status=1
 peek
 step down cleanup
-printf 'total %.1f\n' "$(bc <<<"$(now) - $begun")"
+printf 'total %.1f\n' "$(since "$begun")"
 exit "$status"

@@ -98,6 +98,8 @@ pub struct RunReport {
     pub before: Vec<Assertion>,
     /// Every assertion of `verify.yml` after the reboot.
     pub assertions: Vec<Assertion>,
+    /// Bytes of memory this process had at its peak, if the system tells (`VmHWM`, see proc_pid_status(5)).
+    pub peak_memory: Option<u64>,
     /// Whether the VM was left for inspection.
     pub kept: bool,
     /// The run folder.

@@ -13,6 +13,7 @@ use crate::catalog::Plan;
 use crate::event::{Event, RunReport};
 use crate::outcome::{Assertion, Outcome, Stage};
 use crate::site::{Checked, Phase};
+use crate::support::memory;
 use crate::support::run_folder::RunFolder;
 
 /// What is to be done of a plan.
@@ -128,6 +129,7 @@ impl Run<'_> {
             stages: self.ledger.stages().to_vec(),
             before: self.before.unwrap_or_default(),
             assertions: self.assertions,
+            peak_memory: memory::peak(),
             kept,
             folder: self.folder.path().to_owned(),
         };

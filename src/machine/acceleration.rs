@@ -174,11 +174,9 @@ impl Question<'_> {
         self.hypervisor.define(&self.machine(name))?;
         self.hypervisor.create_overlay(&MachineFiles(name).overlay(), self.image_volume, Bytes(0))?;
         if let Err(error) = self.hypervisor.start(name) {
-            return match error {
-                HypervisorError::Other { source, .. } => {
-                    Ok(Verdict::new(Accelerator::Tcg, format!("no VM starts under KVM: {source}")))
-                }
-                error => Err(error),
+            return match blames_kvm(&error) {
+                Some(line) => Ok(Verdict::new(Accelerator::Tcg, format!("no VM starts under KVM: {line}"))),
+                None => Err(error),
             };
         }
         let probe = deadline.within(PROBE, "the KVM probe");
@@ -252,6 +250,13 @@ impl Question<'_> {
             tracing::warn!(%error, "cannot remember which accelerator works");
         }
     }
+}
+
+/// The line of the error in which KVM is blamed. Whatever else keeps a VM from starting says nothing about KVM.
+fn blames_kvm(error: &HypervisorError) -> Option<String> {
+    let HypervisorError::Other { source, .. } = error else { return None };
+    let text = source.to_string();
+    text.lines().find(|line| line.to_ascii_lowercase().contains("kvm")).map(|line| line.trim().to_owned())
 }
 
 fn absent(error: HypervisorError) -> Result<u64> {

@@ -45,6 +45,7 @@ pub(super) fn passed() -> RunReport {
             assertion("sshd refuses passwords", AssertionStatus::Passed, 20, None),
             assertion(PORTS, AssertionStatus::Passed, 31, None),
         ],
+        peak_memory: Some(20 << 20),
         kept: false,
         folder: PathBuf::from("/home/op/integration-runs/20260617T120000-askari"),
     }

@@ -5,6 +5,7 @@ pub mod env;
 pub mod interrupt;
 pub mod lock;
 pub mod log;
+pub mod memory;
 pub mod name;
 pub mod process;
 pub mod run_folder;

@@ -4,27 +4,30 @@
 //! A child gets its own process group, so that Ctrl-C reaches it through us (and its children with it) and not
 //! behind our back; and the kernel ends it when we die without a word.
 
-use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
 use super::deadline::{Deadline, WaitError};
+use streams::{Input, read_streams};
+
+pub use finished::{Finished, ProcessError, quote};
+pub use streams::Stream;
+
+mod finished;
+mod streams;
 
 /// How long a child that was asked to end (SIGTERM) may take before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the streams of a child that ended are still listened to, if somebody else holds them open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How many of the last lines of each stream an error shows.
-const SHOWN_LINES: usize = 20;
 
 /// A program about to be run.
 #[derive(Debug)]
@@ -36,71 +39,6 @@ pub struct Process {
     cwd: Option<PathBuf>,
     input: Option<Vec<u8>>,
     log: Option<PathBuf>,
-}
-
-/// Which stream a line came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-/// A program that ended, whatever its exit status.
-#[derive(Debug)]
-pub struct Finished {
-    /// How it ended.
-    pub status: ExitStatus,
-    /// All of standard output, lossily decoded.
-    pub stdout: String,
-    /// All of standard error, lossily decoded.
-    pub stderr: String,
-    command: String,
-}
-
-/// Why a program could not be run, or did not end well.
-#[derive(Debug, thiserror::Error)]
-pub enum ProcessError {
-    /// There is no such program, or it may not be executed.
-    #[error(
-        "cannot start `{program}`; is it installed and on PATH? (`make setup` installs what boma-it needs)"
-    )]
-    Start {
-        /// The program's name.
-        program: String,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It ended with a status other than 0.
-    #[error("`{command}` ended with {}{shown}", describe(*.status))]
-    Failed {
-        /// The command line, fit to paste into a shell.
-        command: String,
-        /// Its exit status.
-        status: ExitStatus,
-        /// The tail of both streams, already formatted.
-        shown: String,
-    },
-    /// The deadline passed or we were interrupted; the process group was ended.
-    #[error("ended `{command}`")]
-    Ended {
-        /// The command line.
-        command: String,
-        /// Why.
-        #[source]
-        source: WaitError,
-    },
-    /// Reading its output or writing its log failed.
-    #[error("lost contact with `{command}`")]
-    Io {
-        /// The command line.
-        command: String,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 impl Process {
@@ -315,20 +253,6 @@ impl Process {
     }
 }
 
-impl Finished {
-    /// Itself if the exit status is 0.
-    ///
-    /// # Errors
-    /// [`ProcessError::Failed`] with the last lines of both streams.
-    pub fn into_ok(self) -> Result<Self, ProcessError> {
-        if self.status.success() {
-            return Ok(self);
-        }
-        let shown = tail("stdout", &self.stdout) + &tail("stderr", &self.stderr);
-        Err(ProcessError::Failed { command: self.command, status: self.status, shown })
-    }
-}
-
 /// Whether a program of this name can be found on `PATH` (or, for a path, is there).
 pub fn is_available(program: &str) -> bool {
     let is_file = |path: &Path| path.is_file();
@@ -347,72 +271,10 @@ fn open_log(path: &Path) -> std::io::Result<File> {
     File::options().create(true).append(true).open(path)
 }
 
-type Line = (Stream, Vec<u8>);
-type Input = (ChildStdin, Vec<u8>);
-
-fn read_streams(child: &mut Child, input: Option<Input>) -> mpsc::Receiver<Line> {
-    let (sender, receiver) = mpsc::channel();
-    if let Some(stdout) = child.stdout.take() {
-        read_lines(stdout, Stream::Stdout, sender.clone());
-    }
-    if let Some(stderr) = child.stderr.take() {
-        read_lines(stderr, Stream::Stderr, sender);
-    }
-    if let Some((mut stdin, bytes)) = input {
-        // A child that does not read its input is its own affair: its exit status tells.
-        std::thread::spawn(move || stdin.write_all(&bytes));
-    }
-    receiver
-}
-
-fn read_lines(from: impl Read + Send + 'static, stream: Stream, to: mpsc::Sender<Line>) {
-    std::thread::spawn(move || {
-        let mut reader = BufReader::new(from);
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            if to.send((stream, std::mem::take(&mut line))).is_err() {
-                return;
-            }
-        }
-    });
-}
-
 fn signal_group(child: &Child, signal: Signal) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = rustix::process::kill_process_group(group, signal);
     }
-}
-
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => status.to_string(),
-    }
-}
-
-fn tail(name: &str, text: &str) -> String {
-    let mut last = VecDeque::new();
-    let mut total = 0;
-    for line in text.lines() {
-        total += 1;
-        last.push_back(line);
-        if last.len() > SHOWN_LINES {
-            last.pop_front();
-        }
-    }
-    if last.is_empty() {
-        return String::new();
-    }
-    let cut =
-        if total > last.len() { format!(", last {} of {total} lines", last.len()) } else { String::new() };
-    let body = last.into_iter().map(|line| format!("\n    {line}")).collect::<String>();
-    format!("\n  {name}{cut}:{body}")
-}
-
-/// `word` as a POSIX shell needs it quoted. A NUL byte, which no argument can hold, is left out.
-pub fn quote(word: &str) -> String {
-    shlex::try_quote(&word.replace('\0', "")).map(Cow::into_owned).unwrap_or_default()
 }
 
 #[cfg(test)]

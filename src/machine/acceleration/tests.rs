@@ -81,10 +81,11 @@ fn a_deadline_that_passes_is_no_verdict_and_nothing_is_remembered() {
 }
 
 #[test]
-fn a_vm_that_does_not_start_under_kvm_is_a_verdict_and_a_full_disk_is_an_error() {
+fn a_vm_that_does_not_start_for_want_of_kvm_is_a_verdict_and_any_other_failure_is_an_error() {
+    assert_eq!(World::with(Kvm::Absent).probe(LONG).unwrap().accelerator, Accelerator::Tcg);
     let world = World::with(Kvm::Works);
     world.fake.fail(Verb::Start, 1);
-    assert_eq!(world.probe(LONG).unwrap().accelerator, Accelerator::Tcg);
+    assert!(matches!(world.probe(LONG), Err(HypervisorError::Other { .. })));
     world.fake.fill_disk(Verb::CreateOverlay, 1);
     assert!(matches!(world.probe(LONG), Err(HypervisorError::DiskFull { .. })));
 }

@@ -1,0 +1,17 @@
+//! How much memory this process takes.
+
+/// Bytes at the peak: `VmHWM` of proc_pid_status(5).
+pub fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_peak_covers_what_is_held() {
+        let held = vec![1_u8; 8 << 20];
+        assert!(super::peak().unwrap() > held.len() as u64);
+    }
+}
