@@ -4,9 +4,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::recipe::{CONFIGURE, COPY_TREE, FILL_DISK, Recipe};
+use super::scratch::Scratch;
 use super::space::Wish;
 use super::tools::Toolbox;
 use super::{ImageError, Progress};
@@ -17,8 +17,6 @@ use crate::support::process::{Process, ProcessError, Stream, quote};
 const SCRATCH_NEED: u64 = 2600 << 20;
 /// What the finished image takes in the cache folder.
 const IMAGE_NEED: u64 = 1100 << 20;
-/// How long removing a scratch folder may take.
-const REMOVAL: Duration = Duration::from_secs(30);
 
 /// A build about to run.
 #[derive(Debug)]
@@ -72,10 +70,11 @@ impl Builder<'_> {
         self.recipe.write_into(scratch.path).map_err(ImageError::io("write the recipe to", scratch.path))?;
         // As an ordinary user, mmdebstrap's hooks run as root of a user namespace, which here is a stranger: the disk
         // must be writable for everyone, and so lies where nobody else can guess its name.
-        let mut hidden = tempfile::Builder::new();
-        hidden.prefix("disk-").permissions(fs::Permissions::from_mode(0o711));
-        let hidden =
-            hidden.tempdir_in(scratch.path).map_err(ImageError::io("write to", scratch.path))?.keep();
+        let hidden = tempfile::Builder::new().prefix("disk-").tempdir_in(scratch.path);
+        let hidden = hidden.map_err(ImageError::io("write to", scratch.path))?.keep();
+        // Whatever the umask; and so for the disk.
+        fs::set_permissions(&hidden, fs::Permissions::from_mode(0o711))
+            .map_err(ImageError::io("open up", &hidden))?;
         let disk = hidden.join("golden.raw");
         let made = fs::File::create_new(&disk).and_then(|file| {
             file.set_len(self.recipe.layout.disk)?;
@@ -96,8 +95,7 @@ impl Builder<'_> {
         let figures = [layout.esp_offset(), layout.esp_sectors(), layout.root_offset(), layout.root_kib()];
         let mut disk_args = vec![disk.display().to_string()];
         disk_args.extend(figures.iter().map(u64::to_string));
-        self.tools
-            .process("mmdebstrap")
+        self.mmdebstrap()
             .env("TMPDIR", scratch.path)
             .env("LC_ALL", "C.UTF-8")
             .args(["--variant=minbase", "--format=null"])
@@ -108,6 +106,16 @@ impl Builder<'_> {
             .arg(hook("customize", CONFIGURE, &[]))
             .arg(hook("customize", FILL_DISK, &disk_args))
             .args([self.recipe.suite(), "/dev/null"])
+    }
+
+    /// For root, mmdebstrap mounts what a chroot needs where everyone sees it, and leaves that, with its children, when it
+    /// is killed. So it gets namespaces of its own, which end with it. For anyone else it makes some itself.
+    fn mmdebstrap(&self) -> Process {
+        if !rustix::process::geteuid().is_root() {
+            return self.tools.process("mmdebstrap");
+        }
+        let namespaces = ["--mount", "--pid", "--mount-proc", "--fork", "--kill-child"];
+        self.tools.process("unshare").args(namespaces).arg("mmdebstrap")
     }
 
     /// Runs one step, with its output kept in the log and mmdebstrap's phases told as progress.
@@ -148,40 +156,4 @@ fn phase(line: &str) -> Option<&'static str> {
         ("running --customize-hook", "configuring the system and filling the disk"),
     ];
     phases.iter().find(|(start, _)| info.starts_with(start)).map(|(_, phase)| *phase)
-}
-
-/// The scratch folder of one build; dropping it removes it, also what a user namespace's root owns in it.
-#[derive(Debug)]
-struct Scratch<'a> {
-    path: &'a Path,
-    tools: &'a Toolbox,
-}
-
-impl<'a> Scratch<'a> {
-    /// An empty folder that others may enter but not write; what an earlier build left there goes.
-    fn make(path: &'a Path, tools: &'a Toolbox) -> Result<Self, ImageError> {
-        let scratch = Self { path, tools };
-        scratch.remove();
-        fs::create_dir(path)
-            .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
-            .map_err(ImageError::io("make the scratch folder", path))?;
-        Ok(scratch)
-    }
-
-    fn remove(&self) {
-        if !self.path.exists() || fs::remove_dir_all(self.path).is_ok() {
-            return;
-        }
-        let deadline = Deadline::uninterrupted(REMOVAL, "removing a scratch folder");
-        let helper =
-            self.tools.process("mmdebstrap").arg("--unshare-helper").args(["rm", "-rf"]).arg(self.path);
-        let _ = helper.run(&deadline);
-        let _ = fs::remove_dir_all(self.path);
-    }
-}
-
-impl Drop for Scratch<'_> {
-    fn drop(&mut self) {
-        self.remove();
-    }
 }

@@ -9,6 +9,7 @@ mod layout;
 mod local;
 mod recipe;
 mod record;
+mod scratch;
 mod space;
 mod store;
 mod tools;

@@ -143,7 +143,7 @@ impl ImageStore {
             tools: &self.tools,
             scratch: &self.scratch(),
             target: &partial.0,
-            log: &self.file(&name, "log"),
+            log: &self.dir.join("build.log"),
         };
         builder.build(deadline, progress)?;
         progress("taking the image's digest");

@@ -1,6 +1,7 @@
 #!/bin/sh
 # mmdebstrap runs this with the new system's tree as last argument, once every package is configured.
 set -eu
+umask 022
 tree=$1
 esp=$tree/boot/efi
 
