@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use super::ImageError;
 use super::tools::Toolbox;
-use crate::support::deadline::Deadline;
+use crate::support::deadline::{Deadline, Progress};
 
 /// How long removing it may take.
 const REMOVAL: Duration = Duration::from_secs(30);
+/// How soon it is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+/// What passes when nobody writes there any more.
+const RETRIED: [io::ErrorKind; 2] = [io::ErrorKind::PermissionDenied, io::ErrorKind::DirectoryNotEmpty];
 
 /// The scratch folder of one build; dropping it removes it.
 #[derive(Debug)]
@@ -39,16 +43,27 @@ impl<'a> Scratch<'a> {
         if let Some(mount) = mount_below(&fs::read_to_string("/proc/self/mountinfo")?, self.path) {
             return Err(io::Error::other(format!("{mount} is mounted; `umount` it first")));
         }
-        let error = match fs::remove_dir_all(self.path) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
-            other => return other,
-        };
-        // The root of a user namespace owns what lies there.
+        // A build that was killed for good may have left children that still write here, until they miss their files.
         let deadline = Deadline::uninterrupted(REMOVAL, "removing a scratch folder");
-        let helper = self.tools.process("mmdebstrap").arg("--unshare-helper").args(["rm", "-rf"]);
-        // It may not remove the folder itself, which is ours.
-        let _ = helper.arg(self.path).run(&deadline);
-        fs::remove_dir_all(self.path).map_err(|_| error)
+        let removed = deadline.wait_for("it to be empty", RETRY, || match self.try_remove(&deadline) {
+            Ok(()) => Ok(Progress::Ready(())),
+            Err(error) if RETRIED.contains(&error.kind()) => Ok(Progress::Pending(error.to_string())),
+            Err(error) => Err(error.into()),
+        });
+        removed.map_err(io::Error::other)
+    }
+
+    fn try_remove(&self, deadline: &Deadline) -> io::Result<()> {
+        match fs::remove_dir_all(self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                // The root of a user namespace owns what lies there; the folder itself is ours.
+                let helper = self.tools.process("mmdebstrap").arg("--unshare-helper").args(["rm", "-rf"]);
+                let _ = helper.arg(self.path).run(deadline);
+                fs::remove_dir_all(self.path).map_err(|_| error)
+            }
+            other => other,
+        }
     }
 }
 
