@@ -1,0 +1,180 @@
+//! Commands as documents show them, and whether there are such.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use boma_it::catalog::Catalog;
+use boma_it::catalog::plan::Tier;
+use boma_it::cli::args::Cli;
+use clap::error::ErrorKind;
+use clap::{ArgMatches, CommandFactory};
+
+use crate::page::root;
+
+/// The commands of a line, in words; assignments before them and `sudo` left out.
+pub(crate) fn commands(line: &str) -> Vec<Vec<String>> {
+    let spaced = line.replace(';', " ; ");
+    let words = shlex::split(&spaced).unwrap_or_default();
+    let parts = words.split(|word| matches!(word.as_str(), "&&" | "||" | "|" | ";"));
+    let is_before = |word: &&String| *word == "sudo" || is_assignment(word);
+    parts
+        .map(|part| part.iter().skip_while(is_before).cloned().collect::<Vec<_>>())
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+fn is_assignment(word: &str) -> bool {
+    let name = word.split_once('=').map(|(name, _)| name).unwrap_or_default();
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+}
+
+/// Every long option of a command and those below it: `--host`.
+pub(crate) fn long_options(command: &clap::Command) -> BTreeSet<String> {
+    let mut built = command.clone();
+    built.build();
+    collect(&built)
+}
+
+fn collect(command: &clap::Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(|it| it.get_long()).map(|long| format!("--{long}"));
+    own.chain(command.get_subcommands().flat_map(collect)).collect()
+}
+
+/// What there is.
+pub(crate) struct Facts {
+    makefile: String,
+    aliases: Vec<(String, String)>,
+    manifest: String,
+    catalog: Catalog,
+}
+
+type Verdict = Result<(), String>;
+
+impl Facts {
+    pub(crate) fn gather() -> Self {
+        let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+        let config = read(".cargo/config.toml");
+        let alias = |line: &str| {
+            let (name, words) = line.split_once(" = ")?;
+            Some((name.trim().to_owned(), words.trim_matches('"').to_owned()))
+        };
+        Self {
+            makefile: read("Makefile"),
+            aliases: config.lines().filter_map(alias).collect(),
+            manifest: read("Cargo.toml"),
+            catalog: Catalog::load(root()).unwrap(),
+        }
+    }
+
+    /// Whether there is such a command. One within a line may be a part of one: `boma-it down`.
+    pub(crate) fn judge(&self, words: &[String], whole: bool) -> Verdict {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let verdict = match words.as_slice() {
+            ["boma-it", rest @ ..] | ["cargo", "it", rest @ ..] => self.judge_driver(rest, whole),
+            ["cargo", rest @ ..] => self.judge_cargo(rest),
+            ["make", rest @ ..] => self.judge_make(rest),
+            _ => Ok(()),
+        };
+        verdict.map_err(|why| format!("`{}`: {why}", words.join(" ")))
+    }
+
+    fn judge_driver(&self, words: &[&str], whole: bool) -> Verdict {
+        let matches = match Cli::command().try_get_matches_from([&["boma-it"], words].concat()) {
+            Ok(matches) => matches,
+            Err(told) => {
+                use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+                use ErrorKind::{MissingRequiredArgument, MissingSubcommand};
+                return match told.kind() {
+                    DisplayHelp | DisplayVersion => Ok(()),
+                    MissingRequiredArgument
+                    | MissingSubcommand
+                    | DisplayHelpOnMissingArgumentOrSubcommand
+                        if !whole =>
+                    {
+                        Ok(())
+                    }
+                    _ => Err(told.to_string().lines().next().unwrap_or_default().to_owned()),
+                };
+            }
+        };
+        let (_, chosen) = matches.subcommand().ok_or("no sub-command")?;
+        let value = |name: &str| given(chosen, name);
+        if let Some(host) = value("host") {
+            self.judge_trial(&host, value("scenario").as_deref())?;
+        }
+        if let Some(certs) = value("certs") {
+            certs.parse::<Tier>().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// What is not in capitals is a trial of this project's.
+    fn judge_trial(&self, host: &str, scenario: Option<&str>) -> Verdict {
+        self.catalog.find(host, scenario).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn judge_cargo(&self, words: &[&str]) -> Verdict {
+        const BUILT_IN: [&str; 9] =
+            ["build", "check", "clippy", "doc", "fmt", "install", "nextest", "run", "test"];
+        let Some(sub) = words.first() else { return Ok(()) };
+        if !BUILT_IN.contains(sub) && !self.aliases.iter().any(|(name, _)| name == sub) {
+            return Err(format!("neither cargo nor .cargo/config.toml knows `{sub}`"));
+        }
+        let before = words.iter().position(|word| *word == "--").unwrap_or(words.len());
+        let targets = words[..before].windows(2).filter(|pair| pair[0] == "--test").map(|pair| pair[1]);
+        for target in targets {
+            let named = self.manifest.contains(&format!("[[test]]\nname = \"{target}\""));
+            let files = [format!("tests/{target}.rs"), format!("tests/{target}/main.rs")];
+            if !named && !files.iter().any(|file| root().join(file).exists()) {
+                return Err(format!("no test target `{target}`"));
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_make(&self, words: &[&str]) -> Verdict {
+        let mut trial = (None, None);
+        for word in words {
+            match word.split_once('=') {
+                Some((name, value)) => {
+                    let known = [format!("$({name})"), format!("$${name}")];
+                    if !known.iter().any(|it| self.makefile.contains(it)) {
+                        return Err(format!("the Makefile has no use for {name}"));
+                    }
+                    match name {
+                        "HOST" => trial.0 = Some(value),
+                        "SCENARIO" => trial.1 = Some(value),
+                        _ => {}
+                    }
+                }
+                None if self.makefile.lines().any(|line| line.starts_with(&format!("{word}:"))) => {}
+                None => return Err(format!("no target `{word}`")),
+            }
+        }
+        match trial {
+            (Some(host), scenario) if !is_placeholder(host) => {
+                self.judge_trial(host, scenario.filter(|it| !is_placeholder(it)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The targets that `make help` tells.
+    pub(crate) fn told_targets(&self) -> Vec<&str> {
+        let told = self.makefile.lines().filter(|line| line.contains("## ") && !line.starts_with('#'));
+        told.filter_map(|line| line.split_once(':'))
+            .map(|(name, _)| name)
+            .filter(|it| !it.contains(' '))
+            .collect()
+    }
+}
+
+fn given(matches: &ArgMatches, name: &str) -> Option<String> {
+    let value = matches.try_get_one::<String>(name).ok().flatten()?;
+    (!is_placeholder(value)).then(|| value.clone())
+}
+
+/// `NAME`, `TIER`: for the reader to fill in.
+fn is_placeholder(value: &str) -> bool {
+    value.chars().all(|c| c.is_ascii_uppercase())
+}

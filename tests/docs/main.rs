@@ -1,0 +1,221 @@
+//! Do the documents tell the truth? Commands, options, make targets, variables, files and examples that they show must
+//! exist, and what exists must be documented. Reading Markdown is `page`'s; what is true is asked of the code itself.
+
+mod command;
+mod page;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use boma_it::catalog::plan::Tier;
+use boma_it::catalog::{Catalog, Choices, Plan};
+use boma_it::cli::args::Cli;
+use boma_it::guest::diagnostics::REQUIRED;
+use boma_it::site::VARIABLES;
+use boma_it::support::env;
+use clap::CommandFactory;
+use command::{Facts, commands};
+use page::{Page, Snippet, pages, root};
+
+const RUNBOOK: &str = "docs/runbooks/integration-testing.md";
+
+/// Words in code that begin like a path of ours and stand for one that the reader makes.
+const PLACEHOLDERS: [&str; 4] = ["NAME", "<", "*", "…"];
+
+#[track_caller]
+fn assert_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+fn runbook() -> Page {
+    Page::read(RUNBOOK)
+}
+
+/// Every complaint of `judge` about a snippet, with its place.
+fn complaints(judge: impl Fn(&Snippet) -> Vec<String>) -> Vec<String> {
+    let at = |page: &Page, snippet: &Snippet| {
+        let place = format!("{}:{}", page.path, snippet.line);
+        judge(snippet).into_iter().map(move |what| format!("{place}: {what}")).collect::<Vec<_>>()
+    };
+    let of_page = |page: Page| page.snippets().iter().flat_map(|it| at(&page, it)).collect::<Vec<_>>();
+    pages().into_iter().flat_map(of_page).collect()
+}
+
+#[test]
+fn every_command_shown_is_one_that_there_is() {
+    let facts = Facts::gather();
+    let judged: usize =
+        pages().iter().flat_map(|page| page.snippets()).map(|it| commands(&it.text).len()).sum();
+    assert!(judged > 100, "only {judged} commands were found: is the Markdown still understood?");
+    assert_none(&complaints(|snippet| {
+        let words = commands(&snippet.text).into_iter();
+        words.filter_map(|words| facts.judge(&words, snippet.fenced).err()).collect()
+    }));
+}
+
+#[test]
+fn every_option_named_alone_is_one_that_there_is() {
+    /// Of programs that are not ours.
+    const FOREIGN: [&str; 4] = ["--lib", "--limit", "--list", "--test"];
+    let ours = command::long_options(&Cli::command());
+    assert_none(&complaints(|snippet| {
+        let Some(word) = snippet.text.split([' ', '=']).next().filter(|it| it.starts_with("--")) else {
+            return Vec::new();
+        };
+        let known = word == "--" || ours.contains(word) || FOREIGN.contains(&word);
+        if known { Vec::new() } else { vec![format!("no option {word}")] }
+    }));
+}
+
+#[test]
+fn every_variable_named_is_one_that_there_is() {
+    let environment: BTreeSet<_> = env::ALL.iter().map(|variable| variable.name).collect();
+    let site: BTreeSet<_> = VARIABLES.iter().map(|(name, _)| *name).collect();
+    let mut unknown = Vec::new();
+    for page in pages() {
+        let words = page.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in words {
+            // `BOMA_IT_*`: all of them.
+            let whole = word.trim_end_matches('_');
+            let ours = whole.starts_with("BOMA_IT_") && whole == word && !environment.contains(word);
+            let theirs = whole.starts_with("boma_it_") && whole == word && !site.contains(word);
+            if ours || theirs {
+                unknown.push(format!("{}: no variable {word}", page.path));
+            }
+        }
+    }
+    assert_none(&unknown);
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut dead = Vec::new();
+    let mut seen = 0;
+    for page in pages() {
+        for (line, target) in page.links() {
+            if target.contains("://") {
+                continue;
+            }
+            seen += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let path = match file {
+                "" => root().join(&page.path),
+                _ => root().join(&page.path).with_file_name("").join(file),
+            };
+            let headed = || Page::at(&path).headings().iter().any(|heading| heading == anchor);
+            if !path.exists() || (!anchor.is_empty() && !headed()) {
+                dead.push(format!("{}:{line}: {target} leads nowhere", page.path));
+            }
+        }
+    }
+    assert!(seen > 20, "only {seen} links were found: is the Markdown still understood?");
+    assert_none(&dead);
+}
+
+#[test]
+fn every_file_of_the_project_that_is_named_is_there() {
+    let folders = ["src/", "tests/", "harness/", "profiles/", "overrides/", "scenarios/", "tools/", "bench/"];
+    assert_none(&complaints(|snippet| {
+        let named = |word: &&str| folders.iter().any(|folder| word.starts_with(folder));
+        let real = |word: &&str| !PLACEHOLDERS.iter().any(|it| word.contains(it));
+        let words = snippet.text.split_whitespace().filter(named).filter(real);
+        let absent = words.filter(|word| !snippet.fenced && !root().join(word).exists());
+        absent.map(|word| format!("no file {word}")).collect()
+    }));
+}
+
+#[test]
+fn everything_a_person_can_choose_is_in_the_runbook() {
+    let page = runbook();
+    let code: BTreeSet<String> = page.snippets().into_iter().map(|it| it.text).collect();
+    let mut missing = Vec::new();
+    let mut need = |what: &str, found: bool| {
+        if !found {
+            missing.push(format!("{RUNBOOK} does not document {what}"));
+        }
+    };
+    let row = |name: &str| page.text.contains(&format!("\n| `{name}` |"));
+    env::ALL.iter().for_each(|variable| need(variable.name, row(variable.name)));
+    VARIABLES.iter().for_each(|(name, _)| need(name, row(name)));
+    Tier::ALL.iter().for_each(|tier| need(&format!("the tier {tier}"), row(tier.as_str())));
+    REQUIRED.iter().for_each(|it| need(&format!("the diagnostic `{it}`"), code.contains(*it)));
+    let cli = Cli::command();
+    for sub in cli.get_subcommands() {
+        let words = format!("boma-it {}", sub.get_name());
+        need(&words, code.iter().any(|it| it == &words || it.starts_with(&format!("{words} "))));
+    }
+    for option in command::long_options(&cli) {
+        let told = code.iter().any(|it| it.split_whitespace().any(|word| word == option));
+        need(&option, told || ["--help", "--version"].contains(&option.as_str()));
+    }
+    for target in Facts::gather().told_targets() {
+        let told = pages().iter().any(|page| page.text.contains(&format!("make {target}")));
+        need(&format!("make {target}"), told || target == "help");
+    }
+    assert_none(&missing);
+}
+
+/// The README states the test command, and CI runs that very one.
+#[test]
+fn ci_calls_the_test_command_of_the_readme() {
+    let readme = Page::read("README.md");
+    assert!(readme.snippets().iter().any(|it| it.fenced && it.text == "make test"));
+    let ci = fs::read_to_string(root().join(".ci/run")).unwrap();
+    assert!(ci.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().ends_with(&["make", "test"])));
+}
+
+/// The examples in the runbook, put where it says, make the plans that it says.
+#[test]
+fn the_examples_are_files_that_the_catalog_takes() {
+    let page = runbook();
+    let block = |with: &str| {
+        let mut blocks = page.blocks("yaml").into_iter().filter(|block| block.contains(with));
+        let found = blocks.next().unwrap_or_else(|| panic!("no example in {RUNBOOK} has `{with}`"));
+        assert_eq!(blocks.next(), None, "more than one example has `{with}`");
+        found
+    };
+    let project = tempfile::tempdir().unwrap();
+    let at = |name: &str| project.path().join(name);
+    for folder in ["profiles", "overrides", "scenarios"] {
+        fs::create_dir(at(folder)).unwrap();
+    }
+    for shared in ["site", "harness", "profiles/askari.yml", "overrides/askari.yml"] {
+        symlink(root().join(shared), at(shared)).unwrap();
+    }
+    fs::write(at("scenarios/incident-2026-06-17.yml"), block("before_reboot")).unwrap();
+    fs::write(at("profiles/new.yml"), block("what the host is")).unwrap();
+    fs::write(at("overrides/new.yml"), "{}\n").unwrap();
+
+    let shipped = plan(root(), "askari", Some("incident-2026-06-17"));
+    let shown = plan(project.path(), "askari", Some("incident-2026-06-17"));
+    assert_eq!((shown.expect, shown.site.vars), (shipped.expect, shipped.site.vars));
+    let new = plan(project.path(), "new", None);
+    // "These are the defaults."
+    fs::write(at("profiles/new.yml"), "version: 1\nroles: [base]\n").unwrap();
+    assert_eq!(new.vm, plan(project.path(), "new", None).vm);
+
+    let other = tempfile::tempdir().unwrap();
+    for folder in ["harness", "profiles", "overrides", "inventory/production"] {
+        fs::create_dir_all(other.path().join(folder)).unwrap();
+    }
+    let files = [
+        ("harness/harness.yml", block("site: {dir: .").as_str()),
+        ("harness/verify.yml", "[]\n"),
+        ("site.yml", "[]\n"),
+        ("profiles/new.yml", "version: 1\nroles: [base]\n"),
+        ("overrides/new.yml", "{}\n"),
+    ]
+    .map(|(name, text)| (name, text.to_owned()));
+    for (name, text) in files {
+        fs::write(other.path().join(name), text).unwrap();
+    }
+    assert_eq!(plan(other.path(), "new", None).site.playbook, other.path().join("site.yml"));
+}
+
+fn plan(root: &Path, host: &str, scenario: Option<&str>) -> Plan {
+    let catalog = Catalog::load(root).unwrap();
+    let trial = catalog.find(host, scenario).unwrap();
+    catalog.plan(&trial, &Choices::default()).unwrap()
+}
