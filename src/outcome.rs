@@ -1,4 +1,4 @@
-//! How things end: stages, assertions, and the five outcomes of a run.
+//! How things end: stages, assertions, and the four outcomes of a run.
 
 use serde::{Deserialize, Serialize};
 
@@ -50,8 +50,6 @@ pub enum Outcome {
     Failed,
     /// We could not find out.
     Errored,
-    /// A guard said no before anything was made.
-    Refused,
     /// We were asked to stop, and cleaned up.
     Interrupted,
 }
@@ -63,7 +61,6 @@ impl Outcome {
             Self::Passed => "passed",
             Self::Failed => "failed",
             Self::Errored => "errored",
-            Self::Refused => "refused",
             Self::Interrupted => "interrupted",
         }
     }

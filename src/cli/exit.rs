@@ -40,7 +40,6 @@ impl Exit {
             Outcome::Passed => Self::Passed,
             Outcome::Failed => Self::Failed,
             Outcome::Errored => Self::Infrastructure,
-            Outcome::Refused => Self::Refused,
             Outcome::Interrupted => {
                 Self::Interrupted(interrupt.check().err().map_or(2, |Interrupted(signal)| signal))
             }

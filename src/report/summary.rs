@@ -83,7 +83,7 @@ fn tone(outcome: Outcome) -> Tone {
     match outcome {
         Outcome::Passed => Tone::Good,
         Outcome::Failed | Outcome::Errored => Tone::Bad,
-        Outcome::Refused | Outcome::Interrupted => Tone::Wary,
+        Outcome::Interrupted => Tone::Wary,
     }
 }
 
@@ -97,8 +97,7 @@ fn timing(took: Duration, waited: Duration, own: Duration) -> String {
 
 /// Both, one above the other, where the comparison says something: the run did not pass, or it is a scenario.
 fn expected_against_seen(report: &RunReport) -> Vec<Row> {
-    let said_elsewhere =
-        matches!(report.outcome, Outcome::Refused | Outcome::Interrupted) && report.error.is_some();
+    let said_elsewhere = report.outcome == Outcome::Interrupted && report.error.is_some();
     let as_ever = report.outcome == Outcome::Passed && report.scenario.is_none();
     if said_elsewhere || as_ever {
         return Vec::new();

@@ -43,15 +43,6 @@ fn every_kind_of_end_is_explained() {
     errored.error = Some(error_chain(&chain));
     assert_snapshot!("explain_errored", explain(&errored));
 
-    let mut refused = passed();
-    refused.outcome = Outcome::Refused;
-    refused.stages.clear();
-    refused.assertions.clear();
-    refused.error = Some(
-        "boma-it-ubongo already runs, and only one VM may: end it with `boma-it down --host ubongo`".into(),
-    );
-    assert_snapshot!("explain_refused", explain(&refused));
-
     let mut interrupted = passed();
     interrupted.outcome = Outcome::Interrupted;
     interrupted.stages.truncate(2);
