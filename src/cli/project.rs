@@ -61,7 +61,7 @@ impl Project {
     /// The VM of a trial, to look inside.
     pub(super) fn live(&self, target: &Target) -> anyhow::Result<(World, Live)> {
         let world = self.world()?;
-        let live = Live::find(world.hypervisor.as_ref(), &Self::trial(target)?)?;
+        let live = Live::find(&world, &Self::trial(target)?)?;
         Ok((world, live))
     }
 }

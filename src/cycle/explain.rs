@@ -32,7 +32,7 @@ pub(super) fn diagnose(live: &Live, ledger: &Ledger) {
 
 /// The trial's VM, if it is there to look at.
 pub(super) fn find(world: &World, trial: &TrialName) -> Option<Live> {
-    Live::find(world.hypervisor.as_ref(), trial).ok()
+    Live::find(world, trial).ok()
 }
 
 /// The commands to look inside a kept VM, each with what it is for.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::world::{Door, World};
 use crate::catalog::plan::TrialName;
 use crate::guest::SshAccess;
-use crate::machine::seed::USER;
 use crate::machine::{Hypervisor, Lifetime, Ownership};
 use crate::site::Target;
 use crate::support::process::Process;
@@ -72,9 +72,9 @@ impl Live {
     ///
     /// # Errors
     /// [`NotLive`], or that the hypervisor could not be asked, or that its run folder or keys are gone.
-    pub fn find(hypervisor: &dyn Hypervisor, trial: &TrialName) -> anyhow::Result<Self> {
+    pub fn find(world: &World, trial: &TrialName) -> anyhow::Result<Self> {
         let (machine, options) = (trial.machine(), trial.driver_options());
-        let machines = hypervisor.machines().context("cannot see which VMs there are")?;
+        let machines = world.hypervisor.machines().context("cannot see which VMs there are")?;
         let Some(found) = machines.into_iter().find(|it| it.name == machine) else {
             return Err(NotLive::Absent { machine, options }.into());
         };
@@ -86,21 +86,26 @@ impl Live {
         }
         let folder = RunFolder::open(&ownership.run_folder)
             .with_context(|| format!("cannot get into the VM {machine}: its keys were in its run folder"))?;
-        Self::with(machine, ownership, folder)
+        Self::with(machine, ownership, folder, &world.door)
     }
 
     /// The VM that was just made, with the keys in its run folder.
     ///
     /// # Errors
     /// When its keys cannot be read.
-    pub fn with(machine: String, ownership: Ownership, folder: RunFolder) -> anyhow::Result<Self> {
+    pub fn with(
+        machine: String,
+        ownership: Ownership,
+        folder: RunFolder,
+        door: &Door,
+    ) -> anyhow::Result<Self> {
         let host_key = keys(&folder).join(format!("{HOST_KEY}.pub"));
         let host_key = std::fs::read_to_string(&host_key)
             .with_context(|| format!("cannot read the guest's host key {}", host_key.display()))?;
         let access = SshAccess {
             address: IpAddr::V4(ownership.address),
-            port: 22,
-            user: USER.to_owned(),
+            port: door.port,
+            user: door.user.clone(),
             private_key: keys(&folder).join(CLIENT_KEY),
             host_key: host_key.trim().to_owned(),
         };
@@ -133,7 +138,10 @@ impl Live {
     /// When the known_hosts file cannot be written.
     pub fn ssh_command(&self) -> anyhow::Result<Process> {
         let known_hosts = keys(&self.folder).join("known_hosts");
-        std::fs::write(&known_hosts, format!("{} {}\n", self.access.address, self.access.host_key))
+        let SshAccess { address, port, user, host_key, .. } = &self.access;
+        // With a port other than 22, known_hosts has it beside the address: sshd(8), SSH_KNOWN_HOSTS FILE FORMAT.
+        let place = if *port == 22 { address.to_string() } else { format!("[{address}]:{port}") };
+        std::fs::write(&known_hosts, format!("{place} {host_key}\n"))
             .with_context(|| format!("cannot write {}", known_hosts.display()))?;
         let option = |name: &str, value: &str| ["-o".to_owned(), format!("{name}={value}")];
         Ok(Process::new("ssh")
@@ -144,7 +152,8 @@ impl Live {
             .args(option("UserKnownHostsFile", &known_hosts.to_string_lossy()))
             .args(option("GlobalKnownHostsFile", "none"))
             .args(option("StrictHostKeyChecking", "yes"))
-            .arg(format!("{USER}@{}", self.access.address)))
+            .args(["-p", &port.to_string()])
+            .arg(format!("{user}@{address}")))
     }
 }
 

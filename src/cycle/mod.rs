@@ -23,4 +23,4 @@ pub use down::down;
 pub use live::{Live, NotLive};
 pub use run::{Job, run};
 pub use vigil::Lost;
-pub use world::{Keep, World};
+pub use world::{Door, Keep, World};

@@ -72,7 +72,7 @@ pub fn run(world: &World, plan: &Plan, job: Job) -> anyhow::Result<RunReport> {
         notes.into_iter().for_each(|note| ledger.note(note));
         (folder, None)
     } else {
-        let live = Live::find(world.hypervisor.as_ref(), &plan.trial)?;
+        let live = Live::find(world, &plan.trial)?;
         let folder = live.folder.clone();
         ledger.tell(&Event::RunStarted { trial: job.title(plan), folder: folder.path().to_owned() });
         (folder, Some(live))

@@ -19,7 +19,7 @@ use crate::machine::domain::DiskCache;
 use crate::machine::image::Image;
 use crate::machine::network::{NetworkSpec, Slot};
 use crate::machine::ownership::Processes;
-use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec, USER};
+use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec};
 use crate::machine::teardown::teardown;
 use crate::machine::{Accelerator, DomainSpec, Egress, Lifetime, MachineFiles, Ownership};
 use crate::support::run_folder::{RunFolder, retain};
@@ -184,17 +184,18 @@ fn define(
     };
     hypervisor.define(&spec).context("cannot define the VM")?;
     let files = MachineFiles(&plan.machine);
-    let seed = seed(plan, folder, &ownership, ledger)?;
+    let seed = seed(world, plan, folder, &ownership, ledger)?;
     let deadline = ledger.deadline(plan.harness.timeouts.up, "the volumes");
     hypervisor.upload(&files.seed(), &seed, &deadline, &mut |_| {}).context("cannot make the seed volume")?;
     hypervisor
         .create_overlay(&files.overlay(), &world.realm.image_volume(&ownership.image), plan.vm.disk)
         .context("cannot make the overlay")?;
-    Live::with(plan.machine.clone(), ownership, folder.clone())
+    Live::with(plan.machine.clone(), ownership, folder.clone(), &world.door)
 }
 
 /// The seed as a file among the run's keys, which go when the VM goes; and what is no secret of it for a person to read.
 fn seed(
+    world: &World,
     plan: &Plan,
     folder: &RunFolder,
     ownership: &Ownership,
@@ -207,7 +208,7 @@ fn seed(
     let spec = SeedSpec {
         hostname: plan.trial.host.to_string(),
         instance_id: ownership.run.clone(),
-        user: USER.to_owned(),
+        user: world.door.user.clone(),
         authorized_key: client.public().to_owned(),
         host_key_private: host.private()?,
         host_key_public: host.public().to_owned(),

@@ -13,6 +13,7 @@ use crate::event::Sink;
 use crate::machine::image::{ImageStore, Recipe};
 use crate::machine::libvirt::Libvirt;
 use crate::machine::ownership::{Lifetime, ProcFs};
+use crate::machine::seed::USER;
 use crate::machine::{Accelerator, Hypervisor, Realm};
 use crate::support::env;
 use crate::support::interrupt::Interrupt;
@@ -33,12 +34,29 @@ pub struct World {
     pub session: String,
     /// Uses this accelerator instead of probing.
     pub accelerator: Option<Accelerator>,
+    /// How guests are entered.
+    pub door: Door,
     /// What becomes of a VM whose run did not pass.
     pub keep: Keep,
     /// Ctrl-C and SIGTERM.
     pub interrupt: Interrupt,
     /// Who is told.
     pub sink: Arc<dyn Sink>,
+}
+
+/// How guests are entered: whom the seed makes for us, and where its sshd listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// The user.
+    pub user: String,
+    /// sshd's port.
+    pub port: u16,
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self { user: USER.to_owned(), port: 22 }
+    }
 }
 
 /// What becomes of a VM whose run did not pass.
@@ -77,6 +95,7 @@ impl World {
             session: env::nextest_run_id().unwrap_or_else(|| format!("{}-{}", us.pid, us.started)),
             processes,
             accelerator,
+            door: Door::default(),
             keep,
             interrupt,
             sink,
