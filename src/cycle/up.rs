@@ -99,7 +99,7 @@ fn image(world: &World, plan: &Plan, ledger: &Ledger) -> anyhow::Result<Image> {
         return Ok(image);
     }
     // What is there under that name was cut short.
-    hypervisor.delete_volume(&volume)?;
+    hypervisor.delete_volume(&volume).context("cannot remove what is there of the golden image")?;
     let mut progress = |sent: u64| {
         ledger.doing(format!(
             "golden image: to the hypervisor, {} of {} MiB",

@@ -188,7 +188,8 @@ impl Fake {
     fn call<T>(&self, verb: Verb, name: &str, work: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
         let mut world = self.world();
         world.calls.push((verb, name.to_owned()));
-        let (count, object) = (world.count(verb), name.to_owned());
+        let object = if name.is_empty() { "the hypervisor" } else { name }.to_owned();
+        let count = world.count(verb);
         let due = world.faults.iter().find(|(v, n, _)| *v == verb && *n == count).map(|(_, _, fault)| *fault);
         let source = |text: &str| text.to_owned().into();
         match due {
