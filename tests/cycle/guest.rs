@@ -1,0 +1,154 @@
+//! A guest for the hypervisor in memory: when the fake starts a domain, a real sshd begins to answer at the domain's address,
+//! with the host key of its run and a shell script in place of the system. A restart gives it another boot id.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use boma_it::cycle::World;
+use boma_it::machine::fake::{Fake, Verb};
+use boma_it::support::deadline::{Deadline, Progress, Waited};
+use boma_it::support::interrupt::Interrupt;
+use boma_it::support::process::Process;
+
+use crate::lab::{ASKARI, Lab};
+
+/// The boots, in their order.
+const BOOTS: [&str; 2] = ["11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"];
+
+/// What a guest does when it is asked to restart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It comes back as another boot.
+    AnotherBoot,
+    /// It goes on as if nothing had been said.
+    SameBoot,
+    /// Its sshd never answers again.
+    Silence,
+    /// It prints this on its console, and its sshd is gone.
+    Says(&'static str),
+}
+
+/// Ends when it is dropped.
+pub(crate) struct Guest {
+    stop: Interrupt,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Guest {
+    /// A guest for every domain of askari's that is started in `lab` from now on.
+    pub(crate) fn of(lab: &Lab, world: &World, after: After) -> Self {
+        let stop = Interrupt::never();
+        let script = lab.path("guest");
+        let body = Body { fake: lab.fake.clone(), port: world.door.port, folder: script, stop: stop.clone() };
+        Self { stop, thread: Some(std::thread::spawn(move || body.live(after))) }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.stop.raise(15);
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+struct Body {
+    fake: std::sync::Arc<Fake>,
+    port: u16,
+    folder: std::path::PathBuf,
+    stop: Interrupt,
+}
+
+impl Body {
+    fn live(&self, after: After) {
+        let mut seen = 0;
+        while self.sees(Verb::Start, seen) {
+            seen += 1;
+            self.boot(0);
+            let off = Interrupt::never();
+            let server = self.serve(&off);
+            if self.sees(Verb::Restart, seen - 1) {
+                match after {
+                    After::AnotherBoot => self.boot(1),
+                    After::SameBoot => {}
+                    After::Silence => off.raise(15),
+                    After::Says(text) => {
+                        off.raise(15);
+                        self.fake.print(ASKARI, text);
+                    }
+                }
+                self.sees(Verb::Start, seen);
+            }
+            off.raise(15);
+            server.join().unwrap();
+        }
+    }
+
+    /// Waits for call number `nth` (from 0) of `verb`, or for the test's end; gives whether it came. A next start ends the wait
+    /// for a restart as well, as that domain is gone.
+    fn sees(&self, verb: Verb, nth: usize) -> bool {
+        let deadline =
+            Deadline::after(Duration::from_secs(120), "a guest", self.stop.clone(), Waited::default());
+        let called = deadline.wait_for("the hypervisor", Duration::from_millis(5), || {
+            let calls = self.fake.calls();
+            let count = |verb| calls.iter().filter(|(called, _)| *called == verb).count();
+            let gone = verb == Verb::Restart && count(Verb::Undefine) > nth;
+            Ok(if count(verb) > nth {
+                Progress::Ready(true)
+            } else if gone {
+                Progress::Ready(false)
+            } else {
+                Progress::Pending(String::new())
+            })
+        });
+        called.unwrap_or(false)
+    }
+
+    fn boot(&self, index: usize) {
+        fs::create_dir_all(&self.folder).unwrap();
+        let says = format!("boot {}\ncloud-init absent\nstate running\n", BOOTS[index]);
+        let list = |(at, id): (usize, &&str)| format!(" {at} {id} Mon 2026-11-23 08:49:43 UTC\n");
+        let boots: String = BOOTS[..=index].iter().enumerate().map(list).collect();
+        fs::write(self.folder.join("boots"), boots).unwrap();
+        // At once or not at all, for whoever reads it meanwhile.
+        fs::write(self.folder.join("says.new"), says).unwrap();
+        fs::rename(self.folder.join("says.new"), self.folder.join("says")).unwrap();
+    }
+
+    fn serve(&self, off: &Interrupt) -> JoinHandle<()> {
+        let owned = self.fake.spec(ASKARI).map(|spec| spec.ownership);
+        let Some(owned) = owned else { return std::thread::spawn(|| {}) };
+        let keys = owned.run_folder.join("keys");
+        let folder = self.folder.display();
+        let answer = format!(
+            "#!/bin/sh\ncase $SSH_ORIGINAL_COMMAND in\n*--list-boots*) cat {folder}/boots ;;\n\
+             *'is-system-running --wait'*) cat {folder}/says ;;\n*) echo \"as a guest would say\" ;;\nesac\n"
+        );
+        fs::write(self.folder.join("answer"), answer).unwrap();
+        fs::set_permissions(self.folder.join("answer"), fs::Permissions::from_mode(0o755)).unwrap();
+        // Its own copies: the run removes its keys before the domain is seen to be gone.
+        let copy = |name: &str, to: &Path| fs::copy(keys.join(name), to).unwrap();
+        copy("host", &self.folder.join("host"));
+        copy("client.pub", &self.folder.join("authorized"));
+        let config = format!(
+            "Port {}\nListenAddress {}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\nPidFile none\nUsePAM no\n\
+             StrictModes no\nPermitRootLogin yes\nLogLevel ERROR\nForceCommand {folder}/answer\n",
+            self.port, owned.address
+        );
+        fs::write(self.folder.join("config"), config).unwrap();
+        // Where sshd runs as root, it insists on this folder; elsewhere it needs none.
+        let _ = fs::create_dir_all("/run/sshd");
+        let (config, off) = (self.folder.join("config"), off.clone());
+        std::thread::spawn(move || {
+            let deadline = Deadline::after(Duration::from_secs(300), "sshd", off, Waited::default());
+            let ended = Process::new("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(config).run(&deadline);
+            assert!(ended.is_err(), "sshd ended by itself: {ended:?}");
+        })
+    }
+}

@@ -1,0 +1,316 @@
+//! A world of fakes around a real cycle: the hypervisor in memory, a small qcow2 as golden image, Ansible's programs
+//! played by scripts, folders that vanish. What a run says and leaves is looked at from here.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use boma_it::catalog::plan::{Subnet, TrialName};
+use boma_it::catalog::{Catalog, Choices, Plan};
+use boma_it::cycle::{Door, Keep, World};
+use boma_it::event::{Event, RunReport, Sink, Sinks};
+use boma_it::machine::fake::Fake;
+use boma_it::machine::image::{ImageStore, Recipe};
+use boma_it::machine::ownership::ProcFs;
+use boma_it::machine::{Accelerator, Hypervisor, Realm};
+use boma_it::report::json::RunRecord;
+use boma_it::support::deadline::Deadline;
+use boma_it::support::interrupt::Interrupt;
+use boma_it::support::lock::{Busy, FileLock};
+use boma_it::support::process::Process;
+
+/// The domain of askari's plain cycle.
+pub(crate) const ASKARI: &str = "boma-it-askari";
+/// The assertion that the scripted `verify.yml` makes.
+pub(crate) const PORTS: &str = "published ports answer";
+
+/// Networks of loopback, one a lab: tests of one process do not meet.
+static NETWORKS: AtomicU8 = AtomicU8::new(0);
+
+pub(crate) struct Lab {
+    folder: tempfile::TempDir,
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) heard: Arc<Heard>,
+    pub(crate) interrupt: Interrupt,
+    network: u8,
+    port: u16,
+}
+
+/// Remembers every event.
+#[derive(Default)]
+pub(crate) struct Heard(Mutex<Vec<Event>>);
+
+impl Sink for Heard {
+    fn hear(&self, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+struct Shared(Arc<Heard>);
+
+impl Sink for Shared {
+    fn hear(&self, event: &Event) {
+        self.0.hear(event);
+    }
+}
+
+impl Heard {
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let note = |event: &Event| match event {
+            Event::Note(text) => Some(text.clone()),
+            _ => None,
+        };
+        self.0.lock().unwrap().iter().filter_map(note).collect()
+    }
+
+    pub(crate) fn doings(&self) -> Vec<String> {
+        let doing = |event: &Event| match event {
+            Event::Doing(text) => Some(text.clone()),
+            _ => None,
+        };
+        self.0.lock().unwrap().iter().filter_map(doing).collect()
+    }
+
+    /// The commands that were told for a kept VM.
+    pub(crate) fn commands(&self) -> Vec<String> {
+        let commands = |event: &Event| match event {
+            Event::Kept { commands, .. } => Some(commands.clone()),
+            _ => None,
+        };
+        let told = self.0.lock().unwrap().iter().find_map(commands).unwrap_or_default();
+        told.into_iter().map(|(command, _)| command).collect()
+    }
+}
+
+impl Lab {
+    /// A project in which all is well: askari and ubongo, applied and verified without a failure.
+    pub(crate) fn new() -> Self {
+        let network = NETWORKS.fetch_add(1, Ordering::Relaxed);
+        let port = TcpListener::bind(format!("127.83.{network}.10:0")).unwrap().local_addr().unwrap().port();
+        let lab = Self {
+            folder: tempfile::tempdir().unwrap(),
+            fake: Arc::new(Fake::new()),
+            heard: Arc::default(),
+            interrupt: Interrupt::never(),
+            network,
+            port,
+        };
+        lab.write("harness/harness.yml", "version: 1\nsite: {ansible: ansible}\n");
+        for host in ["askari", "ubongo"] {
+            lab.write(&format!("profiles/{host}.yml"), "version: 1\nroles: [base]\n");
+            lab.write(&format!("overrides/{host}.yml"), "stub: true\n");
+        }
+        for file in ["harness/verify.yml", "site/site.yml", "site/inventory/production"] {
+            lab.write(file, "");
+        }
+        lab.write_ansible();
+        lab.playbook("apply", &record("site", &[Task::ok("base : firewall")]));
+        lab.playbook("assert", &record("verify", &[Task::ok(PORTS).asserting()]));
+        lab.playbook("before", &record("verify", &[Task::ok(PORTS).asserting()]));
+        let image = lab.path("golden.qcow2");
+        let make = Process::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1M");
+        make.run_ok(&Deadline::uninterrupted(Duration::from_secs(30), "the image")).unwrap();
+        lab
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn write_ansible(&self) {
+        let mut listing = String::new();
+        for playbook in ["site", "verify"] {
+            let _ = write!(
+                listing,
+                "\nplaybook: {playbook}.yml\n\n  play #1 (all): {playbook}\tTAGS: []\n    pattern: ['all']\n    hosts (2):\n      askari\n      ubongo\n      TASK TAGS: [base]\n"
+            );
+        }
+        self.write("ansible/listing", &listing);
+        let programs = [
+            (
+                "ansible-inventory",
+                "echo 'ansible-inventory [core 2.19.4]' >&2\necho '{\"all\": {\"hosts\": [\"askari\", \"ubongo\"]}}'\n",
+            ),
+            (
+                "ansible-playbook",
+                "here=$(dirname \"$0\")\ncase \" $* \" in *' --list-hosts '*) exec cat \"$here/listing\" ;; esac\n\
+                 . \"$here/$(basename \"$BOMA_IT_RECORD\" .tasks.jsonl)\"\n",
+            ),
+        ];
+        for (name, text) in programs {
+            let name = format!("ansible/{name}");
+            self.write(&name, &format!("#!/bin/sh\n{text}"));
+            fs::set_permissions(self.path(&name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    /// What `ansible-playbook` does in a phase, in shell; it writes its record to `$BOMA_IT_RECORD`.
+    pub(crate) fn playbook(&self, phase: &str, script: &str) {
+        self.write(&format!("ansible/{phase}"), script);
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        self.plan_of("askari", None)
+    }
+
+    /// The plan of a trial, on a network of loopback and with deadlines of seconds.
+    pub(crate) fn plan_of(&self, host: &str, scenario: Option<&str>) -> Plan {
+        let choices = Choices { runs: Some(self.path("runs")), ..Choices::default() };
+        let trial =
+            TrialName { host: host.parse().unwrap(), scenario: scenario.map(|name| name.parse().unwrap()) };
+        let mut plan = Catalog::load(self.folder.path()).unwrap().plan(&trial, &choices).unwrap();
+        plan.image = boma_it::catalog::plan::ImageSource::Path(self.path("golden.qcow2"));
+        plan.harness.subnet = Subnet { network: [127, 83, self.network, 0].into(), prefix: 24 };
+        let timeouts = &mut plan.harness.timeouts;
+        for timeout in [&mut timeouts.up, &mut timeouts.reboot, &mut timeouts.apply, &mut timeouts.assert] {
+            *timeout = Duration::from_secs(30);
+        }
+        plan
+    }
+
+    pub(crate) fn world(&self, keep: Keep) -> World {
+        self.world_of("one", keep)
+    }
+
+    /// The world as a process of test run `session` sees it.
+    pub(crate) fn world_of(&self, session: &str, keep: Keep) -> World {
+        let sinks = Sinks::new(vec![Box::new(Shared(self.heard.clone())), Box::new(RunRecord::new())]);
+        World {
+            hypervisor: self.fake.clone(),
+            realm: Realm::default(),
+            images: ImageStore::new(self.path("images"), Recipe::debian::<&str>(&[]).unwrap()),
+            state: self.path("state"),
+            processes: ProcFs::here().unwrap(),
+            session: session.to_owned(),
+            accelerator: Some(Accelerator::Tcg),
+            door: Door { user: whoami(), port: self.port },
+            keep,
+            interrupt: self.interrupt.clone(),
+            sink: Arc::new(sinks),
+        }
+    }
+
+    /// The run folders, oldest first.
+    pub(crate) fn runs(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path("runs")).into_iter().flatten();
+        let mut runs: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        runs.sort();
+        runs
+    }
+
+    /// `text` without what differs from run to run.
+    pub(crate) fn plain(&self, text: &str) -> String {
+        let run = self.runs().last().and_then(|run| Some(run.file_name()?.to_str()?.to_owned()));
+        let text = text.replace(self.folder.path().to_str().unwrap(), "[lab]");
+        match run {
+            Some(run) => text.replace(&run, "[run]"),
+            None => text,
+        }
+    }
+
+    /// Names of what there is on the hypervisor: domains, then volumes that are no golden images.
+    pub(crate) fn left(&self) -> Vec<String> {
+        let machines = self.fake.machines().unwrap().into_iter().map(|machine| machine.name);
+        // No pool, no volumes.
+        let volumes = self.fake.volumes().unwrap_or_default().into_iter().map(|volume| volume.name);
+        machines.chain(volumes.filter(|name| !name.starts_with("golden-"))).collect()
+    }
+
+    /// After a run that made something, whatever became of it: nothing is left, and its folder tells.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left(&self, report: &RunReport) {
+        assert_eq!(self.left(), Vec::<String>::new());
+        self.assert_unlocked();
+        assert!(!report.kept);
+        assert!(!report.folder.join("keys").exists(), "keys are left in the run folder");
+        let written: serde_json::Value = json(&report.folder.join("report.json"));
+        assert_eq!(written["outcome"], report.outcome.as_str());
+        assert_eq!(written["stages"].as_array().unwrap().len(), report.stages.len());
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_unlocked(&self) {
+        let soon = Deadline::uninterrupted(Duration::from_secs(1), "the test");
+        let lock = FileLock::acquire(&self.path("state/vm.lock"), "a test", &soon, |_| Busy::GiveUp);
+        lock.expect("the lock is free");
+    }
+}
+
+pub(crate) fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn whoami() -> String {
+    let deadline = Deadline::uninterrupted(Duration::from_secs(10), "id");
+    Process::new("id").arg("-un").run_ok(&deadline).unwrap().trim().to_owned()
+}
+
+/// One task's result as the callback plugin records it.
+pub(crate) struct Task {
+    name: &'static str,
+    status: &'static str,
+    assertion: bool,
+    message: &'static str,
+}
+
+impl Task {
+    pub(crate) fn ok(name: &'static str) -> Self {
+        Self { name, status: "ok", assertion: false, message: "" }
+    }
+
+    pub(crate) fn failed(name: &'static str, message: &'static str) -> Self {
+        Self { name, status: "failed", assertion: false, message }
+    }
+
+    pub(crate) fn unreachable(name: &'static str, message: &'static str) -> Self {
+        Self { name, status: "unreachable", assertion: false, message }
+    }
+
+    pub(crate) fn asserting(self) -> Self {
+        Self { assertion: true, ..self }
+    }
+}
+
+/// A script that records a play of these tasks, to the end, and exits as Ansible does.
+pub(crate) fn record(play: &str, tasks: &[Task]) -> String {
+    let (mut script, mut worst) = (begin(play), 0);
+    for task in tasks {
+        let Task { name, status, assertion, message } = task;
+        let line = serde_json::json!({
+            "event": "result", "play": play, "task": name, "path": format!("/p/{play}.yml:7"), "action": "ansible.builtin.command",
+            "host": "askari", "status": status, "changed": *status == "ok", "ignored": false, "assertion": assertion,
+            "seconds": 0.1, "said": {"msg": message},
+        });
+        let _ = writeln!(script, "{line}");
+        worst = worst.max(match *status {
+            "failed" => 2,
+            "unreachable" => 4,
+            _ => 0,
+        });
+    }
+    let (failures, unreachable) = (usize::from(worst == 2), usize::from(worst == 4));
+    let stats = serde_json::json!({"event": "stats", "hosts": {"askari": {"failures": failures, "unreachable": unreachable}}});
+    format!("{script}{stats}\nEOF\nexit {worst}\n")
+}
+
+/// The beginning of a script that records: a play, and a here-document to go on in.
+pub(crate) fn begin(play: &str) -> String {
+    let lines = [
+        serde_json::json!({"event": "ansible", "version": "2.19.4"}),
+        serde_json::json!({"event": "play", "play": play}),
+        serde_json::json!({"event": "start", "task": "base : firewall"}),
+    ];
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    format!("cat >\"$BOMA_IT_RECORD\" <<'EOF'\n{lines}")
+}
