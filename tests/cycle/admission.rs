@@ -1,1 +1,219 @@
-//! x
+//! Who is let in: one VM at a time, across processes and test runs, and never without memory.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use boma_it::catalog::Plan;
+use boma_it::catalog::plan::Tier;
+use boma_it::catalog::quantity::Bytes;
+use boma_it::cycle::{AtWork, Job, Keep, NotLive, TierUnavailable, World, run};
+use boma_it::machine::guard::Refusal;
+use boma_it::machine::{DomainState, Hypervisor, Lifetime, Owner};
+use boma_it::outcome::Outcome;
+use boma_it::support::deadline::{Deadline, Progress};
+
+use crate::lab::{ASKARI, Lab};
+
+/// The plan of a trial whose guest never answers, and is soon given up.
+fn short(lab: &Lab, host: &str) -> Plan {
+    let mut plan = lab.plan_of(host, None);
+    plan.harness.timeouts.up = Duration::from_millis(100);
+    plan
+}
+
+/// Lets askari run and keeps its VM.
+fn keep_askari(lab: &Lab, world: &World) {
+    assert!(run(world, &short(lab, "askari"), Job::Cycle).unwrap().kept);
+}
+
+fn refusal(lab: &Lab, world: &World, plan: &Plan) -> String {
+    let before = (lab.left(), lab.runs());
+    let error = run(world, plan, Job::Cycle).unwrap_err();
+    assert!(error.chain().any(|cause| cause.is::<Refusal>()), "{error:?}");
+    assert_eq!((lab.left(), lab.runs()), before, "who is refused changes nothing");
+    lab.assert_unlocked();
+    error.to_string()
+}
+
+#[test]
+fn a_second_vm_is_refused_naming_the_first_and_how_to_end_it() {
+    let lab = Lab::new();
+    let world = lab.world(Keep::UntilDown);
+    keep_askari(&lab, &world);
+    assert_eq!(
+        refusal(&lab, &world, &lab.plan_of("ubongo", None)),
+        "the VM boma-it-askari runs already, and one runs at a time, brought up by `boma-it up --host askari`; \
+         end it with `boma-it down --host askari`"
+    );
+    assert_eq!(
+        refusal(&lab, &world, &lab.plan()),
+        "the VM boma-it-askari is there already (running), brought up by `boma-it up --host askari`; \
+         end it with `boma-it down --host askari`"
+    );
+}
+
+#[test]
+fn a_vm_kept_in_this_test_run_makes_room_for_the_next_trial_and_for_nobody_else() {
+    let lab = Lab::new();
+    let ours = lab.world_of("one", Keep::ForSession);
+    keep_askari(&lab, &ours);
+    assert_eq!(
+        lab.fake.spec(ASKARI).unwrap().ownership.lifetime,
+        Lifetime::Kept { session: "one".to_owned() }
+    );
+    let said = refusal(&lab, &lab.world_of("two", Keep::ForSession), &lab.plan_of("ubongo", None));
+    assert!(said.contains("kept for inspection by run 20") && said.contains("--host askari"), "{said}");
+
+    let report = run(&lab.world_of("one", Keep::Never), &short(&lab, "ubongo"), Job::Cycle).unwrap();
+    let note = "reaped the VM boma-it-askari: an earlier trial of this run kept it".to_owned();
+    assert!(lab.heard.notes().contains(&note), "{:?}", lab.heard.notes());
+    lab.assert_nothing_left(&report);
+}
+
+#[test]
+fn what_a_dead_process_left_behind_is_reaped_with_a_note_and_what_a_living_one_has_is_not() {
+    let lab = Lab::new();
+    let world = lab.world(Keep::UntilDown);
+    keep_askari(&lab, &world);
+    let mut owned = lab.fake.spec(ASKARI).unwrap().ownership;
+    owned.lifetime = Lifetime::Trial { session: "before".to_owned() };
+    lab.fake.set_ownership(ASKARI, &owned).unwrap();
+    let said = refusal(&lab, &world, &short(&lab, "ubongo"));
+    assert!(said.contains(&format!("for process {} on ", std::process::id())), "{said}");
+
+    // Another process once had our number.
+    owned.owner = Owner { started: owned.owner.started + 1, ..owned.owner };
+    lab.fake.set_ownership(ASKARI, &owned).unwrap();
+    let report = run(&lab.world(Keep::Never), &short(&lab, "ubongo"), Job::Cycle).unwrap();
+    let note = "reaped the VM boma-it-askari: its process is gone".to_owned();
+    assert!(lab.heard.notes().contains(&note), "{:?}", lab.heard.notes());
+    lab.assert_nothing_left(&report);
+}
+
+#[test]
+fn too_little_memory_is_refused_with_the_figures() {
+    let lab = Lab::new();
+    lab.fake.set_available_memory(Bytes::gib(3));
+    assert_eq!(
+        refusal(&lab, &lab.world(Keep::Never), &lab.plan()),
+        "too little free memory for a VM of 3GiB: 3072 MiB are available and 512MiB must stay free, so 512 MiB are \
+         missing; free some, or ask for less (`vm.memory` of the profile, `memory_reserve` of harness/harness.yml)"
+    );
+}
+
+#[test]
+fn trials_of_one_test_run_queue_and_those_of_another_are_refused_at_once() {
+    let lab = Arc::new(Lab::new());
+    let first = std::thread::spawn({
+        let lab = lab.clone();
+        move || {
+            let mut plan = lab.plan();
+            plan.harness.timeouts.up = Duration::from_millis(500);
+            run(&lab.world_of("one", Keep::Never), &plan, Job::Cycle).unwrap()
+        }
+    });
+    let deadline = Deadline::uninterrupted(Duration::from_secs(30), "the test");
+    deadline
+        .wait_for("the first VM", Duration::from_millis(5), || {
+            let runs = lab.fake.state(ASKARI)? == DomainState::Running;
+            Ok(if runs { Progress::Ready(()) } else { Progress::Pending("not yet".into()) })
+        })
+        .unwrap();
+
+    let started = Instant::now();
+    let error = run(&lab.world_of("two", Keep::Never), &short(&lab, "ubongo"), Job::Cycle).unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(1), "refused after {:?}", started.elapsed());
+    assert!(error.is::<AtWork>(), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "one VM runs at a time, and askari::cycle of test run one (process {}) is at it; wait for it, or end that process",
+            std::process::id()
+        )
+    );
+
+    let second = run(&lab.world_of("one", Keep::Never), &short(&lab, "ubongo"), Job::Cycle).unwrap();
+    assert!(first.is_finished(), "the second trial ran beside the first");
+    let waiting =
+        format!("waiting for the VM of askari::cycle of test run one (process {})", std::process::id());
+    assert_eq!(lab.heard.doings().iter().filter(|doing| **doing == waiting).count(), 1);
+    lab.assert_nothing_left(&first.join().unwrap());
+    lab.assert_nothing_left(&second);
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_in_the_queue() {
+    let lab = Arc::new(Lab::new());
+    let lock = boma_it::support::lock::FileLock::acquire(
+        &lab.path("state/vm.lock"),
+        "ubongo::cycle of test run one (process 1)",
+        &Deadline::uninterrupted(Duration::from_secs(5), "the test"),
+        |_| boma_it::support::lock::Busy::GiveUp,
+    );
+    let queued = std::thread::spawn({
+        let lab = lab.clone();
+        move || run(&lab.world(Keep::Never), &lab.plan(), Job::Cycle)
+    });
+    let deadline = Deadline::uninterrupted(Duration::from_secs(30), "the test");
+    deadline
+        .wait_for("the queue", Duration::from_millis(5), || {
+            let waits =
+                lab.heard.doings().iter().any(|doing| doing.starts_with("waiting for the VM of ubongo"));
+            Ok(if waits { Progress::Ready(()) } else { Progress::Pending("not yet".into()) })
+        })
+        .unwrap();
+    lab.interrupt.raise(2);
+    let error = queued.join().unwrap().unwrap_err();
+    assert!(error.chain().any(|it| it.is::<boma_it::support::interrupt::Interrupted>()), "{error:?}");
+    assert_eq!(lab.runs().len(), 0);
+    drop(lock);
+}
+
+#[test]
+fn a_tier_that_is_not_there_is_refused_before_anything_is_asked() {
+    let lab = Lab::new();
+    let mut plan = lab.plan();
+    plan.certs = Tier::Pebble;
+    let error = run(&lab.world(Keep::Never), &plan, Job::Cycle).unwrap_err();
+    assert!(error.is::<TierUnavailable>() && error.to_string().contains("`pebble`"), "{error:?}");
+    assert_eq!(lab.fake.calls(), []);
+}
+
+#[test]
+fn a_step_needs_a_vm_that_runs_and_says_how_to_get_one() {
+    let lab = Lab::new();
+    let world = lab.world(Keep::UntilDown);
+    for job in [Job::Apply, Job::Reboot, Job::Assert] {
+        let error = run(&world, &lab.plan(), job).unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(NotLive::Absent { .. })), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            "there is no VM boma-it-askari; bring it up with `boma-it up --host askari`"
+        );
+    }
+    keep_askari(&lab, &world);
+    lab.fake.power_off(ASKARI).unwrap();
+    let error = run(&world, &lab.plan(), Job::Apply).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the VM boma-it-askari is off; look at `boma-it console --host askari`, end it with `boma-it down --host askari`"
+    );
+    lab.assert_unlocked();
+}
+
+#[test]
+fn the_newest_run_folders_are_kept_and_never_that_of_a_living_vm_taken() {
+    let lab = Lab::new();
+    keep_askari(&lab, &lab.world(Keep::UntilDown));
+    let kept = lab.runs();
+    lab.fake.power_off(ASKARI).unwrap();
+    for _ in 0..3 {
+        let mut plan = short(&lab, "ubongo");
+        plan.harness.keep_runs = 2;
+        let report = run(&lab.world(Keep::Never), &plan, Job::Cycle).unwrap();
+        assert_eq!(report.outcome, Outcome::Errored);
+    }
+    let runs = lab.runs();
+    assert!(runs.contains(&kept[0]), "the folder of the VM that is off, and not ended, is gone");
+    assert!(runs.len() <= 3, "{runs:?}");
+}

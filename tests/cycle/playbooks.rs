@@ -1,1 +1,191 @@
-//! x
+//! What Ansible can end in, with its programs played by scripts: what is a failure of the site, what of an assertion, and what
+//! means that nobody knows.
+
+use std::time::{Duration, Instant};
+
+use boma_it::catalog::plan::{ExpectedFailure, ExpectedFault, Verdict};
+use boma_it::cycle::{Job, Keep, run};
+use boma_it::event::RunReport;
+use boma_it::machine::{DomainState, Hypervisor};
+use boma_it::outcome::{AssertionStatus, Outcome, Stage};
+
+use crate::guest::{After, Guest};
+use crate::lab::{ASKARI, Lab, PORTS, Task, begin, json, record};
+
+/// A cycle in which `ansible-playbook` does `script` in `phase`. Nothing may be left.
+fn cycle_with(phase: &str, script: &str) -> (Lab, RunReport) {
+    let lab = Lab::new();
+    lab.playbook(phase, script);
+    let world = lab.world(Keep::Never);
+    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
+    lab.assert_nothing_left(&report);
+    (lab, report)
+}
+
+fn last_but_down(report: &RunReport) -> (Stage, Outcome) {
+    let last = report.stages.iter().rev().find(|it| it.stage != Stage::Down).unwrap();
+    (last.stage, last.outcome)
+}
+
+#[test]
+fn a_task_that_fails_is_the_sites_own_failure_and_ends_the_cycle_there() {
+    let script =
+        record("site", &[Task::ok("base : packages"), Task::failed("base : firewall", "no such table")]);
+    let (_lab, report) = cycle_with("apply", &script);
+    assert_eq!(report.outcome, Outcome::Failed);
+    assert_eq!(report.seen, "at apply, “base : firewall” failed: no such table");
+    assert_eq!(last_but_down(&report), (Stage::Apply, Outcome::Failed));
+    let files = std::fs::read_dir(report.folder.join("diagnostics")).unwrap().count();
+    assert!(files > 5, "diagnostics were collected while the VM lived: {files} files");
+}
+
+fn no_stats(play: &str) -> String {
+    format!("{}EOF\n", begin(play))
+}
+
+#[rstest::rstest]
+#[case::unreachable(
+    record("site", &[Task::unreachable("base : firewall", "Connection timed out")]),
+    "the VM was unreachable at task `base : firewall` (/p/site.yml:7): Connection timed out"
+)]
+#[case::killed(no_stats("site") + "kill -9 $$\n", "ended with signal 9 in or after task `base : firewall`")]
+#[case::died(no_stats("site") + "echo '[ERROR]: Unexpected' >&2; exit 250\n", "exit status 250 (unexpected exception)")]
+#[case::no_host(
+    r#"printf '%s\n' '{"event": "ansible", "version": "2.19.4"}' '{"event": "play", "play": "site"}' '{"event": "no_hosts_matched", "play": "site"}' '{"event": "stats", "hosts": {}}' >"$BOMA_IT_RECORD"; exit 0"#.to_owned(),
+    "no play matched host `askari`: nothing was done, and that is never a pass"
+)]
+#[case::no_record("exit 0".to_owned(), "Ansible never called the plugin")]
+#[case::nothing_ran(record("site", &[]), "no task ran on host `askari`")]
+fn what_keeps_the_playbook_from_its_end_is_an_error(#[case] script: String, #[case] words: &str) {
+    let (_lab, report) = cycle_with("apply", &script);
+    assert_eq!(report.outcome, Outcome::Errored);
+    assert!(report.seen.starts_with("at apply: ") && report.seen.contains(words), "{}", report.seen);
+    assert_eq!(last_but_down(&report), (Stage::Apply, Outcome::Errored));
+    assert!(report.assertions.is_empty());
+}
+
+#[test]
+fn a_playbook_that_goes_on_for_ever_is_ended_at_its_deadline_with_the_task_it_was_at() {
+    let lab = Lab::new();
+    lab.playbook("apply", &(no_stats("site") + "sleep 600\n"));
+    let world = lab.world(Keep::Never);
+    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+    let mut plan = lab.plan();
+    plan.harness.timeouts.apply = Duration::from_millis(250);
+    let report = run(&world, &plan, Job::Cycle).unwrap();
+    lab.assert_nothing_left(&report);
+    assert_eq!(report.outcome, Outcome::Errored);
+    assert!(report.seen.contains("ansible-playbook was ended in task `base : firewall`"), "{}", report.seen);
+    assert!(report.seen.contains("gave up after 1.0s"), "{}", report.seen);
+}
+
+#[test]
+fn an_interrupt_ends_the_playbook_and_leaves_nothing() {
+    let lab = Lab::new();
+    let pid = lab.path("pid");
+    lab.playbook("apply", &format!("{}echo $$ >{}\nsleep 600\n", no_stats("site"), pid.display()));
+    let world = lab.world(Keep::UntilDown);
+    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+    let interrupt = lab.interrupt.clone();
+    let watched = pid.clone();
+    let raised = std::thread::spawn(move || {
+        use boma_it::support::deadline::{Deadline, Progress};
+        let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
+        deadline
+            .wait_for("the playbook", Duration::from_millis(5), || {
+                let begun = std::fs::read_to_string(&watched).is_ok_and(|text| text.ends_with('\n'));
+                Ok(if begun { Progress::Ready(()) } else { Progress::Pending("not yet".into()) })
+            })
+            .unwrap();
+        interrupt.raise(2);
+        Instant::now()
+    });
+    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
+    let took = raised.join().unwrap().elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    lab.assert_nothing_left(&report);
+    assert_eq!(report.outcome, Outcome::Interrupted);
+    let pid = std::fs::read_to_string(pid).unwrap();
+    assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists(), "ansible-playbook still runs");
+}
+
+#[test]
+fn a_failing_assertion_is_named_and_explained_and_the_vm_stays_for_a_person() {
+    let lab = Lab::new();
+    let tasks = [
+        Task::failed(PORTS, "8080/tcp: refused").asserting(),
+        Task::ok("sshd refuses passwords").asserting(),
+    ];
+    lab.playbook("assert", &record("verify", &tasks));
+    let world = lab.world(Keep::UntilDown);
+    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
+    assert_eq!(report.outcome, Outcome::Failed);
+    assert_eq!(report.seen, "“published ports answer” failed after the reboot (1 of 2 assertions passed)");
+    assert!(report.kept && lab.fake.state(ASKARI).unwrap() == DomainState::Running);
+    let written = json(&report.folder.join("report.json"));
+    assert_eq!(written["assertions"][0]["name"], PORTS);
+    assert_eq!(written["assertions"][0]["message"], "8080/tcp: refused");
+    assert_eq!(written["commands"][0]["command"], "boma-it ssh --host askari");
+    let required =
+        ["nft-list-ruleset", "docker-ps-a", "ss-tlnp", "journalctl-b", "systemd-analyze-critical-chain"];
+    for name in required {
+        let text = std::fs::read_to_string(report.folder.join(format!("diagnostics/{name}.txt"))).unwrap();
+        assert!(text.contains("as a guest would say"), "{text}");
+    }
+}
+
+#[rstest::rstest]
+#[case::empty(record("verify", &[Task::ok("look around")]), "verify.yml asserts nothing about host `askari`")]
+#[case::could_not_look(
+    record("verify", &[Task::ok(PORTS).asserting(), Task::failed("ask the firewall", "no nft")]),
+    "could not find out: task `ask the firewall` of verify.yml (/p/verify.yml:7) failed"
+)]
+#[case::died(no_stats("verify") + "kill -9 $$\n", "ended with signal 9")]
+fn a_verification_that_says_nothing_is_an_error(#[case] script: String, #[case] words: &str) {
+    let (_lab, report) = cycle_with("assert", &script);
+    assert_eq!(report.outcome, Outcome::Errored);
+    assert!(report.seen.starts_with("at assert: ") && report.seen.contains(words), "{}", report.seen);
+}
+
+/// The scenario of the incident: a failure is declared after the reboot, and none before.
+fn incident(before: &[Task], after: &[Task]) -> (Lab, RunReport) {
+    let lab = Lab::new();
+    lab.playbook("before", &record("verify", before));
+    lab.playbook("assert", &record("verify", after));
+    let world = lab.world(Keep::Never);
+    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+    let mut plan = lab.plan();
+    plan.expect.before_reboot = Some(Verdict::Pass);
+    let what = ExpectedFault::Tasks(vec![PORTS.to_owned()]);
+    plan.expect.fail = Some(ExpectedFailure { at: Stage::Assert, what });
+    let report = run(&world, &plan, Job::Cycle).unwrap();
+    lab.assert_nothing_left(&report);
+    (lab, report)
+}
+
+#[test]
+fn a_declared_failure_passes_only_where_it_was_declared() {
+    let holds = || Task::ok(PORTS).asserting();
+    let fails = || Task::failed(PORTS, "refused").asserting();
+    let other = || Task::failed("sshd answers", "refused").asserting();
+
+    let (_lab, report) = incident(&[holds()], &[fails()]);
+    assert_eq!(report.outcome, Outcome::Passed, "{}", report.seen);
+    assert_eq!(report.before[0].status, AssertionStatus::Passed);
+    assert!(report.folder.join("diagnostics").exists(), "a declared failure is explained as well");
+
+    let (_lab, report) = incident(&[holds()], &[holds()]);
+    assert_eq!(report.outcome, Outcome::Failed);
+    assert!(report.seen.starts_with("an unexpected pass: "), "{}", report.seen);
+
+    let (_lab, report) = incident(&[holds()], &[fails(), other()]);
+    assert_eq!(report.outcome, Outcome::Failed);
+    assert!(report.seen.contains("“sshd answers” failed too"), "{}", report.seen);
+
+    let (_lab, report) = incident(&[fails()], &[fails()]);
+    assert_eq!(report.outcome, Outcome::Failed);
+    assert!(report.seen.starts_with("before the reboot, “published ports answer” failed"), "{}", report.seen);
+    assert_eq!(last_but_down(&report).0, Stage::Before, "there is no use in going on");
+}

@@ -1,1 +1,160 @@
-//! x
+//! A whole cycle, and what can go wrong from the restart on: with a real sshd in the guest's place.
+
+use std::time::{Duration, Instant};
+
+use boma_it::catalog::plan::{ExpectedFailure, ExpectedFault, Restart};
+use boma_it::cycle::{Job, Keep, down, run};
+use boma_it::event::RunReport;
+use boma_it::machine::fake::Verb;
+use boma_it::machine::{DomainState, Hypervisor, Lifetime};
+use boma_it::outcome::{Outcome, Stage};
+
+use crate::guest::{After, Guest};
+use crate::lab::{ASKARI, Lab, json};
+
+#[test]
+fn a_cycle_passes_and_leaves_nothing_but_its_folder() {
+    let lab = Lab::new();
+    let world = lab.world(Keep::UntilDown);
+    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
+    assert_eq!((report.outcome, report.error.as_deref()), (Outcome::Passed, None), "{}", report.seen);
+    lab.assert_nothing_left(&report);
+    let stages: Vec<_> = report.stages.iter().map(|it| (it.stage, it.outcome)).collect();
+    let passed = [Stage::Up, Stage::Apply, Stage::Reboot, Stage::Assert, Stage::Down];
+    assert_eq!(stages, passed.map(|stage| (stage, Outcome::Passed)));
+    assert!(report.stages[2].summary.starts_with("boot 11111111 → 22222222 in "), "{:?}", report.stages[2]);
+    let mut files: Vec<_> = std::fs::read_dir(&report.folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(
+        files,
+        ["ansible", "console.log", "events.jsonl", "journal.log", "plan.json", "report.json", "seed"]
+    );
+    assert_eq!(json(&report.folder.join("report.json"))["assertions"][0]["status"], "passed");
+}
+
+/// A cycle whose restart goes wrong, with `declared` as what it should go like.
+fn go_wrong(after: After, declared: Option<ExpectedFault>, patience: Duration) -> RunReport {
+    let lab = Lab::new();
+    let world = lab.world(Keep::Never);
+    let _guest = Guest::of(&lab, &world, after);
+    let mut plan = lab.plan();
+    plan.harness.timeouts.reboot = patience;
+    plan.expect.fail = declared.map(|what| ExpectedFailure { at: Stage::Reboot, what });
+    let report = run(&world, &plan, Job::Cycle).unwrap();
+    lab.assert_nothing_left(&report);
+    assert!(report.assertions.is_empty(), "nothing is asserted of a VM that did not restart");
+    report
+}
+
+#[test]
+fn a_vm_that_did_not_restart_is_an_error_whatever_was_declared() {
+    for declared in [None, Some(ExpectedFault::Unreachable)] {
+        let report = go_wrong(After::SameBoot, declared, Duration::from_secs(1));
+        assert_eq!(report.outcome, Outcome::Errored);
+        assert!(report.seen.starts_with("at reboot: the VM did not restart"), "{}", report.seen);
+        assert!(report.seen.contains("11111111-"), "{}", report.seen);
+    }
+}
+
+#[test]
+fn a_lockout_is_an_error_unless_it_was_declared() {
+    for (declared, outcome) in [(None, Outcome::Errored), (Some(ExpectedFault::Unreachable), Outcome::Passed)]
+    {
+        let report = go_wrong(After::Silence, declared, Duration::from_secs(1));
+        assert_eq!(report.outcome, outcome, "{}", report.seen);
+        assert!(report.seen.starts_with("at reboot, the guest was unreachable"), "{}", report.seen);
+    }
+}
+
+#[test]
+fn emergency_mode_after_the_restart_is_noticed_at_once_and_judged_as_declared() {
+    let emergency =
+        After::Says("[FAILED] Failed to mount /data.\r\nYou are in emergency mode. Press Enter\r\n");
+    for (declared, outcome) in [
+        (None, Outcome::Errored),
+        (Some(ExpectedFault::Emergency), Outcome::Passed),
+        (Some(ExpectedFault::Unreachable), Outcome::Errored),
+    ] {
+        let report = go_wrong(emergency, declared, Duration::from_secs(60));
+        assert_eq!(report.outcome, outcome, "{}", report.seen);
+        let reboot = &report.stages[2];
+        assert!(reboot.stage == Stage::Reboot && reboot.took < Duration::from_secs(6), "{reboot:?}");
+        assert!(report.error.unwrap().contains("before it: [FAILED] Failed to mount /data."));
+    }
+}
+
+#[test]
+fn no_restart_is_no_reboot() {
+    let lab = Lab::new();
+    let world = lab.world(Keep::Never);
+    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+    let mut plan = lab.plan();
+    plan.restart = Restart::None;
+    plan.harness.timeouts.reboot = Duration::from_secs(1);
+    let report = run(&world, &plan, Job::Cycle).unwrap();
+    lab.assert_nothing_left(&report);
+    assert_eq!(report.outcome, Outcome::Errored);
+    assert!(report.seen.contains("did not restart"), "{}", report.seen);
+    assert!(!lab.fake.calls().iter().any(|(verb, _)| *verb == Verb::Restart));
+}
+
+#[test]
+fn a_hypervisor_that_cannot_restart_the_vm_is_told() {
+    let lab = Lab::new();
+    let world = lab.world(Keep::Never);
+    let _guest = Guest::of(&lab, &world, After::SameBoot);
+    lab.fake.fail(Verb::Restart, 1);
+    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
+    lab.assert_nothing_left(&report);
+    assert_eq!(report.outcome, Outcome::Errored);
+    assert!(report.seen.starts_with("at reboot: the VM could not be restarted: "), "{}", report.seen);
+    assert!(report.seen.contains(ASKARI), "{}", report.seen);
+}
+
+#[test]
+fn a_teardown_that_fails_after_a_pass_makes_it_an_error() {
+    let lab = Lab::new();
+    let world = lab.world(Keep::Never);
+    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+    lab.fake.fail(Verb::DeleteVolume, 2);
+    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
+    assert_eq!(report.outcome, Outcome::Errored);
+    assert!(
+        report.seen.contains("; but at down: the VM boma-it-askari could not be removed"),
+        "{}",
+        report.seen
+    );
+    assert!(report.seen.contains("boma-it prune"), "{}", report.seen);
+    assert_eq!(lab.left(), ["boma-it-askari.qcow2"], "every other step was done");
+    assert!(!report.folder.join("keys").exists());
+    lab.assert_unlocked();
+}
+
+#[test]
+fn the_steps_of_separate_processes_find_the_vm_by_its_metadata() {
+    let lab = Lab::new();
+    let plan = lab.plan();
+    // A new world each time: what one process leaves for the next is on the hypervisor and in the run folder.
+    let world = |session: &str| lab.world_of(session, Keep::UntilDown);
+    let _guest = Guest::of(&lab, &world("one"), After::AnotherBoot);
+    let up = run(&world("one"), &plan, Job::Up).unwrap();
+    assert_eq!((up.outcome, up.kept), (Outcome::Passed, false), "{}", up.seen);
+    assert_eq!(lab.fake.spec(ASKARI).unwrap().ownership.lifetime, Lifetime::Manual);
+    for (session, job) in [("two", Job::Apply), ("three", Job::Reboot), ("four", Job::Assert)] {
+        let report = run(&world(session), &plan, job).unwrap();
+        assert_eq!(report.outcome, Outcome::Passed, "{job:?}: {}", report.seen);
+        assert_eq!(report.folder, up.folder);
+        assert_eq!(report.stages.len(), 1);
+        assert_eq!(lab.fake.state(ASKARI).unwrap(), DomainState::Running);
+        lab.assert_unlocked();
+    }
+    let started = Instant::now();
+    assert_eq!(down(&world("five"), &plan.trial).unwrap(), Some(up.folder.clone()));
+    assert!(started.elapsed() < Duration::from_secs(3), "teardown took {:?}", started.elapsed());
+    assert_eq!(lab.left(), Vec::<String>::new());
+    assert!(!up.folder.join("keys").exists() && up.folder.join("console.log").exists());
+}
