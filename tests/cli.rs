@@ -1,0 +1,117 @@
+//! Transcripts of the driver: what it prints, to which stream, and its exit code. No VM, no libvirt daemon.
+
+#[path = "cli/bad_input.rs"]
+mod bad_input;
+#[path = "cli/project.rs"]
+mod project;
+
+use project::Project;
+
+#[test]
+fn help_of_everything() {
+    let project = Project::new();
+    let commands: [&[&str]; 17] = [
+        &["--help"],
+        &["-h"],
+        &["up", "--help"],
+        &["apply", "--help"],
+        &["reboot", "--help"],
+        &["assert", "--help"],
+        &["cycle", "--help"],
+        &["down", "--help"],
+        &["prune", "--help"],
+        &["console", "--help"],
+        &["ssh", "--help"],
+        &["list", "--help"],
+        &["plan", "--help"],
+        &["image", "--help"],
+        &["image", "build", "--help"],
+        &["image", "remove", "--help"],
+        &["image", "list", "--help"],
+    ];
+    let mut all = String::new();
+    for command in commands {
+        let told = project.run(command);
+        assert_eq!((told.code, &*told.stderr), (Some(0), ""), "{told}");
+        all += &format!("{told}\n\n");
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn a_command_line_that_is_none_is_usage() {
+    let project = Project::new();
+    let commands: [&[&str]; 5] = [&[], &["upp"], &["up"], &["up", "--hots", "askari"], &["down", "--host"]];
+    let mut all = String::new();
+    for command in commands {
+        let told = project.run(command);
+        assert_eq!((told.code, &*told.stdout), (Some(2), ""), "{told}");
+        all += &format!("{told}\n\n");
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    assert_eq!(
+        Project::new().run(&["--version"]).stdout,
+        concat!("boma-it ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
+
+#[test]
+fn list_names_every_trial_for_a_person_and_for_a_program() {
+    let project = Project::new();
+    let told = project.run(&["list"]);
+    insta::assert_snapshot!(told);
+    let json = project.run(&["list", "--json"]);
+    assert_eq!(json.code, Some(0));
+    let parsed: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    insta::assert_json_snapshot!(parsed);
+    project.assert_nothing_started();
+}
+
+#[test]
+fn plan_prints_what_a_trial_would_do_and_does_nothing() {
+    let project = Project::new();
+    insta::assert_snapshot!(project.run(&["plan", "--host", "askari"]));
+    let told = project.run(&["plan", "--host", "askari", "--scenario", "incident-2026-06-17"]);
+    insta::assert_snapshot!(told);
+    project.assert_nothing_started();
+}
+
+#[test]
+fn choices_of_the_environment_and_the_command_line_reach_the_plan() {
+    let project = Project::new();
+    let variables =
+        [("BOMA_IT_CERTS", "pebble"), ("BOMA_IT_URI", "qemu+ssh://far/system"), ("BOMA_IT_RUNS", "here")];
+    let told = project.run_with(&["plan", "--host", "askari"], &variables);
+    for line in ["certs: pebble", "uri: qemu+ssh://far/system", "runs: [project]/here"] {
+        assert!(told.stdout.contains(line), "no `{line}` in {told}");
+    }
+    let told = project.run_with(&["plan", "--host", "askari", "--certs", "internal"], &variables);
+    assert!(told.stdout.contains("certs: internal"), "the option wins: {told}");
+}
+
+#[test]
+fn the_project_is_found_upwards_named_or_missed() {
+    let project = Project::new();
+    let from_elsewhere = |root: &str| project.run_with(&["--root", root, "list"], &[]);
+    assert_eq!(from_elsewhere(".").stdout, project.run(&["list"]).stdout);
+    let wrong = from_elsewhere("site");
+    insta::assert_snapshot!(wrong);
+    let wrong = project.run_with(&["list"], &[("BOMA_IT_ROOT", "/nonexistent")]);
+    assert_eq!(wrong.code, Some(2), "{wrong}");
+}
+
+#[test]
+fn output_into_a_pipe_that_closed_is_no_error() {
+    let project = Project::new();
+    let script = format!("{} list | true", env!("CARGO_BIN_EXE_boma-it"));
+    let output = assert_cmd::Command::new("bash")
+        .args(["-o", "pipefail", "-c", &script])
+        .current_dir(project.path(""))
+        .output()
+        .unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}

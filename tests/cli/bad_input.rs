@@ -1,0 +1,165 @@
+//! Bad input: each with its whole error and exit code, and nothing started.
+
+use crate::project::{NOWHERE, Project, Transcript};
+
+/// What is told of a project in which one thing is broken. Nothing of it reaches standard output, and nothing is started.
+#[track_caller]
+fn refused(project: &Project, args: &[&str], code: i32) -> Transcript {
+    let told = project.run(args);
+    assert_eq!((told.code, &*told.stdout), (Some(code), ""), "{told}");
+    project.assert_nothing_started();
+    told
+}
+
+/// Files that are wrong are told before a hypervisor is asked for.
+#[track_caller]
+fn bad_file(breaks: impl FnOnce(&Project)) -> Transcript {
+    let project = Project::new();
+    breaks(&project);
+    let told = refused(&project, &["cycle", "--host", "askari"], 2);
+    assert_eq!(project.run(&["plan", "--host", "askari"]).stderr, told.stderr, "`plan` says the same");
+    told
+}
+
+#[test]
+fn an_unknown_key() {
+    insta::assert_snapshot!(bad_file(|it| {
+        it.replace("profiles/askari.yml", "roles:", "rols:");
+    }));
+}
+
+#[test]
+fn a_wrong_type() {
+    insta::assert_snapshot!(bad_file(|it| {
+        it.replace("profiles/askari.yml", "vcpus: 2", "vcpus: two");
+    }));
+}
+
+#[test]
+fn a_wrong_unit() {
+    insta::assert_snapshot!(bad_file(|it| {
+        it.replace("profiles/askari.yml", "3GiB", "3 gigs");
+    }));
+}
+
+#[test]
+fn a_missing_file() {
+    insta::assert_snapshot!(bad_file(|it| {
+        it.remove("site/site.yml").remove("harness/verify.yml");
+    }));
+}
+
+#[test]
+fn a_duplicate_name() {
+    insta::assert_snapshot!(bad_file(|it| {
+        it.write("profiles/askari.json", "{\"version\": 1}");
+    }));
+}
+
+#[test]
+fn a_profile_without_override() {
+    insta::assert_snapshot!(bad_file(|it| {
+        it.remove("overrides/askari.yml");
+    }));
+}
+
+#[test]
+fn a_file_that_is_no_yaml() {
+    insta::assert_snapshot!(bad_file(|it| {
+        it.write("profiles/askari.yml", "version: 1\nroles: [base\n");
+    }));
+}
+
+#[test]
+fn an_unknown_host() {
+    insta::assert_snapshot!(refused(&Project::new(), &["up", "--host", "askri"], 2));
+}
+
+#[test]
+fn an_unknown_scenario() {
+    let args = ["up", "--host", "askari", "--scenario", "incident-2026-06-16"];
+    insta::assert_snapshot!(refused(&Project::new(), &args, 2));
+}
+
+#[test]
+fn a_name_that_can_be_none() {
+    insta::assert_snapshot!(refused(&Project::new(), &["down", "--host", "../askari"], 2));
+}
+
+#[test]
+fn an_unknown_role() {
+    let project = Project::with_hypervisor();
+    project.replace("profiles/askari.yml", "docker_host", "doker_host");
+    insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 2));
+}
+
+#[test]
+fn a_host_that_is_not_in_the_inventory() {
+    let project = Project::with_hypervisor();
+    project.write("profiles/kijani.yml", "version: 1\nroles: [base]\n").write("overrides/kijani.yml", "{}\n");
+    insta::assert_snapshot!(refused(&project, &["up", "--host", "kijani"], 2));
+}
+
+#[test]
+fn a_broken_playbook() {
+    let project = Project::with_hypervisor();
+    project.write(
+        "site/site.yml",
+        "- name: site\n  hosts: all\n  tasks:\n    - name: none\n      no_such_module: {}\n",
+    );
+    insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 2));
+}
+
+#[test]
+fn a_broken_verification() {
+    let project = Project::with_hypervisor();
+    project.write("harness/verify.yml", "- name: verify\n  hosts: all\n  taks: []\n");
+    insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 2));
+}
+
+#[test]
+fn no_ansible() {
+    let project = Project::with_hypervisor();
+    project.replace("harness/harness.yml", "  # ansible: .venv/bin", "  ansible: no/such/folder");
+    insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 3));
+}
+
+#[test]
+fn no_libvirt_daemon() {
+    let project = Project::new();
+    insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 3));
+    for args in [&["down", "--host", "askari"][..], &["console", "--host", "askari"], &["prune"]] {
+        let told = refused(&project, args, 3);
+        assert!(told.stderr.contains(NOWHERE) && told.stderr.contains("start"), "{told}");
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_read() {
+    let project = Project::with_hypervisor();
+    project.replace("harness/harness.yml", "  source: build", "  source: path\n  path: images/none.qcow2");
+    insta::assert_snapshot!(project.run(&["image", "build"]));
+}
+
+#[test]
+fn a_tier_that_is_not_available() {
+    let project = Project::with_hypervisor();
+    insta::assert_snapshot!(refused(&project, &["up", "--host", "askari", "--certs", "pebble"], 4));
+}
+
+#[test]
+fn a_tier_that_is_none() {
+    insta::assert_snapshot!(refused(&Project::new(), &["up", "--host", "askari", "--certs", "pebbel"], 2));
+}
+
+#[test]
+fn a_tier_that_the_scenario_does_not_allow() {
+    let args = ["up", "--host", "askari", "--scenario", "incident-2026-06-17", "--certs", "pebble"];
+    insta::assert_snapshot!(refused(&Project::new(), &args, 2));
+}
+
+#[test]
+fn no_vm_for_a_step() {
+    let project = Project::with_hypervisor();
+    insta::assert_snapshot!(project.run(&["ssh", "--host", "askari"]));
+}
