@@ -174,10 +174,9 @@ impl Question<'_> {
         self.hypervisor.define(&self.machine(name))?;
         self.hypervisor.create_overlay(&MachineFiles(name).overlay(), self.image_volume, Bytes(0))?;
         if let Err(error) = self.hypervisor.start(name) {
-            return match blames_kvm(&error) {
-                Some(line) => Ok(Verdict::new(Accelerator::Tcg, format!("no VM starts under KVM: {line}"))),
-                None => Err(error),
-            };
+            return kvm_to_blame(&error)
+                .map(|why| Verdict::new(Accelerator::Tcg, format!("no VM starts under KVM: {why}")))
+                .ok_or(error);
         }
         let probe = deadline.within(PROBE, "the KVM probe");
         let mut console = String::new();
@@ -252,18 +251,24 @@ impl Question<'_> {
     }
 }
 
-/// The line of the error in which KVM is blamed. Whatever else keeps a VM from starting says nothing about KVM.
-fn blames_kvm(error: &HypervisorError) -> Option<String> {
-    let HypervisorError::Other { source, .. } = error else { return None };
-    let text = source.to_string();
-    text.lines().find(|line| line.to_ascii_lowercase().contains("kvm")).map(|line| line.trim().to_owned())
-}
-
 fn absent(error: HypervisorError) -> Result<u64> {
     match error {
         HypervisorError::NotFound { .. } => Ok(0),
         error => Err(error),
     }
+}
+
+/// What QEMU said as it ended, in a line, if it speaks of KVM. Any other reason not to start is no verdict on KVM, which
+/// would be remembered.
+fn kvm_to_blame(error: &HypervisorError) -> Option<String> {
+    let HypervisorError::Other { source, .. } = error else { return None };
+    let text = source.to_string();
+    if !text.to_ascii_lowercase().contains("kvm") {
+        return None;
+    }
+    let line = text.lines().next().unwrap_or_default();
+    let gist = line.rsplit_once("qemu-system-x86_64: ").map_or(line, |(_, gist)| gist);
+    Some(gist.trim().to_owned())
 }
 
 fn judge(state: &DomainState, console: &str) -> Progress<Verdict> {

@@ -55,6 +55,8 @@ pub enum Kvm {
     Works,
     /// Offered, and the virtual CPU stops at once.
     Lies,
+    /// Offered, and QEMU ends as it starts.
+    Refuses,
     /// Offered, and nothing ever happens.
     Stalls,
 }

@@ -104,10 +104,11 @@ impl NetworkSpec {
             .attr("end", host(self.subnet, FIRST + u32::from(SLOTS) - 1));
         let hosts = Slot::all().map(|s| el("host").attr("mac", s.mac()).attr("ip", address(s)));
         let ip = el("ip").attr("address", self.gateway()).attr("netmask", netmask(self.subnet.prefix));
+        // No spanning tree: there is no other bridge to loop with, and a port of one is deaf for its first four seconds.
         el("network")
             .with(text("name", realm.network()))
             .with(el("forward").attr("mode", "nat"))
-            .with(el("bridge").attr("name", realm.bridge()).attr("stp", "on").attr("delay", 0))
+            .with(el("bridge").attr("name", realm.bridge()).attr("stp", "off").attr("delay", 0))
             .with(ip.with(el("dhcp").with(range).with_all(hosts)))
             .render()
     }

@@ -81,13 +81,20 @@ fn a_deadline_that_passes_is_no_verdict_and_nothing_is_remembered() {
 }
 
 #[test]
-fn a_vm_that_does_not_start_for_want_of_kvm_is_a_verdict_and_any_other_failure_is_an_error() {
-    assert_eq!(World::with(Kvm::Absent).probe(LONG).unwrap().accelerator, Accelerator::Tcg);
+fn a_vm_that_kvm_keeps_from_starting_is_a_verdict() {
+    let verdict = World::with(Kvm::Refuses).probe(LONG).unwrap();
+    let why = "no VM starts under KVM: error: failed to set MSR 0x10a to 0xc000069";
+    assert_eq!((verdict.accelerator, verdict.why.as_str()), (Accelerator::Tcg, why));
+}
+
+#[test]
+fn a_vm_that_does_not_start_for_another_reason_is_an_error_and_nothing_is_remembered() {
     let world = World::with(Kvm::Works);
     world.fake.fail(Verb::Start, 1);
     assert!(matches!(world.probe(LONG), Err(HypervisorError::Other { .. })));
     world.fake.fill_disk(Verb::CreateOverlay, 1);
     assert!(matches!(world.probe(LONG), Err(HypervisorError::DiskFull { .. })));
+    assert_eq!(world.ask("b1", |question| question.known(None)), None);
 }
 
 #[test]

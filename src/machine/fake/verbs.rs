@@ -15,6 +15,11 @@ use crate::machine::network::NetworkSpec;
 use crate::machine::ownership::Ownership;
 use crate::support::deadline::Deadline;
 
+/// What libvirt hands on of a QEMU that ends as it starts.
+const REFUSED: &str = "internal error: qemu unexpectedly closed the monitor: 2026-11-23T09:41:54.833002Z \
+    qemu-system-x86_64: error: failed to set MSR 0x10a to 0xc000069\n\
+    qemu-system-x86_64: target/i386/kvm/kvm.c:3849: kvm_buf_set_msrs: Assertion failed.";
+
 impl Hypervisor for Fake {
     fn facts(&self) -> Result<Facts> {
         self.call(Verb::Facts, "", |world| Ok(world.facts.clone()))
@@ -233,6 +238,9 @@ impl World {
         if self.network.is_none() {
             return Err(missing("network", "boma-it"));
         }
+        if spec.accelerator == Accelerator::Kvm && self.kvm == Kvm::Refuses {
+            return Err(wrong("start", name, REFUSED));
+        }
         self.append(&MachineFiles(name).journal(), "");
         self.append(&MachineFiles(name).console(), "BdsDxe: starting Boot0001\r\n");
         let mut state = DomainState::Running;
@@ -242,7 +250,7 @@ impl World {
             (Accelerator::Kvm, Kvm::Works) => {
                 self.append(&MachineFiles(name).console(), "[    1.0] systemd[1]: systemd 257 running\r\n");
             }
-            (Accelerator::Kvm, Kvm::Stalls) | (Accelerator::Tcg, _) => {}
+            (Accelerator::Kvm, Kvm::Stalls | Kvm::Refuses) | (Accelerator::Tcg, _) => {}
         }
         self.need_domain(name)?.1 = state;
         Ok(())
