@@ -1,7 +1,9 @@
 //! Transcripts of the driver: what it prints, to which stream, and its exit code. No VM, no libvirt daemon.
 
+#[cfg(test)]
 #[path = "cli/bad_input.rs"]
 mod bad_input;
+#[cfg(test)]
 #[path = "cli/project.rs"]
 mod project;
 

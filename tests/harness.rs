@@ -1,5 +1,6 @@
 //! The `integration` target as cargo and nextest call it: what it lists, how fast, and what it makes of a machine that can run no
 //! VMs. Cargo tells a test where the binaries of its package are, but not where another test target is: it is asked, once.
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
 
 use std::fmt::Write as _;
 use std::fs;
