@@ -61,10 +61,13 @@ impl Layout {
 
 /// `/etc/fstab`: without it the root file system stays read-only, and without the ESP in it a new kernel or command
 /// line never reaches the loader.
+///
+/// systemd gives a device 90 s to appear and drops the boot into emergency mode otherwise. Under emulation on a busy
+/// machine udev has been seen to need longer; the ESP of this very disk is sure to come.
 pub(crate) fn fstab() -> String {
     let mounts = [
         ("LABEL=root", "/", "ext4", "rw,relatime,errors=remount-ro", 1),
-        ("LABEL=ESP", "/boot/efi", "vfat", "umask=0077", 2),
+        ("LABEL=ESP", "/boot/efi", "vfat", "umask=0077,x-systemd.device-timeout=10min", 2),
     ];
     let mut text = "# device mount-point type options dump pass\n".to_owned();
     for (device, point, kind, options, pass) in mounts {
@@ -104,7 +107,7 @@ mod tests {
         insta::assert_snapshot!(fstab() + &command_line(), @r"
         # device mount-point type options dump pass
         LABEL=root / ext4 rw,relatime,errors=remount-ro 0 1
-        LABEL=ESP /boot/efi vfat umask=0077 0 2
+        LABEL=ESP /boot/efi vfat umask=0077,x-systemd.device-timeout=10min 0 2
         root=LABEL=root rw console=tty0 console=ttyS0,115200n8
         ");
     }
