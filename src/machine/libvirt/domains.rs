@@ -53,7 +53,7 @@ pub(super) fn power_off(session: &Session, name: &str) -> Result<()> {
     if_there(session, "power off", name, |domain| match domain.is_active()? {
         true => domain.destroy().or_else(|error| match domain.is_active() {
             Ok(false) => Ok(()),
-            _ => Err(error),
+            _ => Err(error.into()),
         }),
         false => Ok(()),
     })
@@ -63,11 +63,15 @@ pub(super) fn undefine(session: &Session, name: &str) -> Result<()> {
     let everything = sys::VIR_DOMAIN_UNDEFINE_NVRAM
         | sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
         | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
-    if_there(session, "undefine", name, move |domain| match domain.undefine_flags(everything) {
-        Ok(()) => Ok(()),
-        // A transient domain is gone with its power; the mock driver knows fewer flags.
-        Err(error) if domain.is_active().unwrap_or(true) => Err(error),
-        Err(error) => domain.undefine().map_err(|_| error),
+    let object = format!("domain {name}");
+    if_there(session, "undefine", name, move |domain| {
+        // Libvirt would make it transient, and the record of who owns it would go with its power.
+        if domain.is_active()? {
+            let (object, source) = (object.clone(), "it is running".into());
+            return Err(HypervisorError::Other { verb: "undefine", object, source }.into());
+        }
+        // The mock driver knows fewer flags.
+        Ok(domain.undefine_flags(everything).or_else(|error| domain.undefine().map_err(|_| error))?)
     })
 }
 
@@ -188,14 +192,14 @@ fn if_there(
     session: &Session,
     verb: &'static str,
     name: &str,
-    work: impl Fn(&Domain) -> Result<(), Error> + Send + 'static,
+    work: impl Fn(&Domain) -> Result<(), Failure> + Send + 'static,
 ) -> Result<()> {
     let name = name.to_owned();
     session.call(about_domain(verb, &name), move |connection| {
-        let done = lookup(connection, &name)?.map(|domain| work(&domain));
-        match done {
-            Some(Err(error)) if !is_missing(&error) => Err(Failure::from(error)),
-            _ => Ok(()),
+        match lookup(connection, &name)?.map(|domain| work(&domain)) {
+            Some(Err(Failure::Libvirt(error))) if is_missing(&error) => Ok(()),
+            Some(done) => done,
+            None => Ok(()),
         }
     })
 }
