@@ -218,7 +218,7 @@ fn a_restart_is_proven_by_another_boot_id_and_by_nothing_else() {
     let access = sshd.access();
     let ready = wait_ready(&access, &seconds(20), &mut fine, &mut |_| {}).unwrap();
     let error =
-        prove_reboot(ready.into_baseline(), &access, &seconds(2), &mut fine, &mut |_| {}).unwrap_err();
+        prove_reboot(ready.into_baseline(), &access, &seconds(6), &mut fine, &mut |_| {}).unwrap_err();
     assert!(matches!(error, RebootError::DidNotRestart { .. }), "{error:?}");
 
     let ready = wait_ready(&access, &seconds(20), &mut fine, &mut |_| {}).unwrap();
