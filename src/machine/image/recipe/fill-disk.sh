@@ -12,6 +12,8 @@ mcopy -s -m -i "$disk@@$esp_offset" "$tree"/boot/efi/* ::/
 rm -rf "$tree"/boot/efi/*
 
 rm -rf "$tree"/var/lib/apt/lists/* "$tree"/var/cache/apt/*.bin "$tree"/var/cache/apt/archives/*.deb
+# An index that is not there must not look fresh: `apt` of Ansible with `cache_valid_time` goes by the folder's age.
+touch -d @0 "$tree/var/lib/apt/lists"
 rm -rf "$tree"/var/log/apt/* "$tree"/var/log/dpkg.log "$tree"/var/log/bootstrap.log
 
 # Bound onto itself, and not recursively, the tree shows none of what is mounted in it (/proc, /sys). An empty /dev and
