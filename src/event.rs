@@ -82,7 +82,7 @@ pub struct RunReport {
     pub started: String,
     /// The accelerator: `kvm` or `tcg`.
     pub accelerator: Option<String>,
-    /// The golden image: its name and where it came from.
+    /// The golden image: its name, a comma, where it came from, and why it was this one where that needs saying.
     pub image: Option<String>,
     /// What was declared, in words.
     pub expected: String,

@@ -182,7 +182,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, CatalogError> {
         Some(ansible) => collect(path(root, ["site", "ansible"], ansible), &mut problems),
         None => Some(root.join(".venv/bin")).filter(|folder| folder.join("ansible-playbook").exists()),
     };
-    let image = written.image.map_or(Ok(ImageSource::Build), |image| image.resolve(root, &document));
+    let image = written.image.map_or(Ok(ImageSource::default()), |image| image.resolve(root, &document));
     let image = collect(image.map_err(CatalogError::from), &mut problems);
     if !written.libvirt.uri.contains(':') {
         let message = format!(
@@ -220,7 +220,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, CatalogError> {
         inventory: inventory.unwrap_or_default(),
         verify: verify.unwrap_or_default(),
         ansible,
-        image: image.unwrap_or(ImageSource::Build),
+        image: image.unwrap_or_default(),
         plan,
     };
     CatalogError::unless(problems, harness)

@@ -82,7 +82,7 @@ impl Catalog {
         choices.over(&self.harness.plan)
     }
 
-    /// The golden image of the harness; a profile may have its own.
+    /// The golden image of the harness; a profile or a scenario may have its own.
     pub fn image(&self) -> &ImageSource {
         &self.harness.image
     }

@@ -9,7 +9,7 @@
 //! | [`plan`], [`quantity`] | what comes out: plain data |
 //! | `index`, `folder`, `root` | which files and trials there are |
 //! | `planner` | a trial's files and a person's choices → a plan |
-//! | `harness_file`, `profile`, `overrides`, `scenario`, `expect`, `parts` | each file as it is written, and its rules |
+//! | `harness_file`, `profile`, `overrides`, `scenario`, `expect`, `image`, `parts` | each file as it is written, and its rules |
 //! | `document`, `locate`, `value`, `text`, `subnet` | reading, with every error in its place |
 //! | [`problem`] | the errors |
 
@@ -17,6 +17,7 @@ mod document;
 mod expect;
 mod folder;
 mod harness_file;
+mod image;
 mod index;
 mod locate;
 mod overrides;

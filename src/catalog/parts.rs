@@ -1,13 +1,12 @@
 //! Parts of files that more than one kind of file has: the format's version, a VM's size, the image's source.
 
 use std::fmt;
-use std::path::Path;
 
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::document::Document;
-use super::plan::{ImageSource, Sizing};
+use super::plan::Sizing;
 use super::problem::Problem;
 use super::quantity::Bytes;
 
@@ -94,44 +93,46 @@ impl Default for Sizing {
     }
 }
 
-/// `image:` of the harness or a profile.
+/// `image:` of the harness, a profile or a scenario.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a mapping such as `{source: build}`")]
 pub(super) struct ImageFile {
     /// Where it comes from.
-    source: ImageWord,
+    #[serde(default)]
+    pub(super) source: ImageWord,
     /// The file, for `source: path`; relative to the root.
-    path: Option<String>,
+    pub(super) path: Option<String>,
+    /// Which of Debian's builds, for `official` and `auto`: `latest`, the default, or one such as `20251117-2299`.
+    pub(super) release: Option<String>,
+    /// The server's base address, for `official` and `auto`.
+    pub(super) url: Option<String>,
+    /// What is in it beside the base system, for `build` and `auto`.
+    pub(super) packages: Option<PackagesFile>,
 }
 
 /// Where an image comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum ImageWord {
+pub(super) enum ImageWord {
+    #[default]
+    Auto,
     Build,
     Official,
     Path,
 }
 
-impl ImageFile {
-    /// The image's source, with an absolute path.
-    pub(super) fn resolve(&self, root: &Path, document: &Document) -> Result<ImageSource, Problem> {
-        match (self.source, &self.path) {
-            (ImageWord::Build, None) => Ok(ImageSource::Build),
-            (ImageWord::Official, None) => Ok(ImageSource::Official),
-            (ImageWord::Path, Some(path)) => {
-                let path = super::root::expand(root, path)
-                    .map_err(|message| document.at_value(&["image", "path"], message))?;
-                Ok(ImageSource::Path(path))
-            }
-            (ImageWord::Path, None) => Err(document.at_value(
-                &["image", "source"],
-                "`source: path` needs to know which: add `path: <file.qcow2>` to `image`",
-            )),
-            (_, Some(_)) => Err(document.at_key(
-                &["image", "path"],
-                "`image.path` means something only with `source: path`: remove it, or change the source",
-            )),
-        }
-    }
+/// `image.packages:`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "`packages` is `reference-site`, `none` or a list of Debian packages")]
+pub(super) enum PackagesFile {
+    Word(PackagesWord),
+    These(Vec<String>),
+}
+
+/// What `image.packages` may be beside a list.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum PackagesWord {
+    ReferenceSite,
+    None,
 }

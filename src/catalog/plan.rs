@@ -10,6 +10,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::image::{
+    BuildId, DEBIAN_IMAGES, ImageSource, InvalidBuildId, InvalidPackage, Official, PackageName, Packages,
+    Release,
+};
 use super::problem::suggestion;
 use super::quantity::{Bytes, seconds};
 use crate::outcome::Stage;
@@ -118,18 +122,6 @@ pub struct Sizing {
     pub memory: Bytes,
     /// Virtual size of the thin overlay.
     pub disk: Bytes,
-}
-
-/// Where the golden image comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ImageSource {
-    /// Built here by mmdebstrap.
-    Build,
-    /// Debian's own cloud image.
-    Official,
-    /// A qcow2 file of the operator's: absolute.
-    Path(PathBuf),
 }
 
 /// Certificate tier.

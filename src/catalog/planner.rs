@@ -6,7 +6,9 @@ use super::folder::{Files, duplicate};
 use super::index::Catalog;
 use super::overrides;
 use super::parts::VmFile;
-use super::plan::{Expectation, HarnessPlan, InvalidTier, Plan, Restart, SitePlan, Tier, TrialName};
+use super::plan::{
+    Expectation, HarnessPlan, ImageSource, InvalidTier, Plan, Restart, SitePlan, Tier, TrialName,
+};
 use super::problem::{CatalogError, Problem, collect, suggestion};
 use super::profile::{self, Profile};
 use super::root::expand;
@@ -111,7 +113,7 @@ impl Catalog {
                 roles: profile.roles,
             },
             vm: twist.vm.over(profile.vm),
-            image: profile.image.unwrap_or_else(|| self.harness.image.clone()),
+            image: twist.image.or(profile.image).unwrap_or_else(|| self.harness.image.clone()),
             certs,
             restart: twist.restart,
             egress: twist.egress,
@@ -188,6 +190,7 @@ struct Twist {
     egress: bool,
     expect: Expectation,
     vm: VmFile,
+    image: Option<ImageSource>,
 }
 
 impl Twist {
@@ -201,9 +204,10 @@ impl Twist {
                 egress: true,
                 expect: Expectation { before_reboot: None, fail: None },
                 vm: VmFile::default(),
+                image: None,
             },
-            Some(Scenario { profile: _, description, vars, certs, restart, egress, expect, vm }) => {
-                Self { description: Some(description), vars, certs, restart, egress, expect, vm }
+            Some(Scenario { profile: _, description, vars, certs, restart, egress, expect, vm, image }) => {
+                Self { description: Some(description), vars, certs, restart, egress, expect, vm, image }
             }
         }
     }

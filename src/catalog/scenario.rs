@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::expect::ExpectFile;
-use super::parts::{Version, VmFile};
-use super::plan::{Expectation, Restart, Tier};
+use super::parts::{ImageFile, Version, VmFile};
+use super::plan::{Expectation, ImageSource, Restart, Tier};
 use super::problem::{CatalogError, Problem};
 use super::profile::one_line;
 use super::value::Vars;
@@ -36,6 +36,8 @@ struct ScenarioFile {
     expect: Option<ExpectFile>,
     /// Size of the VM, where it differs from the profile's.
     vm: Option<VmFile>,
+    /// Its own golden image, instead of the profile's or the harness's.
+    image: Option<ImageFile>,
 }
 
 /// A scenario, checked.
@@ -57,6 +59,8 @@ pub(super) struct Scenario {
     pub(super) expect: Expectation,
     /// Size of the VM, where it differs from the profile's.
     pub(super) vm: VmFile,
+    /// Its own golden image.
+    pub(super) image: Option<ImageSource>,
 }
 
 /// Reads a scenario.
@@ -77,12 +81,14 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Scenario, CatalogError> {
     check_certs(&certs, egress, &document, &mut problems);
     let vm = written.vm.unwrap_or_default();
     vm.check(&document, &mut problems);
+    let image = written.image.map(|image| image.resolve(root, &document)).transpose();
+    let image = image.map_err(|problem| problems.push(problem)).unwrap_or_default();
     let expect = written.expect.unwrap_or_default().resolve(&document, &mut problems);
     let restart = written.restart.unwrap_or_default();
     let profile = written.profile;
     CatalogError::unless(
         problems,
-        Scenario { profile, description, vars, certs, restart, egress, expect, vm },
+        Scenario { profile, description, vars, certs, restart, egress, expect, vm, image },
     )
 }
 

@@ -9,7 +9,7 @@ use super::project::Project;
 use crate::catalog::Choices;
 use crate::catalog::quantity::Bytes;
 use crate::cycle::World;
-use crate::machine::image::{Image, Origin};
+use crate::machine::image::{Chosen, Image};
 use crate::support::deadline::{Deadline, Waited};
 
 pub(super) fn run(project: &Project, command: &ImageCommand) -> anyhow::Result<Exit> {
@@ -23,7 +23,7 @@ pub(super) fn run(project: &Project, command: &ImageCommand) -> anyhow::Result<E
 
 fn list(project: &Project, world: &World) -> anyhow::Result<Exit> {
     let images = world.images.list()?;
-    let wanted = world.images.find(project.catalog().image()).map(|image| image.name);
+    let wanted = world.images.find(project.catalog().image()).map(|chosen| chosen.image.name);
     if images.is_empty() {
         print("no images yet; the next run makes the one it needs, or `boma-it image build` now\n")?;
     }
@@ -38,7 +38,11 @@ fn build(project: &Project, world: &World) -> anyhow::Result<Exit> {
     let tell = |what: &str| {
         let _ = writeln!(std::io::stderr(), "golden image: {what}");
     };
-    let image = world.images.ensure(project.catalog().image(), &deadline(project, world)?, &tell)?;
+    // Whoever asks by hand has mended what was wrong, or wants to see it.
+    world.images.ask_afresh()?;
+    let source = project.catalog().image();
+    let Chosen { image, why } = world.images.ensure(source, &deadline(project, world)?, &tell)?;
+    why.into_iter().for_each(|why| tell(&why));
     print(&format!("{}\n    {}\n", image.name, describe(&image)))?;
     Ok(Exit::Passed)
 }
@@ -58,14 +62,11 @@ fn deadline(project: &Project, world: &World) -> anyhow::Result<Deadline> {
 }
 
 fn describe(image: &Image) -> String {
-    let whence = match &image.origin {
-        Origin::Build { built, seconds, .. } => format!("built here {built} in {seconds:.0} s"),
-        Origin::Path { read, .. } => format!("a file of yours, read {read}"),
-    };
     let (file, disk) = (image.file_size >> 20, Bytes(image.virtual_size));
     format!(
-        "{whence}; {file} MiB, disk of {disk}, sha256 {}…\n    {}",
-        &image.sha256[..12],
+        "{}; {file} MiB, disk of {disk}, sha256 {}…\n    {}",
+        image.origin,
+        image.sha256.get(..12).unwrap_or_default(),
         image.path.display()
     )
 }

@@ -7,6 +7,7 @@ mod admit;
 pub mod cleanup;
 mod down;
 mod explain;
+mod image_used;
 pub mod judge;
 mod ledger;
 mod live;

@@ -3,6 +3,7 @@
 use jiff::Zoned;
 
 use super::cleanup::Cleanup;
+use super::image_used::ImageUsed;
 use super::judge::{self, End, Judgement, Seen};
 use super::ledger::Ledger;
 use super::live::Live;
@@ -121,7 +122,7 @@ impl Run<'_> {
             machine: self.plan.machine.clone(),
             started: self.started.to_string(),
             accelerator: self.live.as_ref().map(|live| live.ownership.accelerator.to_string()),
-            image: self.live.as_ref().map(|live| live.ownership.image.clone()),
+            image: self.live.as_ref().map(|live| ImageUsed::shown(&live.ownership.image, &self.folder)),
             expected: judgement.expected,
             seen: judgement.seen,
             outcome: judgement.outcome,

@@ -6,6 +6,7 @@ use anyhow::Context;
 use jiff::Zoned;
 
 use super::cleanup::Cleanup;
+use super::image_used::ImageUsed;
 use super::ledger::Ledger;
 use super::live::{self, Live};
 use super::stop::{Done, Stop};
@@ -58,7 +59,7 @@ pub(super) fn make<'a>(
     hypervisor
         .ensure_network(&NetworkSpec { subnet: plan.harness.subnet })
         .context("cannot have the network")?;
-    let image = image(world, plan, ledger)?;
+    let image = image(world, plan, folder, ledger)?;
     let mut ownership = ownership(world, plan, folder, &image)?;
     ownership.accelerator = accelerator(world, &image, &ownership, ledger)?;
     cleanup.push(format!("the VM {}", plan.machine), |_| Ok(teardown(hypervisor, &plan.machine)?));
@@ -89,10 +90,12 @@ pub(super) fn ready(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) ->
 }
 
 /// The golden image: ready on this machine, and in the hypervisor's pool.
-fn image(world: &World, plan: &Plan, ledger: &Ledger) -> anyhow::Result<Image> {
+fn image(world: &World, plan: &Plan, folder: &RunFolder, ledger: &Ledger) -> anyhow::Result<Image> {
     let deadline = ledger.deadline(plan.harness.timeouts.image, "the golden image");
-    let image =
-        world.images.ensure(&plan.image, &deadline, &|what| ledger.doing(format!("golden image: {what}")))?;
+    let told = |what: &str| ledger.doing(format!("golden image: {what}"));
+    let ImageUsed { image, why } =
+        ImageUsed::keep(world.images.ensure(&plan.image, &deadline, &told)?, folder)?;
+    why.into_iter().for_each(|why| ledger.note(format!("golden image: {why}")));
     let (hypervisor, volume) = (world.hypervisor.as_ref(), world.realm.image_volume(&image.name));
     let there = hypervisor.volumes().context("cannot see which volumes there are")?;
     if there.iter().any(|it| it.name == volume && it.length.0 == image.file_size) {

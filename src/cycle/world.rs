@@ -10,7 +10,7 @@ use etcetera::base_strategy::Xdg;
 
 use crate::catalog::plan::HarnessPlan;
 use crate::event::Sink;
-use crate::machine::image::{ImageStore, Recipe};
+use crate::machine::image::ImageStore;
 use crate::machine::libvirt::Libvirt;
 use crate::machine::ownership::{Lifetime, ProcFs};
 use crate::machine::seed::USER;
@@ -90,7 +90,7 @@ impl World {
         Ok(Self {
             hypervisor: Arc::new(hypervisor),
             realm: Realm::default(),
-            images: ImageStore::new(folders.cache_dir().join("boma-it/images"), Recipe::debian::<&str>(&[])?),
+            images: ImageStore::new(folders.cache_dir().join("boma-it/images")),
             state: folders.cache_dir().join("boma-it"),
             session: env::nextest_run_id().unwrap_or_else(|| format!("{}-{}", us.pid, us.started)),
             processes,

@@ -141,6 +141,28 @@ fn an_image_that_cannot_be_read() {
     insta::assert_snapshot!(project.run(&["image", "build"]));
 }
 
+/// A server where nothing listens: the address is taken, and given back.
+fn nowhere() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn an_official_image_from_a_server_that_is_not_there() {
+    let (project, url) = (Project::with_hypervisor(), nowhere());
+    let image = format!("  source: official\n  release: 20251117-2299\n  url: {url}");
+    project.replace("harness/harness.yml", "  source: build", &image);
+    let started = std::time::Instant::now();
+    let told = project.run(&["image", "build"]);
+    assert!(started.elapsed() < std::time::Duration::from_secs(10));
+    assert_eq!(told.code, Some(3));
+    insta::assert_snapshot!(told.to_string().replace(&url, "[server]"));
+    assert_eq!(
+        project.run(&["image", "list"]).stdout,
+        "no images yet; the next run makes the one it needs, or `boma-it image build` now\n"
+    );
+}
+
 #[test]
 fn a_tier_that_is_not_available() {
     let project = Project::with_hypervisor();

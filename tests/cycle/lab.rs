@@ -15,7 +15,7 @@ use boma_it::catalog::{Catalog, Choices, Plan};
 use boma_it::cycle::{Door, Keep, World};
 use boma_it::event::{Event, RunReport, Sink, Sinks};
 use boma_it::machine::fake::Fake;
-use boma_it::machine::image::{ImageStore, Recipe};
+use boma_it::machine::image::ImageStore;
 use boma_it::machine::ownership::ProcFs;
 use boma_it::machine::{Accelerator, Hypervisor, Realm};
 use boma_it::report::json::RunRecord;
@@ -170,7 +170,7 @@ impl Lab {
         let trial =
             TrialName { host: host.parse().unwrap(), scenario: scenario.map(|name| name.parse().unwrap()) };
         let mut plan = Catalog::load(self.folder.path()).unwrap().plan(&trial, &choices).unwrap();
-        plan.image = boma_it::catalog::plan::ImageSource::Path(self.path("golden.qcow2"));
+        plan.image = boma_it::catalog::plan::ImageSource::Path { path: self.path("golden.qcow2") };
         plan.harness.subnet = Subnet { network: [127, 83, self.network, 0].into(), prefix: 24 };
         let timeouts = &mut plan.harness.timeouts;
         for timeout in [&mut timeouts.up, &mut timeouts.reboot, &mut timeouts.apply, &mut timeouts.assert] {
@@ -189,7 +189,7 @@ impl Lab {
         World {
             hypervisor: self.fake.clone(),
             realm: Realm::default(),
-            images: ImageStore::new(self.path("images"), Recipe::debian::<&str>(&[]).unwrap()),
+            images: ImageStore::new(self.path("images")),
             state: self.path("state"),
             processes: ProcFs::here().unwrap(),
             session: session.to_owned(),

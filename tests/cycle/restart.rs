@@ -31,9 +31,21 @@ fn a_cycle_passes_and_leaves_nothing_but_its_folder() {
     files.sort();
     assert_eq!(
         files,
-        ["ansible", "console.log", "events.jsonl", "journal.log", "plan.json", "report.json", "seed"]
+        [
+            "ansible",
+            "console.log",
+            "events.jsonl",
+            "image.json",
+            "journal.log",
+            "plan.json",
+            "report.json",
+            "seed"
+        ]
     );
-    assert_eq!(json(&report.folder.join("report.json"))["assertions"][0]["status"], "passed");
+    let written = json(&report.folder.join("report.json"));
+    assert_eq!(written["assertions"][0]["status"], "passed");
+    let image = written["image"].as_str().unwrap();
+    assert!(image.starts_with("golden-") && image.contains(", a file of yours, read 20"), "{image}");
 }
 
 /// A cycle whose restart goes wrong, with `declared` as what it should go like.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use boma_it::catalog::plan::{ImageSource, Official};
 use boma_it::cycle::{Job, Keep, run};
 use boma_it::machine::fake::{Fake, Verb};
 use boma_it::outcome::{Outcome, Stage};
@@ -86,6 +87,20 @@ fn the_image_is_brought_once_and_again_only_if_it_was_cut_short() {
     lab.fake.put_volume(&volume, b"half an image");
     bring();
     assert_eq!(uploads(), 2);
+}
+
+#[test]
+fn an_official_image_that_is_not_to_be_had_ends_the_run_with_what_to_do_next() {
+    let lab = Lab::new();
+    let mut plan = lab.plan();
+    // Nothing listens there: the port is taken, and given back.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{address}");
+    plan.image = ImageSource::Official(Official { url: url.clone(), ..Official::default() });
+    let report = run(&lab.world(Keep::UntilDown), &plan, Job::Up).unwrap();
+    lab.assert_nothing_left(&report);
+    assert_eq!((report.outcome, report.image), (Outcome::Errored, None));
+    insta::assert_snapshot!(report.error.unwrap().replace(&url, "SERVER"));
 }
 
 #[test]

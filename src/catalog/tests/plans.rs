@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Choices, Fixture, INCIDENT};
-use crate::catalog::plan::{ImageSource, Tier};
+use crate::catalog::plan::{DEBIAN_IMAGES, ImageSource, Official, Packages, Release, Tier};
 use crate::catalog::quantity::Bytes;
 
 #[test]
@@ -25,7 +25,10 @@ fn the_shipped_harness_file_says_what_the_defaults_are() {
         let plan = fixture.plan("askari", None, &Choices::default()).unwrap();
         serde_json::to_string_pretty(&plan).unwrap().replace(fixture.root().to_str().unwrap(), "[root]")
     };
-    assert_eq!(shown(include_bytes!("../../../harness/harness.yml")), shown(b"version: 1\n"));
+    // All but one: the project's own trials build their image, as they must not depend on a server's mood.
+    let shipped =
+        include_str!("../../../harness/harness.yml").replace("\n  source: build\n", "\n  source: auto\n");
+    assert_eq!(shown(shipped.as_bytes()), shown(b"version: 1\n"));
 }
 
 #[test]
@@ -40,7 +43,11 @@ fn the_plain_cycle_of_a_minimal_profile_has_the_defaults() {
     assert_eq!(plan.machine, "boma-it-ubongo");
     assert_eq!(plan.description, "host ubongo");
     assert_eq!((plan.vm.vcpus, plan.vm.memory, plan.vm.disk), (2, Bytes::gib(3), Bytes::gib(20)));
-    assert_eq!((plan.certs, plan.egress, plan.image), (Tier::Internal, true, ImageSource::Build));
+    assert_eq!((plan.certs, plan.egress), (Tier::Internal, true));
+    let official =
+        Official { release: Release::Latest, url: "https://cloud.debian.org/images/cloud".to_owned() };
+    assert_eq!(official.url, DEBIAN_IMAGES);
+    assert_eq!(plan.image, ImageSource::Auto { official, packages: Packages::ReferenceSite });
     assert!(plan.harness.runs.ends_with("integration-runs"), "{:?}", plan.harness.runs);
     assert_eq!(plan.site.ansible, None);
 }
@@ -79,7 +86,7 @@ fn choices_go_over_files_and_the_narrower_file_over_the_wider() {
     let plan = fixture.plan("askari", Some("big"), &Choices::default()).unwrap();
     assert_eq!(plan.description, "more memory");
     assert_eq!((plan.vm.vcpus, plan.vm.memory), (2, Bytes::gib(4)));
-    assert_eq!(plan.image, ImageSource::Path(fixture.root().join("images/a.qcow2")));
+    assert_eq!(plan.image, ImageSource::Path { path: fixture.root().join("images/a.qcow2") });
     assert_eq!(plan.site.playbook, fixture.root().join("site/site.yml"));
     assert_eq!(plan.site.ansible, Some(fixture.root().join("bin")));
     assert_eq!(plan.harness.uri, "qemu:///session");
@@ -92,6 +99,43 @@ fn choices_go_over_files_and_the_narrower_file_over_the_wider() {
     let plan = fixture.plan("askari", Some("big"), &choices).unwrap();
     assert_eq!((plan.certs, plan.harness.uri.as_str()), (Tier::LeProdWildcard, "qemu+ssh://far/system"));
     assert_eq!(plan.harness.runs, PathBuf::from("/tmp/runs"));
+}
+
+#[rstest::rstest]
+#[case(
+    "",
+    "image: {source: auto, release: latest, url: https://cloud.debian.org/images/cloud, packages: reference-site}"
+)]
+#[case(
+    "image: {packages: none}",
+    "image: {source: auto, release: latest, url: https://cloud.debian.org/images/cloud, packages: none}"
+)]
+#[case("image: {source: build}", "image: {source: build, packages: reference-site}")]
+#[case("image: {source: build, packages: [restic, g++]}", "image: {source: build, packages: [restic, g++]}")]
+#[case(
+    "image: {source: official, release: 20251117-2299, url: 'https://mirror.example/cloud/'}",
+    "image: {source: official, release: 20251117-2299, url: https://mirror.example/cloud}"
+)]
+fn an_image_in_a_plan_is_written_like_one_in_a_file(#[case] written: &str, #[case] planned: &str) {
+    let fixture = Fixture::sound();
+    fixture.write("harness/harness.yml", format!("version: 1\n{written}\n").as_bytes());
+    let plan = fixture.plan("askari", None, &Choices::default()).unwrap();
+    let expected: serde_json::Value = serde_yaml::from_str(planned).unwrap();
+    assert_eq!(serde_json::json!({"image": plan.image}), expected);
+}
+
+#[test]
+fn a_scenarios_image_goes_over_the_profiles_and_that_over_the_harnesss() {
+    let fixture = Fixture::sound();
+    let image = |scenario| fixture.plan("askari", scenario, &Choices::default()).unwrap().image;
+    fixture.write(
+        "scenarios/own.yml",
+        b"version: 1\nprofile: askari\ndescription: x\nimage: {source: build, packages: none}\n",
+    );
+    assert!(matches!(image(None), ImageSource::Auto { .. }));
+    fixture.write("profiles/askari.yml", b"version: 1\nroles: [base]\nimage: {source: official}\n");
+    assert_eq!(image(None), ImageSource::Official(Official::default()));
+    assert_eq!(image(Some("own")), ImageSource::Build { packages: Packages::None });
 }
 
 #[rstest::rstest]

@@ -36,11 +36,33 @@ pub(super) fn info(path: &Path, tools: &Toolbox, deadline: &Deadline) -> Result<
     serde_json::from_str(&text).map_err(unfit)
 }
 
-/// The SHA-256 of a file, hexadecimal.
-pub(super) fn sha256(path: &Path, tools: &Toolbox, deadline: &Deadline) -> Result<String, ImageError> {
+impl Info {
+    /// Whether it can lie beneath an overlay: a whole qcow2 image. If not, what it is, and what was expected.
+    pub(super) fn fit(&self) -> Result<(), String> {
+        if self.format != "qcow2" {
+            return Err(format!("its format is {}, expected qcow2", self.format));
+        }
+        if let Some(backing) = &self.backing_filename {
+            let rest = "expected a whole image (`qemu-img convert -O qcow2` makes one)";
+            return Err(format!("it only holds changes to {backing}; {rest}"));
+        }
+        match self.encrypted {
+            true => Err("it is encrypted".to_owned()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The digest of a file, hexadecimal, by `sha256sum` or its sisters.
+pub(super) fn digest(
+    program: &str,
+    path: &Path,
+    tools: &Toolbox,
+    deadline: &Deadline,
+) -> Result<String, ImageError> {
     // A program: it can be interrupted, and is fast in an unoptimised build of ours, too. `--` and a reading of the
     // first word only: coreutils marks odd file names with a backslash.
-    let run = tools.process("sha256sum").arg("--").arg(path).run_ok(deadline);
+    let run = tools.process(program).arg("--").arg(path).run_ok(deadline);
     let text = run.map_err(ImageError::read(path))?;
     let word = text.split_whitespace().next().unwrap_or_default().trim_start_matches('\\');
     Ok(word.to_owned())
@@ -66,19 +88,12 @@ pub(super) fn read(
     }
     fs::File::open(path).map_err(ImageError::io("read the image", path))?;
     let info = info(path, tools, deadline)?;
-    if info.format != "qcow2" {
-        let convert = format!("qemu-img convert -O qcow2 {} NEW.qcow2", path.display());
-        return Err(unfit(format!("its format is {}, expected qcow2 (`{convert}`)", info.format)));
-    }
-    if let Some(backing) = info.backing_filename {
-        let rest = "expected a whole image (`qemu-img convert -O qcow2` makes one)";
-        return Err(unfit(format!("it only holds changes to {backing}; {rest}")));
-    }
-    if info.encrypted {
-        return Err(unfit("it is encrypted".into()));
-    }
+    info.fit().map_err(|why| match info.format.as_str() {
+        "qcow2" => unfit(why),
+        _ => unfit(format!("{why} (`qemu-img convert -O qcow2 {} NEW.qcow2`)", path.display())),
+    })?;
     progress(&format!("reading {} for its digest", path.display()));
-    let sha256 = sha256(path, tools, deadline)?;
+    let sha256 = digest("sha256sum", path, tools, deadline)?;
     let modified = modified(&file).map_err(ImageError::io("read the image", path))?;
     Ok(Image {
         name: format!("{}-{}", stem(path), sha256.get(..12).unwrap_or(&sha256)),

@@ -1,12 +1,14 @@
 //! Golden images: the Debian disk that every VM's overlay lies on. Owns the recipe, its building, and the cache
 //! folder with a record beside each image. Bringing an image into a hypervisor's pool is the hypervisor's business.
 //!
-//! An image is named by the hash of its recipe (or, for a file of the operator's, of its content), is built once
-//! under a lock, and appears whole or not at all.
+//! An image is named by the hash of its recipe (or, for one that was not built here, of its content), is built or
+//! downloaded once under a lock, and appears whole or not at all.
 
 mod builder;
 mod layout;
 mod local;
+mod official;
+mod place;
 mod recipe;
 mod record;
 mod scratch;
@@ -17,10 +19,11 @@ mod tools;
 use std::io;
 use std::path::PathBuf;
 
-pub use recipe::{InvalidPackage, Recipe};
+pub use official::OfficialError;
+pub use recipe::Recipe;
 pub use record::{Image, Origin};
 pub use space::NoRoom;
-pub use store::ImageStore;
+pub use store::{Chosen, ImageStore};
 pub use tools::{Missing, Tool};
 
 use crate::support::lock::LockError;
@@ -38,12 +41,9 @@ pub enum ImageError {
     /// Not enough room.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
-    /// `image: {source: official}`.
-    #[error(
-        "the official cloud image cannot be downloaded by this version; set `image.source` in harness.yml to \
-         `build`, or to `path` with the image as a local file"
-    )]
-    OfficialUnavailable,
+    /// Debian's own image could not be had.
+    #[error("Debian's own image is not to be had; {}", .0.next_step())]
+    Official(#[source] OfficialError),
     /// A file of the operator's that will not do.
     #[error("{} cannot be a golden image: {why}", path.display())]
     Unfit {
@@ -102,7 +102,23 @@ impl From<LockError> for ImageError {
     }
 }
 
+impl From<OfficialError> for ImageError {
+    fn from(error: OfficialError) -> Self {
+        Self::Official(error)
+    }
+}
+
 impl ImageError {
+    /// What went wrong, the whole chain in a line, without what to do about it.
+    fn reason(&self) -> String {
+        let first: &dyn std::error::Error = match self {
+            Self::Official(error) => error,
+            other => other,
+        };
+        let causes = std::iter::successors(Some(first), |error| error.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+
     fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { what, path, source }

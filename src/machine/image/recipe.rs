@@ -9,6 +9,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::layout::{self, GOLDEN, Layout};
+use crate::catalog::plan::Packages;
 
 /// The Debian release, and its number in the image's name.
 const RELEASE: (&str, &str) = ("trixie", "13");
@@ -40,6 +41,8 @@ const TREE: &[(&str, &str)] = &tree![
 ];
 
 const PACKAGES: &str = include_str!("recipe/packages.txt");
+/// What the roles of the reference site install.
+const REFERENCE_SITE: &str = include_str!("recipe/reference-site.txt");
 
 /// Scripts that mmdebstrap runs as hooks.
 pub(super) const COPY_TREE: &str = "copy-tree.sh";
@@ -59,29 +62,20 @@ pub struct Recipe {
     pub(super) layout: Layout,
 }
 
-/// A word that is no Debian package name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is no name of a Debian package (expected lower-case letters, digits and `+-.`, as in `libc6` or `g++`)"
-)]
-pub struct InvalidPackage(pub String);
-
 impl Recipe {
-    /// The golden image of Debian 13, with `extra` packages beside our own.
-    ///
-    /// # Errors
-    /// [`InvalidPackage`]: what is written here ends up in a command line.
-    pub fn debian<S: AsRef<str>>(extra: &[S]) -> Result<Self, InvalidPackage> {
-        let own = PACKAGES.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-        let mut packages: BTreeSet<String> = own.filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        for name in extra {
-            packages.insert(package(name.as_ref())?);
+    /// The golden image of Debian 13: the base system, and `beside` it these packages.
+    pub fn debian(beside: &Packages) -> Self {
+        let mut packages: BTreeSet<String> = listed(PACKAGES).map(str::to_owned).collect();
+        match beside {
+            Packages::ReferenceSite => packages.extend(listed(REFERENCE_SITE).map(str::to_owned)),
+            Packages::None => {}
+            Packages::These(names) => packages.extend(names.iter().map(|name| name.as_str().to_owned())),
         }
         let mut tree: Vec<_> =
             TREE.iter().map(|(path, contents)| TreeFile { path, contents: (*contents).to_owned() }).collect();
         tree.push(TreeFile { path: "etc/fstab", contents: layout::fstab() });
         tree.push(TreeFile { path: "etc/kernel/cmdline", contents: layout::command_line() });
-        Ok(Self { packages, tree, layout: GOLDEN })
+        Self { packages, tree, layout: GOLDEN }
     }
 
     /// The image's name: `debian-13-` and the first 12 hexadecimal digits of [`Recipe::digest`].
@@ -140,16 +134,10 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Debian policy 5.6.1, "Source": at least two characters, starting with an alphanumeric one.
-fn package(name: &str) -> Result<String, InvalidPackage> {
-    let first = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let all = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
-    // A trailing + or - means "install" or "remove" to apt: `g++` is a package all the same.
-    let removal = name.ends_with('-');
-    match first && all && !removal && name.len() > 1 {
-        true => Ok(name.to_owned()),
-        false => Err(InvalidPackage(name.to_owned())),
-    }
+/// The packages of a list of ours.
+fn listed(list: &'static str) -> impl Iterator<Item = &'static str> {
+    let names = list.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    names.filter(|name| !name.is_empty())
 }
 
 fn write(path: &Path, contents: &str, mode: u32) -> io::Result<()> {
@@ -171,7 +159,7 @@ mod tests {
     use super::*;
 
     fn plain() -> Recipe {
-        Recipe::debian::<&str>(&[]).unwrap()
+        Recipe::debian(&Packages::ReferenceSite)
     }
 
     #[test]
@@ -200,26 +188,29 @@ mod tests {
         assert_eq!(names.len(), changed.len());
     }
 
+    fn with(names: &[&str]) -> Recipe {
+        Recipe::debian(&Packages::These(names.iter().map(|name| name.parse().unwrap()).collect()))
+    }
+
     #[test]
-    fn extra_packages_join_ours_and_the_order_does_not_matter() {
-        let one = Recipe::debian(&["restic", "wireguard-tools"]).unwrap();
-        let two = Recipe::debian(&["wireguard-tools", "restic", "curl"]).unwrap();
+    fn named_packages_join_the_base_system_and_the_order_does_not_matter() {
+        let one = with(&["restic", "wireguard-tools"]);
+        let two = with(&["wireguard-tools", "restic", "curl"]);
         assert_eq!(one, two);
         assert!(one.include().contains(",restic,"));
         assert!(!one.include().contains('#') && !one.include().contains(' '));
     }
 
-    #[rstest::rstest]
-    #[case("")]
-    #[case("x")]
-    #[case("Restic")]
-    #[case("a b")]
-    #[case("a,b")]
-    #[case("-rf")]
-    #[case("docker.io-")]
-    #[case("$(reboot)")]
-    fn what_is_no_package_name_is_refused(#[case] word: &str) {
-        assert_eq!(Recipe::debian(&[word]).unwrap_err(), InvalidPackage(word.into()));
+    #[test]
+    fn a_bare_image_has_nothing_of_the_reference_site_and_is_another_image() {
+        let bare = Recipe::debian(&Packages::None);
+        assert_eq!(bare, with(&[]));
+        assert_ne!(bare.name(), plain().name());
+        let missing: Vec<_> = plain().packages.difference(&bare.packages).cloned().collect();
+        assert_eq!(missing, listed(REFERENCE_SITE).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+        for role_installs in ["docker.io", "caddy", "busybox-static", "nftables"] {
+            assert!(!bare.packages.contains(role_installs), "{role_installs}");
+        }
     }
 
     #[test]

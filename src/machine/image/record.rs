@@ -1,5 +1,6 @@
 //! The record beside an image, `<name>.json`: where the image came from, what built it, what it must look like.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,17 @@ pub enum Origin {
         /// The versions of mmdebstrap, mkfs.ext4 and qemu-img, as they say it.
         tools: Vec<String>,
     },
+    /// Debian's own, downloaded and checked.
+    Official {
+        /// Debian's name of the build: `20251117-2299`.
+        build: String,
+        /// The file's address.
+        url: String,
+        /// SHA-512 of the file, hexadecimal, as the server's list of sums has it.
+        sha512: String,
+        /// When it was there whole.
+        downloaded: Timestamp,
+    },
     /// A file of the operator's, used where it lies.
     Path {
         /// When we read it.
@@ -29,6 +41,18 @@ pub enum Origin {
         /// Its modification time when we did: a changed file is read again.
         modified: Timestamp,
     },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Build { built, seconds, .. } => write!(f, "built here {built} in {seconds:.0} s"),
+            Self::Official { build, url, downloaded, .. } => {
+                write!(f, "Debian's own, build {build}, downloaded {downloaded} from {url}")
+            }
+            Self::Path { read, .. } => write!(f, "a file of yours, read {read}"),
+        }
+    }
 }
 
 /// A golden image: what everything else about it is made from. Serialised, it is the record.
@@ -58,7 +82,7 @@ impl Image {
         let image: Self = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
         let file = fs::metadata(&image.path).ok()?;
         let unchanged = match image.origin {
-            Origin::Build { .. } => true,
+            Origin::Build { .. } | Origin::Official { .. } => true,
             Origin::Path { modified, .. } => self::modified(&file).ok()? == modified,
         };
         (file.len() == image.file_size && unchanged).then_some(image)

@@ -46,7 +46,12 @@ impl Wish<'_> {
     pub(super) fn blame(&self, error: &ProcessError) -> Option<NoRoom> {
         let ProcessError::Failed { shown, .. } = error else { return None };
         let full = shown.contains("No space left on device") || shown.contains("not enough free space");
-        full.then(|| self.refusal(free(self.dir).unwrap_or_default()))
+        full.then(|| self.refusal_now())
+    }
+
+    /// The refusal to show when the system said that the disk is full.
+    pub(super) fn refusal_now(&self) -> NoRoom {
+        self.refusal(free(self.dir).unwrap_or_default())
     }
 
     fn refusal(&self, free: u64) -> NoRoom {

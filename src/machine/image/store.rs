@@ -11,12 +11,12 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::builder::Builder;
-use super::local;
+use super::official::{Archive, Patience, Trouble};
 use super::recipe::{Recipe, hex};
 use super::record::{Image, Origin};
 use super::tools::Toolbox;
-use super::{ImageError, Progress};
-use crate::catalog::plan::ImageSource;
+use super::{ImageError, Progress, local, place};
+use crate::catalog::plan::{ImageSource, Official, Packages};
 use crate::support::deadline::Deadline;
 use crate::support::lock::{Busy, FileLock};
 
@@ -28,23 +28,32 @@ const SCRATCH_PARENT: &str = "/var/tmp";
 #[derive(Clone, Debug)]
 pub struct ImageStore {
     dir: PathBuf,
-    recipe: Recipe,
     tools: Toolbox,
     scratch_parent: PathBuf,
+    patience: Patience,
+}
+
+/// The image of a source, and what a person should know about how it came to be this one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chosen {
+    /// The image.
+    pub image: Image,
+    /// Which way `auto` went and why, or why an older image serves for the latest one.
+    pub why: Option<String>,
 }
 
 impl ImageStore {
-    /// The images in `dir`, which is made when the first one is; `recipe` is what `build` builds.
-    pub fn new(dir: impl Into<PathBuf>, recipe: Recipe) -> Self {
+    /// The images in `dir`, which is made when the first one is.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
         let (dir, tools) = (dir.into(), Toolbox::of_the_system());
-        Self { dir, recipe, tools, scratch_parent: SCRATCH_PARENT.into() }
+        Self { dir, tools, scratch_parent: SCRATCH_PARENT.into(), patience: Patience::default() }
     }
 
     #[cfg(test)]
-    pub(super) fn for_tests(dir: &Path, recipe: Recipe, tools: Toolbox) -> Self {
+    pub(super) fn for_tests(dir: &Path, tools: Toolbox, patience: Patience) -> Self {
         let scratch_parent = dir.join("scratch");
         fs::create_dir_all(&scratch_parent).unwrap();
-        Self { dir: dir.join("images"), recipe, tools, scratch_parent }
+        Self { dir: dir.join("images"), tools, scratch_parent, patience }
     }
 
     /// The folder.
@@ -52,51 +61,102 @@ impl ImageStore {
         &self.dir
     }
 
-    /// The image of `source`, if it is there and whole. Looks at two files and runs nothing.
-    pub fn find(&self, source: &ImageSource) -> Option<Image> {
-        let record = match source {
-            ImageSource::Build => self.record(&self.recipe.name()),
-            ImageSource::Official => return None,
-            ImageSource::Path(path) => local::record_of(&self.dir, path),
-        };
-        Image::load(&record)
+    /// The image of `source`, if it is there and whole and no server has to be asked. Looks at a few files and runs
+    /// nothing.
+    pub fn find(&self, source: &ImageSource) -> Option<Chosen> {
+        let plain = |image| Chosen { image, why: None };
+        match source {
+            ImageSource::Build { packages } => self.built(&Recipe::debian(packages)).map(plain),
+            ImageSource::Path { path } => Image::load(&local::record_of(&self.dir, path)).map(plain),
+            ImageSource::Official(wanted) => self.archive(wanted).known(&self.list().ok()?).map(official),
+            ImageSource::Auto { official, packages } => {
+                let archive = self.archive(official);
+                if let Some(known) = archive.known(&self.list().ok()?) {
+                    return Some(auto_official(known));
+                }
+                let trouble = archive.trouble()?;
+                self.built(&Recipe::debian(packages)).map(|image| auto_built(image, &trouble))
+            }
+        }
     }
 
-    /// The image of `source`, built or read if need be. Another process that is at it is waited for. Building takes
-    /// about a minute.
+    /// The image of `source`, built, downloaded or read if need be. Another process that is at it is waited for.
+    /// Building takes about a minute.
     ///
     /// # Errors
-    /// [`ImageError`]; nothing half-built is left, whatever the reason.
+    /// [`ImageError`]; nothing half-built is left, whatever the reason, and of a download only what can be gone on with.
     pub fn ensure(
         &self,
         source: &ImageSource,
         deadline: &Deadline,
         progress: Progress<'_>,
-    ) -> Result<Image, ImageError> {
-        if *source == ImageSource::Official {
-            return Err(ImageError::OfficialUnavailable);
-        }
-        if let Some(image) = self.find(source) {
-            return Ok(image);
+    ) -> Result<Chosen, ImageError> {
+        if let Some(found) = self.find(source) {
+            return Ok(found);
         }
         match source {
-            ImageSource::Path(_) => self.tools.check_read(),
-            _ => self.tools.check_build(),
+            ImageSource::Build { .. } => self.tools.check_build(),
+            _ => self.tools.check_read(),
         }
         .map_err(ImageError::Missing)?;
-        let _lock = self.lock(&format!("getting image {}", self.label(source)), deadline, progress)?;
+        let _lock = self.lock(&format!("getting {}", label(source)), deadline, progress)?;
         // Whoever held the lock may have got it for us.
-        if let Some(image) = self.find(source) {
-            return Ok(image);
+        if let Some(found) = self.find(source) {
+            return Ok(found);
         }
-        let (image, record) = match source {
-            ImageSource::Path(path) => {
-                (local::read(path, &self.tools, deadline, progress)?, local::record_of(&self.dir, path))
+        match source {
+            ImageSource::Build { packages } => {
+                let image = self.build(&Recipe::debian(packages), deadline, progress)?;
+                Ok(Chosen { image, why: None })
             }
-            _ => (self.build(deadline, progress)?, self.record(&self.recipe.name())),
+            ImageSource::Path { path } => {
+                let record = local::record_of(&self.dir, path);
+                let image = local::read(path, &self.tools, deadline, progress)?;
+                image.save(&record).map_err(ImageError::io("write the record", record))?;
+                Ok(Chosen { image, why: None })
+            }
+            ImageSource::Official(wanted) => {
+                self.archive(wanted).get(&self.list()?, deadline, progress).map(official)
+            }
+            ImageSource::Auto { official, packages } => self.auto(official, packages, deadline, progress),
+        }
+    }
+
+    /// Debian's own, or else one that is built here. A server that failed lately is not asked again so soon.
+    fn auto(
+        &self,
+        wanted: &Official,
+        packages: &Packages,
+        deadline: &Deadline,
+        progress: Progress<'_>,
+    ) -> Result<Chosen, ImageError> {
+        let (archive, recipe) = (self.archive(wanted), Recipe::debian(packages));
+        if archive.trouble().is_none() {
+            match archive.get(&self.list()?, deadline, progress) {
+                Ok(got) => return Ok(auto_official(got)),
+                Err(error) if archive.trouble().is_none() => return Err(error),
+                Err(error) => progress(&format!("no official image ({}); one is built here", error.reason())),
+            }
+        }
+        let image = match self.built(&recipe) {
+            Some(image) => image,
+            None => {
+                self.tools.check_build().map_err(ImageError::Missing)?;
+                self.build(&recipe, deadline, progress)?
+            }
         };
-        image.save(&record).map_err(ImageError::io("write the record", record))?;
-        Ok(image)
+        Ok(match archive.trouble() {
+            Some(trouble) => auto_built(image, &trouble),
+            None => Chosen { image, why: None },
+        })
+    }
+
+    /// Whoever asks next asks the servers, whatever they said lately.
+    ///
+    /// # Errors
+    /// When what is remembered of them cannot be removed.
+    pub fn ask_afresh(&self) -> Result<(), ImageError> {
+        super::official::forget(&self.dir).map_err(ImageError::io("write to", &self.dir))
     }
 
     /// Every image there is, files of the operator's that were used included, by name.
@@ -127,19 +187,24 @@ impl ImageStore {
             };
             return Err(ImageError::Unknown { name: name.to_owned(), known });
         };
-        if matches!(image.origin, Origin::Build { .. }) {
+        if !matches!(image.origin, Origin::Path { .. }) {
             fs::remove_file(&image.path).map_err(ImageError::io("remove", &image.path))?;
         }
         fs::remove_file(&record).map_err(ImageError::io("remove", record))
     }
 
     /// Builds the recipe's image under a temporary name and renames it into place.
-    fn build(&self, deadline: &Deadline, progress: Progress<'_>) -> Result<Image, ImageError> {
-        let (started, name) = (Instant::now(), self.recipe.name());
+    fn build(
+        &self,
+        recipe: &Recipe,
+        deadline: &Deadline,
+        progress: Progress<'_>,
+    ) -> Result<Image, ImageError> {
+        let (started, name) = (Instant::now(), recipe.name());
         progress(&format!("building image {name}; this is done once and takes about a minute"));
-        let (path, partial) = (self.file(&name, "qcow2"), Partial(self.file(&name, "qcow2.partial")));
+        let partial = Partial(self.file(&name, "qcow2.partial"));
         let builder = Builder {
-            recipe: &self.recipe,
+            recipe,
             tools: &self.tools,
             scratch: &self.scratch(),
             target: &partial.0,
@@ -147,25 +212,21 @@ impl ImageStore {
         };
         builder.build(deadline, progress)?;
         progress("taking the image's digest");
-        let info = local::info(&partial.0, &self.tools, deadline)?;
-        let sha256 = local::sha256(&partial.0, &self.tools, deadline)?;
-        let file = fs::metadata(&partial.0).map_err(ImageError::io("read", &partial.0))?;
-        let versions = ["mmdebstrap", "qemu-img"].map(|tool| self.tools.version(tool, deadline));
-        fs::rename(&partial.0, &path).map_err(ImageError::io("put into place", &path))?;
-        Ok(Image {
-            name,
-            path,
-            format: info.format,
-            virtual_size: info.virtual_size,
-            file_size: file.len(),
-            sha256,
-            origin: Origin::Build {
-                recipe: self.recipe.digest(),
-                built: Timestamp::now(),
-                seconds: (started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
-                tools: versions.into(),
-            },
+        place::put(&self.dir, name, &partial.0, &self.tools, deadline, || Origin::Build {
+            recipe: recipe.digest(),
+            built: Timestamp::now(),
+            seconds: (started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+            tools: ["mmdebstrap", "qemu-img"].map(|tool| self.tools.version(tool, deadline)).into(),
         })
+    }
+
+    /// The recipe's image, if it is there.
+    fn built(&self, recipe: &Recipe) -> Option<Image> {
+        Image::load(&self.file(&recipe.name(), "json"))
+    }
+
+    fn archive<'a>(&'a self, wanted: &'a Official) -> Archive<'a> {
+        Archive { dir: &self.dir, wanted, tools: &self.tools, patience: self.patience }
     }
 
     fn lock(&self, what: &str, deadline: &Deadline, progress: Progress<'_>) -> Result<FileLock, ImageError> {
@@ -194,21 +255,41 @@ impl ImageStore {
         Ok(paths.filter(|path| path.extension().is_some_and(|end| end == "json")).collect())
     }
 
-    fn label(&self, source: &ImageSource) -> String {
-        match source {
-            ImageSource::Build | ImageSource::Official => self.recipe.name(),
-            ImageSource::Path(path) => path.display().to_string(),
-        }
-    }
-
-    fn record(&self, name: &str) -> PathBuf {
-        self.file(name, "json")
-    }
-
     fn file(&self, name: &str, extension: &str) -> PathBuf {
         // Not `with_extension`: what follows a dot in the name is no extension.
         self.dir.join(format!("{name}.{extension}"))
     }
+}
+
+/// What a person is told that somebody is at.
+fn label(source: &ImageSource) -> String {
+    match source {
+        ImageSource::Build { packages } => format!("image {}", Recipe::debian(packages).name()),
+        ImageSource::Official(wanted) | ImageSource::Auto { official: wanted, .. } => {
+            format!("Debian's image, release {}", wanted.release)
+        }
+        ImageSource::Path { path } => format!("image {}", path.display()),
+    }
+}
+
+fn official((image, why): (Image, Option<String>)) -> Chosen {
+    Chosen { image, why }
+}
+
+fn auto_official((image, stale): (Image, Option<String>)) -> Chosen {
+    let why =
+        stale.unwrap_or_else(|| "`image.source` is `auto`, and Debian's own image is to be had".to_owned());
+    Chosen { image, why: Some(why) }
+}
+
+fn auto_built(image: Image, trouble: &Trouble) -> Chosen {
+    let why = format!(
+        "the image is built here, as `image.source` is `auto` and Debian's own is not to be had: {} (asked again after \
+         {}, or at once by `boma-it image build`)",
+        trouble.why,
+        trouble.until()
+    );
+    Chosen { image, why: Some(why) }
 }
 
 /// A file that is not yet what its final name would promise; dropping it removes it.

@@ -36,8 +36,9 @@ const BUILD: &[Tool] = &[
     tool("sha256sum", "coreutils"),
 ];
 
-/// What taking a file of the operator's runs.
-const READ: &[Tool] = &[tool("qemu-img", "qemu-utils"), tool("sha256sum", "coreutils")];
+/// What taking a file runs that is an image already: one of the operator's, or Debian's own.
+const READ: &[Tool] =
+    &[tool("qemu-img", "qemu-utils"), tool("sha256sum", "coreutils"), tool("sha512sum", "coreutils")];
 
 /// Programs that are not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn all_missing_programs_are_named_at_once_with_their_packages() {
         let dir = tempfile::tempdir().unwrap();
-        for there in ["mmdebstrap", "mcopy", "unshare", "qemu-img", "sha256sum"] {
+        for there in ["mmdebstrap", "mcopy", "unshare", "qemu-img", "sha256sum", "sha512sum"] {
             std::fs::write(dir.path().join(there), "").unwrap();
         }
         let tools = Toolbox::only(dir.path());

@@ -8,7 +8,7 @@ use super::*;
 use crate::support::deadline::Waited;
 use crate::support::interrupt::Interrupt;
 
-const BUILD: &str = r#"[ "$1" = --version ] && { echo "mmdebstrap 1.3.5"; exit; }
+const MMDEBSTRAP: &str = r#"[ "$1" = --version ] && { echo "mmdebstrap 1.3.5"; exit; }
 echo run >> "${0%/*}/../builds""#;
 const INFO: &str =
     r#"if [ "$1" = info ]; then echo '{"format": "qcow2", "virtual-size": 4294967296}'; exit; fi"#;
@@ -29,7 +29,7 @@ impl Bench {
             bench.tool(program, ":");
         }
         bench.tool("unshare", r#"while case $1 in -*) ;; *) false;; esac; do shift; done; exec "$@""#);
-        bench.tool("mmdebstrap", &format!("{BUILD}; echo 'I: running apt-get update...' >&2"));
+        bench.tool("mmdebstrap", &format!("{MMDEBSTRAP}; echo 'I: running apt-get update...' >&2"));
         bench.tool("qemu-img", &format!("{INFO}\n{CONVERT}"));
         bench
     }
@@ -42,7 +42,7 @@ impl Bench {
 
     fn store(&self) -> ImageStore {
         let tools = Toolbox::first_of(&self.dir.path().join("bin"));
-        ImageStore::for_tests(self.dir.path(), Recipe::debian::<&str>(&[]).unwrap(), tools)
+        ImageStore::for_tests(self.dir.path(), tools, Patience::default())
     }
 
     fn ensure(&self, source: &ImageSource) -> Result<Image, ImageError> {
@@ -50,7 +50,8 @@ impl Bench {
     }
 
     fn ensure_by(&self, source: &ImageSource, deadline: &Deadline) -> Result<Image, ImageError> {
-        self.store().ensure(source, deadline, &|line| self.told.borrow_mut().push(line.to_owned()))
+        let told = |line: &str| self.told.borrow_mut().push(line.to_owned());
+        self.store().ensure(source, deadline, &told).map(|chosen| chosen.image)
     }
 
     fn builds(&self) -> usize {
@@ -59,7 +60,7 @@ impl Bench {
 
     /// Every file in the image and scratch folders, the name of the image shortened.
     fn left(&self) -> Vec<String> {
-        let name = self.store().recipe.name();
+        let name = recipe().name();
         let files = ["images", "scratch"].into_iter().flat_map(|dir| fs::read_dir(self.dir.path().join(dir)));
         let mut names: Vec<_> =
             files.flatten().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -70,8 +71,14 @@ impl Bench {
     fn operators_file(&self, contents: &str) -> ImageSource {
         let path = self.dir.path().join("mine.qcow2");
         fs::write(&path, contents).unwrap();
-        ImageSource::Path(path)
+        ImageSource::Path { path }
     }
+}
+
+const BUILT: &ImageSource = &ImageSource::Build { packages: Packages::ReferenceSite };
+
+fn recipe() -> Recipe {
+    Recipe::debian(&Packages::ReferenceSite)
 }
 
 fn plenty() -> Deadline {
@@ -85,11 +92,11 @@ fn chain(error: ImageError) -> String {
 #[test]
 fn an_image_is_built_once_recorded_and_found_again() {
     let bench = Bench::new();
-    let image = bench.ensure(&ImageSource::Build).unwrap();
+    let image = bench.ensure(BUILT).unwrap();
     assert_eq!(fs::read_to_string(&image.path).unwrap(), "image\n");
     assert_eq!((image.virtual_size, image.file_size), (4 << 30, 6));
     assert_eq!(image.sha256, "254eddf15d9534e3b20c55469077aa2f24f167aa4b897a36381d3e251e4829c2");
-    let again = bench.ensure(&ImageSource::Build).unwrap();
+    let again = bench.ensure(BUILT).unwrap();
     assert_eq!(again, image);
     assert_eq!(bench.store().list().unwrap(), [image]);
     assert_eq!(bench.builds(), 1);
@@ -102,23 +109,20 @@ fn an_image_is_built_once_recorded_and_found_again() {
 #[test]
 fn a_truncated_image_is_built_again() {
     let bench = Bench::new();
-    let image = bench.ensure(&ImageSource::Build).unwrap();
+    let image = bench.ensure(BUILT).unwrap();
     fs::write(&image.path, "im").unwrap();
-    assert_eq!(bench.store().find(&ImageSource::Build), None);
-    bench.ensure(&ImageSource::Build).unwrap();
+    assert_eq!(bench.store().find(BUILT), None);
+    bench.ensure(BUILT).unwrap();
     assert_eq!(bench.builds(), 2);
 }
 
 #[test]
 fn two_at_once_build_one_image_and_the_second_says_what_it_waits_for() {
     let bench = Bench::new();
-    bench.tool("mmdebstrap", &format!("{BUILD}; sleep 0.5"));
+    bench.tool("mmdebstrap", &format!("{MMDEBSTRAP}; sleep 0.5"));
     let (store, told) = (bench.store(), std::sync::Mutex::new(Vec::new()));
-    let build = || {
-        store
-            .ensure(&ImageSource::Build, &plenty(), &|line| told.lock().unwrap().push(line.to_owned()))
-            .unwrap()
-    };
+    let build =
+        || store.ensure(BUILT, &plenty(), &|line| told.lock().unwrap().push(line.to_owned())).unwrap();
     let (one, two) = std::thread::scope(|scope| {
         let (one, two) = (scope.spawn(build), scope.spawn(build));
         (one.join().unwrap(), two.join().unwrap())
@@ -134,7 +138,7 @@ fn two_at_once_build_one_image_and_the_second_says_what_it_waits_for() {
 fn a_failed_step_is_named_its_output_kept_and_nothing_half_built() {
     let bench = Bench::new();
     bench.tool("mmdebstrap", "echo 'E: apt-get update failed' >&2; exit 25");
-    let error = chain(bench.ensure(&ImageSource::Build).unwrap_err());
+    let error = chain(bench.ensure(BUILT).unwrap_err());
     assert!(
         error
             .starts_with("building the golden image failed while installing Debian; the whole output is in ")
@@ -143,7 +147,7 @@ fn a_failed_step_is_named_its_output_kept_and_nothing_half_built() {
     assert_eq!(bench.left(), ["build.log", "lock"]);
     // Mended, the next try succeeds and takes the log away.
     bench.tool("mmdebstrap", ":");
-    bench.ensure(&ImageSource::Build).unwrap();
+    bench.ensure(BUILT).unwrap();
     assert_eq!(bench.left(), ["NAME.json", "NAME.qcow2", "lock"]);
 }
 
@@ -151,7 +155,7 @@ fn a_failed_step_is_named_its_output_kept_and_nothing_half_built() {
 fn a_failing_conversion_leaves_no_half_written_image() {
     let bench = Bench::new();
     bench.tool("qemu-img", &format!("{INFO}\n{CONVERT}; exit 1"));
-    let error = chain(bench.ensure(&ImageSource::Build).unwrap_err());
+    let error = chain(bench.ensure(BUILT).unwrap_err());
     assert!(error.contains("while writing the qcow2 file"), "{error}");
     assert_eq!(bench.left(), ["build.log", "lock"]);
 }
@@ -163,7 +167,7 @@ fn a_full_disk_is_called_one_with_figures() {
         "qemu-img",
         &format!("{CONVERT}; echo 'error while writing: No space left on device' >&2; exit 1"),
     );
-    let error = bench.ensure(&ImageSource::Build).unwrap_err();
+    let error = bench.ensure(BUILT).unwrap_err();
     let ImageError::NoRoom(room) = &error else { panic!("{error}") };
     assert!(room.free > 0 && room.needed > 1 << 30 && room.dir.ends_with("images"), "{room:?}");
     assert!(
@@ -186,7 +190,7 @@ fn an_interrupted_build_ends_soon_and_leaves_nothing() {
             }
             interrupt.raise(2);
         });
-        bench.ensure_by(&ImageSource::Build, &deadline).unwrap_err()
+        bench.ensure_by(BUILT, &deadline).unwrap_err()
     });
     let error = chain(error);
     assert!(error.ends_with("interrupted by signal 2"), "{error}");
@@ -200,8 +204,8 @@ fn what_a_killed_build_left_is_gone_after_the_next() {
     let store = bench.store();
     fs::create_dir_all(store.scratch().join("mmdebstrap.XYZ/proc")).unwrap();
     fs::create_dir_all(store.dir()).unwrap();
-    fs::write(store.file(&store.recipe.name(), "qcow2.partial"), "half").unwrap();
-    bench.ensure(&ImageSource::Build).unwrap();
+    fs::write(store.file(&recipe().name(), "qcow2.partial"), "half").unwrap();
+    bench.ensure(BUILT).unwrap();
     assert_eq!(bench.left(), ["NAME.json", "NAME.qcow2", "lock"]);
 }
 
@@ -209,7 +213,7 @@ fn what_a_killed_build_left_is_gone_after_the_next() {
 fn missing_programs_are_named_before_anything_is_made() {
     let bench = Bench::new();
     let store = ImageStore { tools: Toolbox::only(&bench.dir.path().join("bin")), ..bench.store() };
-    let error = store.ensure(&ImageSource::Build, &plenty(), &|_| {}).unwrap_err().to_string();
+    let error = store.ensure(BUILT, &plenty(), &|_| {}).unwrap_err().to_string();
     let expected = "no golden image without `sha256sum` (package coreutils); \
                     `make setup` installs what is missing";
     assert_eq!(error, expected);
@@ -217,10 +221,11 @@ fn missing_programs_are_named_before_anything_is_made() {
 }
 
 #[test]
-fn the_official_image_is_refused_with_the_way_out() {
-    let error = Bench::new().ensure(&ImageSource::Official).unwrap_err();
-    assert!(matches!(error, ImageError::OfficialUnavailable));
-    assert!(error.to_string().contains("set `image.source` in harness.yml"), "{error}");
+fn other_packages_are_another_image_beside_the_first() {
+    let bench = Bench::new();
+    let bare = ImageSource::Build { packages: Packages::None };
+    assert_ne!(bench.ensure(BUILT).unwrap().name, bench.ensure(&bare).unwrap().name);
+    assert_eq!((bench.builds(), bench.store().list().unwrap().len()), (2, 2));
 }
 
 #[test]
@@ -257,9 +262,10 @@ fn an_unfit_file_is_refused_with_the_reason(#[case] info: &str, #[case] why: &st
 #[test]
 fn a_file_that_is_not_there_and_a_folder_are_refused() {
     let bench = Bench::new();
-    let gone = chain(bench.ensure(&ImageSource::Path("/no/such.qcow2".into())).unwrap_err());
+    let gone = chain(bench.ensure(&ImageSource::Path { path: "/no/such.qcow2".into() }).unwrap_err());
     assert_eq!(gone, "cannot read the image /no/such.qcow2: No such file or directory (os error 2)");
-    let folder = bench.ensure(&ImageSource::Path(bench.dir.path().to_owned())).unwrap_err().to_string();
+    let folder =
+        bench.ensure(&ImageSource::Path { path: bench.dir.path().to_owned() }).unwrap_err().to_string();
     assert!(folder.ends_with("it is no regular file (expected a qcow2 image)"), "{folder}");
 }
 
@@ -267,7 +273,7 @@ fn a_file_that_is_not_there_and_a_folder_are_refused() {
 fn removing_takes_our_image_but_never_the_operators_file() {
     let bench = Bench::new();
     let source = bench.operators_file("one");
-    let (mine, ours) = (bench.ensure(&source).unwrap(), bench.ensure(&ImageSource::Build).unwrap());
+    let (mine, ours) = (bench.ensure(&source).unwrap(), bench.ensure(BUILT).unwrap());
     let remove = |name: &str| bench.store().remove(name, &plenty(), &|_| {});
     remove(&mine.name).unwrap();
     assert!(mine.path.exists());
