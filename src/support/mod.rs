@@ -9,3 +9,4 @@ pub mod memory;
 pub mod name;
 pub mod process;
 pub mod run_folder;
+pub mod secret;

@@ -1,0 +1,55 @@
+//! The last look: a folder is gone through for secrets that came into it past every writer of ours, by a task that
+//! runs on this machine, say.
+
+use std::fs::{self, File};
+use std::io::{self, Seek};
+use std::path::{Path, PathBuf};
+
+use super::redactor::Redactor;
+use super::writer::Redacting;
+
+/// Takes what `redactor` knows out of every file below `folder`, but for those below one of `except`. Gives the files
+/// that had something. A file is replaced whole, and keeps its mode.
+///
+/// # Errors
+/// When a file or folder cannot be read or replaced.
+pub fn sweep(folder: &Path, except: &[PathBuf], redactor: &Redactor) -> io::Result<Vec<PathBuf>> {
+    let mut cleaned = Vec::new();
+    if redactor.is_empty() {
+        return Ok(cleaned);
+    }
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            if except.contains(&path) {
+                continue;
+            }
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_file() && clean(&path, &folder, redactor)? {
+                cleaned.push(path);
+            }
+        }
+    }
+    cleaned.sort();
+    Ok(cleaned)
+}
+
+fn clean(path: &Path, folder: &Path, redactor: &Redactor) -> io::Result<bool> {
+    let mut old = File::open(path)?;
+    let mut look = Redacting::new(io::sink(), redactor);
+    io::copy(&mut old, &mut look)?;
+    if !look.finish()? {
+        return Ok(false);
+    }
+    old.rewind()?;
+    let mut new = tempfile::NamedTempFile::new_in(folder)?;
+    let mut redacting = Redacting::new(new.as_file_mut(), redactor);
+    io::copy(&mut old, &mut redacting)?;
+    redacting.finish()?;
+    new.as_file().set_permissions(old.metadata()?.permissions())?;
+    new.persist(path)?;
+    Ok(true)
+}

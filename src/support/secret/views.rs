@@ -1,0 +1,143 @@
+//! Ways to look at a text: with its escapes undone, its percent-encoding decoded, its white space and quotes left out.
+//! Every byte of a view knows which bytes of the text it stands for, so that what is found in the view can be taken out of the
+//! text. A decoder copes with every way to encode, where a list of encodings would miss one.
+
+/// How often an escape may have been escaped again: JSON in JSON in a shell's quotes.
+const DEPTH: usize = 3;
+
+/// A text as it reads after some decoding.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    pub(super) bytes: Vec<u8>,
+    /// For each byte, where the text that it stands for begins and ends.
+    spans: Vec<(usize, usize)>,
+}
+
+impl View {
+    /// The text as it is.
+    fn of(text: &[u8]) -> Self {
+        Self { bytes: text.to_vec(), spans: (0..text.len()).map(|at| (at, at + 1)).collect() }
+    }
+
+    /// Where in the text the bytes from `start` to before `end` of the view stand.
+    pub(super) fn span(&self, start: usize, end: usize) -> Option<(usize, usize)> {
+        let last = end.checked_sub(1)?;
+        Some((self.spans.get(start)?.0, self.spans.get(last)?.1))
+    }
+
+    /// `decoded` stands for the `length` bytes of this view that begin at `at`.
+    fn take(&self, at: usize, length: usize, decoded: &[u8], into: &mut Self) {
+        let Some(span) = self.span(at, at + length) else { return };
+        into.bytes.extend(decoded);
+        into.spans.extend(std::iter::repeat_n(span, decoded.len()));
+    }
+
+    /// What `decode` makes of this view. It gives, for the rest of the text, how many bytes it took and what they mean.
+    fn decode(&self, decode: impl Fn(&[u8]) -> (usize, Vec<u8>)) -> Self {
+        let mut view = Self::default();
+        let mut at = 0;
+        while at < self.bytes.len() {
+            let (length, decoded) = decode(&self.bytes[at..]);
+            let length = length.clamp(1, self.bytes.len() - at);
+            self.take(at, length, &decoded, &mut view);
+            at += length;
+        }
+        view
+    }
+
+    /// Without what quoting, wrapping and indenting add: all three differ from shell to shell and program to program.
+    fn solid(&self) -> Self {
+        let mut view = Self::default();
+        for (byte, span) in self.bytes.iter().zip(&self.spans).filter(|(byte, _)| is_solid(**byte)) {
+            view.bytes.push(*byte);
+            view.spans.push(*span);
+        }
+        view
+    }
+}
+
+/// Every view of `text` in which something may be found.
+pub(super) fn views(text: &[u8]) -> Vec<View> {
+    let mut views = vec![View::of(text)];
+    let mut latest = 0;
+    for _ in 0..DEPTH {
+        if !views[latest].bytes.contains(&b'\\') {
+            break;
+        }
+        views.push(views[latest].decode(unescape));
+        latest = views.len() - 1;
+    }
+    for at in 0..views.len() {
+        if views[at].bytes.contains(&b'%') {
+            views.push(views[at].decode(percent_decode));
+        }
+    }
+    for at in 0..views.len() {
+        views.push(views[at].solid());
+    }
+    views
+}
+
+/// Neither white space nor what quotes.
+pub(super) fn is_solid(byte: u8) -> bool {
+    !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'\'' | b'"' | b'\\')
+}
+
+/// A percent-encoded byte (RFC 3986, 2.1).
+fn percent_decode(rest: &[u8]) -> (usize, Vec<u8>) {
+    match rest {
+        [b'%', digits @ ..] => match hex(digits, 2) {
+            Some(byte) => (3, u8::try_from(byte).into_iter().collect()),
+            None => (1, vec![b'%']),
+        },
+        [byte, ..] => (1, vec![*byte]),
+        [] => (0, Vec::new()),
+    }
+}
+
+/// A backslash escape as JSON (RFC 8259, 7), YAML, Python and shells write them.
+fn unescape(rest: &[u8]) -> (usize, Vec<u8>) {
+    let [b'\\', escaped, digits @ ..] = rest else {
+        return (1, rest.first().copied().into_iter().collect());
+    };
+    match escaped {
+        b'n' => (2, vec![b'\n']),
+        b't' => (2, vec![b'\t']),
+        b'r' => (2, vec![b'\r']),
+        b'x' => match hex(digits, 2) {
+            Some(byte) => (4, u8::try_from(byte).into_iter().collect()),
+            None => (2, vec![b'x']),
+        },
+        b'u' => unicode(digits),
+        b'U' => match hex(digits, 8).and_then(char::from_u32) {
+            Some(character) => (10, utf8(character)),
+            None => (2, vec![b'U']),
+        },
+        other => (2, vec![*other]),
+    }
+}
+
+/// `\uXXXX`, or two of them for what lies beyond 16 bits.
+fn unicode(digits: &[u8]) -> (usize, Vec<u8>) {
+    let Some(first) = hex(digits, 4) else { return (2, vec![b'u']) };
+    if let Some(character) = char::from_u32(first) {
+        return (6, utf8(character));
+    }
+    let second = digits.get(4..).and_then(|rest| rest.strip_prefix(b"\\u")).and_then(|rest| hex(rest, 4));
+    let pair = second.filter(|second| (0xdc00..0xe000).contains(second) && first < 0xdc00);
+    let joined = pair.map(|second| 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00));
+    match joined.and_then(char::from_u32) {
+        Some(character) => (12, utf8(character)),
+        None => (6, utf8(char::REPLACEMENT_CHARACTER)),
+    }
+}
+
+fn hex(digits: &[u8], count: usize) -> Option<u32> {
+    let digits = digits.get(..count)?;
+    let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u32::from_str_radix(text, 16).ok()
+}
+
+fn utf8(character: char) -> Vec<u8> {
+    character.to_string().into_bytes()
+}

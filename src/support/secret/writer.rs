@@ -1,0 +1,87 @@
+//! A writer that takes secrets out of a stream, wherever the pieces in which it comes are cut.
+
+use std::io::{self, Write};
+
+use super::redactor::{Redactor, replace};
+use super::views::is_solid;
+
+/// Passes on what is written without the secrets. As long as there are secrets it holds back the last part, in which
+/// one may have begun; [`Redacting::finish`], or dropping it, passes that on too.
+#[derive(Debug)]
+pub struct Redacting<W: Write> {
+    to: W,
+    redactor: Redactor,
+    held: Vec<u8>,
+    found: bool,
+}
+
+impl<W: Write> Redacting<W> {
+    /// To `to`, without what `redactor` knows or learns.
+    pub fn new(to: W, redactor: &Redactor) -> Self {
+        Self { to, redactor: redactor.clone(), held: Vec::new(), found: false }
+    }
+
+    /// To `to`, without the secrets of this process.
+    pub fn of_process(to: W) -> Self {
+        Self::new(to, Redactor::of_process())
+    }
+
+    /// Passes on what was held back: the stream is at its end. Gives whether there was a secret in it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(mut self) -> io::Result<bool> {
+        self.pass(true)?;
+        self.to.flush()?;
+        Ok(self.found)
+    }
+
+    /// How many bytes are held back.
+    #[cfg(test)]
+    pub(super) fn held_back(&self) -> usize {
+        self.held.len()
+    }
+
+    fn pass(&mut self, is_end: bool) -> io::Result<()> {
+        let finds = self.redactor.find(&self.held);
+        self.found |= !finds.is_empty();
+        let mut cut =
+            if is_end { self.held.len() } else { before_the_last(&self.held, self.redactor.reach()) };
+        // What is found across the cut may go on: it is looked at again as a whole.
+        if let Some((range, _)) = finds.iter().find(|(range, _)| range.start < cut && cut < range.end) {
+            cut = range.start;
+        }
+        let rest = self.held.split_off(cut);
+        let whole = std::mem::replace(&mut self.held, rest);
+        let within: Vec<_> = finds.into_iter().filter(|(range, _)| range.end <= cut).collect();
+        self.to.write_all(&replace(&whole, &within))
+    }
+}
+
+impl<W: Write> Write for Redacting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.held.extend(bytes);
+        self.pass(false)?;
+        Ok(bytes.len())
+    }
+
+    /// What is held back stays held back.
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+impl<W: Write> Drop for Redacting<W> {
+    fn drop(&mut self) {
+        let _ = self.pass(true);
+    }
+}
+
+/// Where the last `reach` bytes begin, white space and quotes not counted.
+fn before_the_last(text: &[u8], reach: usize) -> usize {
+    if reach == 0 {
+        return text.len();
+    }
+    let solid = text.iter().enumerate().rev().filter(|(_, byte)| is_solid(**byte));
+    solid.map(|(at, _)| at).nth(reach - 1).unwrap_or(0)
+}
