@@ -30,6 +30,7 @@ use crate::report::summary::explain;
 use crate::report::terminal::{self, Mode, Terminal, complain};
 use crate::site::SiteError;
 use crate::support::interrupt::Interrupt;
+use crate::support::secret::Redactor;
 use crate::support::{env, log};
 
 /// Runs the trials as `cargo test` or nextest ask for them, and gives libtest's exit code; that of a signal if one
@@ -116,5 +117,5 @@ fn missing(error: &anyhow::Error) -> Option<String> {
         );
         hypervisor || matches!(cause.downcast_ref(), Some(SiteError::Process(_) | SiteError::TooOld { .. }))
     };
-    error.chain().any(lacks).then(|| error.to_string())
+    error.chain().any(lacks).then(|| Redactor::of_process().redact(&error.to_string()).into_owned())
 }

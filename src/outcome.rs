@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::support::secret::Redactor;
+
 /// A step of a cycle, in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -139,7 +141,8 @@ pub struct Assertion {
 }
 
 /// An error's whole chain, outermost first, one cause a line. Never a backtrace, which anyhow's `{:?}` adds wherever
-/// `RUST_BACKTRACE` is set.
+/// `RUST_BACKTRACE` is set; nor this process's secrets.
 pub fn error_chain(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\ncaused by: ")
+    let chain = error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\ncaused by: ");
+    Redactor::of_process().redact(&chain).into_owned()
 }

@@ -10,6 +10,7 @@ use super::plan::{HarnessPlan, ImageSource, Subnet, Timeouts};
 use super::problem::{CatalogError, Problem, collect};
 use super::quantity::{Bytes, TimeLimit};
 use super::root::expand;
+use super::secrets::{SecretSource, SecretsFile, Sources, VaultFile};
 
 /// The file as it is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +29,9 @@ struct HarnessFile {
     runs: RunsFile,
     #[serde(default)]
     limits: LimitsFile,
+    #[serde(default)]
+    secrets: SecretsFile,
+    vault: Option<VaultFile>,
 }
 
 /// `site:`, where the Ansible side is.
@@ -160,6 +164,8 @@ pub(super) struct Harness {
     pub(super) ansible: Option<PathBuf>,
     /// The golden image.
     pub(super) image: ImageSource,
+    /// Every secret it names.
+    pub(super) secrets: Sources,
     /// Everything that goes into a plan as it is.
     pub(super) plan: HarnessPlan,
 }
@@ -197,6 +203,11 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, CatalogError> {
             "`runs.keep` is 0, which would delete the folder of the run itself: at least 1",
         ));
     }
+    let secrets = written.secrets.resolve(written.vault, root, &document, &mut problems);
+    let variables = secrets.values().filter_map(|source| match source {
+        SecretSource::Env(variable) => Some(variable.clone()),
+        _ => None,
+    });
     let timeouts = written.limits.timeouts;
     let plan = HarnessPlan {
         uri: written.libvirt.uri,
@@ -204,6 +215,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, CatalogError> {
         runs: runs.unwrap_or_default(),
         keep_runs: written.runs.keep,
         memory_reserve: written.limits.memory_reserve,
+        secret_variables: variables.collect(),
         timeouts: Timeouts {
             image: timeouts.image.0,
             up: timeouts.up.0,
@@ -221,6 +233,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, CatalogError> {
         verify: verify.unwrap_or_default(),
         ansible,
         image: image.unwrap_or_default(),
+        secrets,
         plan,
     };
     CatalogError::unless(problems, harness)

@@ -10,6 +10,7 @@
 //! | `index`, `folder`, `root` | which files and trials there are |
 //! | `planner` | a trial's files and a person's choices → a plan |
 //! | `harness_file`, `profile`, `overrides`, `scenario`, `expect`, `image`, `parts` | each file as it is written, and its rules |
+//! | [`secrets`] | where secrets come from, never a value |
 //! | `document`, `locate`, `value`, `text`, `subnet` | reading, with every error in its place |
 //! | [`problem`] | the errors |
 
@@ -29,6 +30,7 @@ mod profile;
 pub mod quantity;
 mod root;
 mod scenario;
+pub mod secrets;
 mod subnet;
 mod text;
 mod value;

@@ -16,6 +16,7 @@ pub use super::image::{
 };
 use super::problem::suggestion;
 use super::quantity::{Bytes, seconds};
+use super::secrets::SecretPlan;
 use crate::outcome::Stage;
 use crate::support::name::{Name, PREFIX};
 
@@ -88,6 +89,9 @@ pub struct Plan {
     pub egress: bool,
     /// What is declared to happen.
     pub expect: Expectation,
+    /// The secrets that its roles need, and where each comes from; never a value.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretPlan>,
     /// Where and how: hypervisor, network, limits.
     pub harness: HarnessPlan,
 }
@@ -245,6 +249,9 @@ pub struct HarnessPlan {
     pub keep_runs: usize,
     /// Memory that must stay free on this machine beside the VM.
     pub memory_reserve: Bytes,
+    /// Environment variables that hold secrets, needed or not: no child inherits them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secret_variables: Vec<String>,
     /// Deadlines of the stages, for KVM; scaled up under TCG.
     pub timeouts: Timeouts,
 }

@@ -118,6 +118,7 @@ impl Catalog {
             restart: twist.restart,
             egress: twist.egress,
             expect: twist.expect,
+            secrets: profile.secrets,
             harness,
         };
         CatalogError::unless(problems, plan)
@@ -125,7 +126,7 @@ impl Catalog {
 
     fn profile(&self, trial: &TrialName) -> Result<Profile, CatalogError> {
         match one(&self.profiles, &trial.host)? {
-            Some(file) => profile::read(&self.root, file),
+            Some(file) => profile::read(&self.root, file, &self.harness.secrets),
             None => {
                 let known = self.profiles.keys().map(Name::as_str);
                 let message =

@@ -9,6 +9,7 @@ use super::parts::{ImageFile, Version, VmFile};
 use super::plan::{ImageSource, Sizing};
 use super::problem::{CatalogError, Problem};
 use super::scenario::repeated;
+use super::secrets::{SecretPlan, Sources, needed};
 
 /// The file as it is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,6 +25,9 @@ struct ProfileFile {
     vm: Option<VmFile>,
     /// Its own golden image, instead of the harness's.
     image: Option<ImageFile>,
+    /// Names of the secrets that its roles need.
+    #[serde(default)]
+    secrets: Vec<String>,
 }
 
 /// A host, with every default filled in.
@@ -37,10 +41,12 @@ pub(super) struct Profile {
     pub(super) vm: Sizing,
     /// Its own golden image.
     pub(super) image: Option<ImageSource>,
+    /// The secrets that its roles need.
+    pub(super) secrets: Vec<SecretPlan>,
 }
 
-/// Reads a profile.
-pub(super) fn read(root: &Path, file: &Path) -> Result<Profile, CatalogError> {
+/// Reads a profile; `known` are the secrets that the harness names.
+pub(super) fn read(root: &Path, file: &Path, known: &Sources) -> Result<Profile, CatalogError> {
     let document = Document::read(root, file)?;
     let written: ProfileFile = document.parse()?;
     let mut problems = Vec::new();
@@ -49,10 +55,11 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Profile, CatalogError> {
     vm.check(&document, &mut problems);
     let image = written.image.map(|image| image.resolve(root, &document)).transpose();
     let image = image.map_err(|problem| problems.push(problem)).unwrap_or_default();
+    let secrets = needed(&written.secrets, known, &document, &mut problems);
     let description = written.description.as_deref().map(one_line).filter(|text| !text.is_empty());
     CatalogError::unless(
         problems,
-        Profile { description, roles: written.roles, vm: vm.over(Sizing::default()), image },
+        Profile { description, roles: written.roles, vm: vm.over(Sizing::default()), image, secrets },
     )
 }
 

@@ -7,6 +7,7 @@ use crate::cycle::{AtWork, NotLive, TierUnavailable};
 use crate::machine::guard::Refusal;
 use crate::outcome::Outcome;
 use crate::site::SiteError;
+use crate::site::secrets::SecretError;
 use crate::support::interrupt::{Interrupt, Interrupted};
 
 /// The driver's exit codes, as `--help` and the runbook list them.
@@ -53,6 +54,9 @@ impl Exit {
                 return Self::Interrupted(*signal);
             }
             if cause.is::<Refusal>() || cause.is::<AtWork>() || cause.is::<TierUnavailable>() {
+                return Self::Refused;
+            }
+            if matches!(cause.downcast_ref(), Some(SecretError::Refused(_))) {
                 return Self::Refused;
             }
             if cause.is::<CatalogError>() || cause.is::<Usage>() || cause.is::<NotLive>() {

@@ -19,6 +19,7 @@ use clap::Parser;
 use crate::cycle::Job;
 use crate::report::terminal::complain;
 use crate::support::log;
+use crate::support::secret::Redactor;
 use args::{Cli, Command};
 use exit::Exit;
 use project::Project;
@@ -58,10 +59,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     }
 }
 
-/// Writes a result to standard output. A reader that went away (`boma-it list | head -1`) is no error.
+/// Writes a result to standard output, without this process's secrets. A reader that went away (`boma-it list | head -1`) is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     use std::io::{ErrorKind, Write};
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match std::io::stdout().write_all(Redactor::of_process().redact(text).as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }

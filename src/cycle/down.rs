@@ -2,17 +2,23 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 
 use super::admit;
 use super::ledger::Ledger;
 use super::live::keys;
+use super::secrets;
 use super::world::World;
 use crate::catalog::plan::TrialName;
 use crate::machine::teardown::teardown;
 use crate::machine::{Hypervisor, HypervisorError, MachineFiles};
 use crate::support::run_folder::RunFolder;
+use crate::support::secret::Redacting;
+
+/// How long it may take to read the secrets of a run that is ended.
+const LEARN: Duration = Duration::from_secs(120);
 
 /// Ends the VM of a trial, whoever brought it up, and everything that belongs to it. Gives its run folder; nothing if
 /// there was no such VM.
@@ -28,7 +34,13 @@ pub fn down(world: &World, trial: &TrialName) -> anyhow::Result<Option<PathBuf>>
     let found = machines.into_iter().find(|it| it.name == machine);
     let path = found.as_ref().and_then(|it| it.ownership.as_ref()).map(|it| it.run_folder.clone());
     if let Some(folder) = path.as_deref().and_then(|path| RunFolder::open(path).ok()) {
-        save_logs(hypervisor, &machine, &folder, &ledger);
+        let deadline = ledger.deadline(LEARN, "down");
+        match secrets::learn_of_run(&folder, &deadline) {
+            Ok(()) => save_logs(hypervisor, &machine, &folder, &ledger),
+            Err(error) => ledger.note(format!(
+                "console.log and journal.log are left as the last step saved them, as the secrets of the run cannot be taken out of more: {error:#}"
+            )),
+        }
         forget_keys(&folder);
     }
     // Also where there is no such domain: a volume of it may be left.
@@ -40,11 +52,14 @@ pub fn down(world: &World, trial: &TrialName) -> anyhow::Result<Option<PathBuf>>
 pub(super) fn save_logs(hypervisor: &dyn Hypervisor, machine: &str, folder: &RunFolder, ledger: &Ledger) {
     let files = MachineFiles(machine);
     for (volume, name) in [(files.console(), "console.log"), (files.journal(), "journal.log")] {
-        let saved = File::create(folder.join(name))
-            .map_err(anyhow::Error::from)
-            .and_then(|mut file| Ok(hypervisor.download(&volume, 0, &mut file)?));
-        match saved {
-            Ok(_) => {}
+        let save = || -> anyhow::Result<()> {
+            let mut file = Redacting::of_process(File::create(folder.join(name))?);
+            hypervisor.download(&volume, 0, &mut file)?;
+            file.finish()?;
+            Ok(())
+        };
+        match save() {
+            Ok(()) => {}
             // A guest without our image streams no journal.
             Err(error) if is_absent(&error) => {
                 let _ = fs::remove_file(folder.join(name));

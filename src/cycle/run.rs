@@ -9,7 +9,7 @@ use super::ledger::Ledger;
 use super::live::Live;
 use super::stop::{Done, Stop};
 use super::world::World;
-use super::{admit, down, explain, play, reboot, up};
+use super::{admit, down, explain, play, reboot, secrets, up};
 use crate::catalog::Plan;
 use crate::event::{Event, RunReport};
 use crate::outcome::{Assertion, Outcome, Stage};
@@ -63,9 +63,11 @@ impl Job {
 pub fn run(world: &World, plan: &Plan, job: Job) -> anyhow::Result<RunReport> {
     let ledger = Ledger::new(world.sink.clone(), world.interrupt.clone());
     admit::tier(plan)?;
-    let checked = play::check(plan, &ledger)?;
+    let learnt = secrets::learn(plan, &ledger)?;
+    let checked = play::check(plan, &ledger)?.with_secrets(learnt);
     // Held to the very end, the report included: whoever has it next finds everything done.
     let _lock = admit::lock(world, &plan.trial, &ledger)?;
+    secrets::forget_leftovers(&plan.harness.runs, &ledger)?;
     let (folder, live) = if job.does(Stage::Up) {
         let notes = admit::room(world, plan)?;
         let folder = up::folder(world, plan)?;
@@ -114,6 +116,7 @@ impl Run<'_> {
         let mut judgement = self.judge(stopped.as_ref());
         self.explain(judgement.outcome);
         let kept = self.keep_or_end(&mut judgement);
+        secrets::clean(&self.folder, &self.ledger);
         let report = RunReport {
             version: 1,
             trial: self.plan.trial.to_string(),

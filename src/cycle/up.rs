@@ -24,6 +24,7 @@ use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec};
 use crate::machine::teardown::teardown;
 use crate::machine::{Accelerator, DomainSpec, Egress, Lifetime, MachineFiles, Ownership};
 use crate::support::run_folder::{RunFolder, retain};
+use crate::support::secret::Redactor;
 
 /// Makes the run's folder with the plan in it, and lets the oldest ones go.
 ///
@@ -36,7 +37,8 @@ pub(super) fn folder(world: &World, plan: &Plan) -> anyhow::Result<RunFolder> {
         format!("cannot make a run folder in {} (BOMA_IT_RUNS names another place)", runs.display())
     })?;
     let text = serde_json::to_string_pretty(plan).context("cannot write the plan as JSON")?;
-    fs::write(folder.join("plan.json"), text + "\n")
+    let text = Redactor::of_process().redact_json(&text, None).into_owned() + "\n";
+    fs::write(folder.join("plan.json"), text)
         .with_context(|| format!("cannot write into {}", folder.path().display()))?;
     let machines = world.hypervisor.machines().unwrap_or_default();
     let living: Vec<_> = machines.into_iter().filter_map(|it| it.ownership).map(|it| it.run_folder).collect();

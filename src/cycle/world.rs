@@ -17,6 +17,7 @@ use crate::machine::seed::USER;
 use crate::machine::{Accelerator, Hypervisor, Realm};
 use crate::support::env;
 use crate::support::interrupt::Interrupt;
+use crate::support::secret::withhold;
 
 /// Everything outside the plan that a run needs.
 pub struct World {
@@ -84,6 +85,7 @@ impl World {
         let accelerator = env::ACCEL.get().map(|word| word.parse()).transpose()?;
         let folders = Xdg::new().context("cannot tell where your home is")?;
         let processes = ProcFs::here().context("cannot read /proc")?;
+        withhold(harness.secret_variables.iter().map(String::as_str));
         let hypervisor = Libvirt::new(&harness.uri, Realm::default());
         hypervisor.facts()?;
         let us = processes.this_process();

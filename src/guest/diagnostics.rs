@@ -1,5 +1,6 @@
 //! What is collected from a guest when something did not hold: one plain file per command, each of which says how it was
-//! had, or why it was not. Collecting never fails a run and never outlives its deadline.
+//! had, or why it was not, and none of which holds a secret of this process. Collecting never fails a run and never
+//! outlives its deadline.
 //!
 //! One session, one command after the other: under emulation a login costs more than most of the commands.
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use super::ssh::{Session, SshError, Status};
 use crate::support::deadline::{Deadline, WaitError, humane};
+use crate::support::secret::{Redacting, Redactor};
 
 /// What a failed assert collects, always and first.
 pub const REQUIRED: [&str; 5] =
@@ -79,7 +81,7 @@ fn one(
     deadline: &Deadline,
     lost: &mut Option<String>,
 ) -> anyhow::Result<Status> {
-    let mut out = File::create(file)?;
+    let mut out = Redacting::of_process(File::create(file)?);
     writeln!(out, "$ {command}")?;
     let mut written = Ok(());
     let part = deadline.within(EACH, command);
@@ -92,6 +94,7 @@ fn one(
     match ended {
         Ok(status) => {
             writeln!(out, "\n# {status}")?;
+            out.finish()?;
             Ok(status)
         }
         Err(error) => {
@@ -108,7 +111,8 @@ fn one(
 }
 
 fn note(file: &Path, command: &str, why: &str) -> anyhow::Result<()> {
-    Ok(std::fs::write(file, format!("$ {command}\n\n# {why}\n"))?)
+    let text = format!("$ {command}\n\n# {why}\n");
+    Ok(std::fs::write(file, &*Redactor::of_process().redact(&text))?)
 }
 
 /// `command` by root's shell, both streams into one, in the order in which they were written; bounded in the guest as

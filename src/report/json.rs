@@ -1,6 +1,6 @@
 //! The run as a program reads it, in the run folder: `events.jsonl`, one line an event as it happens, and
 //! `report.json`, the whole of it at the end. Later steps of the same run append to the first and replace the
-//! second. Trouble is a warning in the log, never a failed run.
+//! second. Trouble is a warning in the log, never a failed run. Both are without this process's secrets.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -12,6 +12,7 @@ use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
 use crate::event::{Event, RunReport, Sink};
+use crate::support::secret::Redactor;
 
 /// The report, pretty-printed JSON of a [`RunReport`] and of the commands for a kept VM.
 pub const REPORT: &str = "report.json";
@@ -105,7 +106,8 @@ impl State {
         let line = Line { time: now(), at, event };
         let written = serde_json::to_string(&line)
             .map_err(io::Error::from)
-            .and_then(|json| file.write_all(format!("{json}\n").as_bytes()));
+            .map(|json| Redactor::of_process().redact_json(&json, None).into_owned() + "\n")
+            .and_then(|json| file.write_all(json.as_bytes()));
         if let Err(error) = written {
             tracing::warn!(%error, "no longer recording the events of this run");
             self.events = None;
@@ -121,10 +123,10 @@ fn now() -> String {
 
 /// Whole or not at all: a reader never sees half a report, nor does a full disk leave one.
 fn write_report(folder: &Path, report: &Report<'_>) -> io::Result<()> {
-    let mut json = serde_json::to_vec_pretty(report)?;
-    json.push(b'\n');
+    let json = serde_json::to_string_pretty(report)?;
+    let json = Redactor::of_process().redact_json(&json, None).into_owned() + "\n";
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&json)?;
+    file.write_all(json.as_bytes())?;
     file.persist(folder.join(REPORT))?;
     Ok(())
 }

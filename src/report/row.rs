@@ -1,8 +1,10 @@
 //! A row of what a person reads: a right-aligned label, two spaces, and text whose further lines stay in its
 //! column, as cargo and nextest lay it out. Here is the shape, the colour, and the guard against what a guest may
-//! have put into a message; what the rows say is decided elsewhere.
+//! have put into a message, a secret among it; what the rows say is decided elsewhere.
 
 use console::{Style, strip_ansi_codes};
+
+use crate::support::secret::Redactor;
 
 /// Width of the label column.
 pub(super) const LABEL_WIDTH: usize = 12;
@@ -43,9 +45,12 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// A labelled row. Escape sequences and control characters in `text` are taken out: it may come from a guest.
+    /// A labelled row. Escape sequences and control characters in `text` are taken out: it may come from a guest. So are
+    /// secrets, before that and after: a control character may hold one together, or apart.
     pub(super) fn new(tone: Tone, label: impl Into<String>, text: impl AsRef<str>) -> Self {
-        Self { label: label.into(), tone, text: clean(text.as_ref()) }
+        let secrets = Redactor::of_process();
+        let text = clean(&secrets.redact(text.as_ref()));
+        Self { label: label.into(), tone, text: secrets.redact(&text).into_owned() }
     }
 
     /// An empty row.

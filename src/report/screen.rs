@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, P
 
 use super::narrator::whole_seconds;
 use super::row::LABEL_WIDTH;
+use crate::support::secret::Redactor;
 
 /// How often the spinner turns.
 const TURN: Duration = Duration::from_millis(120);
@@ -66,7 +67,7 @@ impl Screen {
     /// What is happening inside the running stage.
     pub(super) fn status(&mut self, text: &str) {
         if let Self::Spinner { bar: Some(bar), .. } = self {
-            bar.set_message(text.to_owned());
+            bar.set_message(Redactor::of_process().redact(text).into_owned());
         }
     }
 

@@ -4,6 +4,7 @@
 //!
 //! 1. [`check`] before any VM exists: Ansible is there and new enough, the host is in the production inventory, both
 //!    playbooks parse and have a play for it, every role of the profile is a tag there.
+//!    Before that, [`secrets::read`]: what the roles need is there.
 //! 2. [`Workspace::prepare`] in the run folder: a transient inventory of one host, and a configuration, an SSH
 //!    configuration and a `known_hosts` that know the VM and refuse every other host.
 //! 3. [`Workspace::run`] for each [`Phase`]: `ansible-playbook` as a child; what it does is heard live and ends in a
@@ -27,6 +28,7 @@ mod playbook;
 mod preflight;
 mod record;
 mod results;
+pub mod secrets;
 mod ssh_config;
 mod vars;
 mod verification;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use super::control::ControlDir;
 use super::error::SiteError;
 use super::preflight::complaint;
-use super::record::Tail;
+use super::record::Intake;
 use super::results::{Collector, PlaybookReport, TaskEvent};
+use super::secrets::Handover;
 use super::vars::{HarnessVars, Phase};
 use super::workspace::Workspace;
 use crate::outcome::{Outcome, TaskResult};
@@ -128,7 +129,10 @@ impl Workspace {
     /// whole run is booked as waiting.
     ///
     /// The log is Ansible's own: ansible-core 2.19 prints the message of a failed action there, `no_log` or not. The
-    /// record and what is told of it never have one.
+    /// record and what is told of it never have one. Neither has a secret of this process in it; what the plugin says
+    /// comes over a pipe outside of the workspace, and is written down here.
+    ///
+    /// The secrets are in a file of the workspace while Ansible runs, and gone when this returns.
     ///
     /// For `verify.yml`, failed tasks are no error here: see [`super::verification`].
     ///
@@ -142,13 +146,18 @@ impl Workspace {
         on_event: &mut dyn FnMut(TaskEvent),
     ) -> Result<PlaybookReport, PlaybookError> {
         let [log, record] = ["log", "tasks.jsonl"].map(|end| self.file(&format!("{}.{end}", phase.as_str())));
-        for old in [&log, &record] {
-            remove(old)?;
-        }
+        remove(&log)?;
+        let secrets = self.hand_over()?;
         let control = ControlDir::create(&self.file("bin/ssh"))
             .map_err(|source| SiteError::Io { path: std::env::temp_dir(), source })?;
-        let mut process =
-            self.playbook(vars, phase, control.path())?.env("BOMA_IT_RECORD", &record).log_to(log);
+        let pipe = control.path().join(format!("{}.tasks.jsonl", phase.as_str()));
+        let mut intake =
+            Intake::open(&pipe, &record).map_err(|source| SiteError::Io { path: record.clone(), source })?;
+        let secrets_file = secrets.as_ref().map(Handover::path);
+        let mut process = self
+            .playbook(vars, phase, control.path(), secrets_file)?
+            .env("BOMA_IT_RECORD", &pipe)
+            .log_to(log);
         if phase.is_verify() {
             process = process.env("BOMA_IT_DECLARE", &self.host).arg(&self.site.verify);
         } else {
@@ -158,10 +167,9 @@ impl Workspace {
             process = process.arg(&self.site.playbook);
         }
         let started = Instant::now();
-        let mut tail = Tail::new(&record);
         let mut collector = Collector::new(&self.host, phase, &self.roots());
         let ended =
-            deadline.waiting(|| self.follow(process, deadline, &mut tail, &mut collector, on_event))?;
+            deadline.waiting(|| self.follow(process, deadline, &mut intake, &mut collector, on_event))?;
         let finished = match ended {
             Ok(finished) => finished,
             Err(ProcessError::Ended { source, .. }) => {
@@ -179,12 +187,13 @@ impl Workspace {
         &self,
         process: Process,
         deadline: &Deadline,
-        tail: &mut Tail,
+        intake: &mut Intake,
         collector: &mut Collector,
         on_event: &mut dyn FnMut(TaskEvent),
     ) -> Result<Result<Finished, ProcessError>, PlaybookError> {
         let mut hear = || -> Result<(), PlaybookError> {
-            let lines = tail.lines().map_err(|error| PlaybookError::NoRecord { what: error.to_string() })?;
+            let lines =
+                intake.lines().map_err(|error| PlaybookError::NoRecord { what: error.to_string() })?;
             for event in lines.iter().filter_map(|line| collector.take(line)) {
                 on_event(event);
             }

@@ -4,11 +4,14 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
 use super::control::ControlDir;
 use super::environment::Ansible;
 use super::error::SiteError;
 use super::inventory::{HostEntry, Production, enumerate, is_connection_var};
 use super::listing::{self, ListedPlay};
+use super::secrets::{Secrets, lay_over};
 use super::ssh_config::Target;
 use super::vars::{HarnessVars, Phase};
 use super::workspace::{Workspace, read_site_config};
@@ -33,6 +36,55 @@ pub struct Checked {
     /// The host as production has it.
     pub entry: HostEntry,
     pub(super) has_overrides: bool,
+    secrets: Secrets,
+}
+
+impl Checked {
+    /// With the secrets that its roles need.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
+    }
+
+    /// The variables that hold the secrets, laid over what production, the override and the scenario say of them.
+    pub(super) fn secret_variables(&self, site: &SitePlan) -> Result<Map<String, Value>, SiteError> {
+        if self.secrets.is_empty() {
+            return Ok(Map::new());
+        }
+        let overrides = self.overridden(site)?;
+        let scenario: Map<String, Value> = site.vars.clone().into_iter().collect();
+        Ok(lay_over(&self.secrets, &[&self.entry.vars, &overrides, &scenario]))
+    }
+
+    /// What the override says of variables that hold secrets.
+    fn overridden(&self, site: &SitePlan) -> Result<Map<String, Value>, SiteError> {
+        let path = &site.overrides;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| SiteError::Io { path: path.clone(), source })?;
+        let parsed: serde_yaml::Value = serde_yaml::from_str(&text).unwrap_or_default();
+        let mut overridden = Map::new();
+        for (name, _) in self.secrets.iter() {
+            let top = name.split('.').next().unwrap_or(name);
+            let Some(value) = parsed.get(top) else { continue };
+            if is_tagged(value) {
+                let why = format!(
+                    "`{top}` has a tag (`!vault`, `!unsafe`) in it, and the secret `{name}` is laid into the same variable: list what is tagged under `secrets` as well"
+                );
+                return Err(SiteError::BadVariables { what: path.display().to_string(), why });
+            }
+            overridden.insert(top.to_owned(), serde_json::to_value(value).unwrap_or_default());
+        }
+        Ok(overridden)
+    }
+}
+
+fn is_tagged(value: &serde_yaml::Value) -> bool {
+    match value {
+        serde_yaml::Value::Tagged(_) => true,
+        serde_yaml::Value::Mapping(map) => map.values().any(is_tagged),
+        serde_yaml::Value::Sequence(list) => list.iter().any(is_tagged),
+        _ => false,
+    }
 }
 
 /// Finds out whether the site can be run for `vars.host`, with nothing but this machine. `vars` are those of the run
@@ -63,7 +115,7 @@ pub fn check(site: &SitePlan, vars: &HarnessVars, deadline: &Deadline) -> Result
     let workspace = Workspace::fill(scratch.path(), site, &entry, &nowhere, has_overrides)?;
     let playbooks = list_playbooks(&workspace, vars, deadline)?;
     judge(site, &vars.host, &playbooks)?;
-    Ok(Checked { ansible, entry, has_overrides })
+    Ok(Checked { ansible, entry, has_overrides, secrets: Secrets::default() })
 }
 
 fn list_inventory(
@@ -117,7 +169,7 @@ fn list_playbooks(
     let control = ControlDir::create(&workspace.file("bin/ssh"))
         .map_err(|source| SiteError::Io { path: std::env::temp_dir(), source })?;
     let finished = workspace
-        .playbook(vars, Phase::Apply, control.path())?
+        .playbook(vars, Phase::Apply, control.path(), None)?
         .args(["--list-hosts", "--list-tags"])
         .arg(&workspace.site.playbook)
         .arg(&workspace.site.verify)

@@ -1,13 +1,16 @@
-//! What the callback plugin (`callback/boma_it.py`) writes, line by line, and how it is read while it grows.
+//! What the callback plugin (`callback/boma_it.py`) says, line by line, and how it is heard and written down.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use serde::Deserialize;
 
 use crate::outcome::{TaskResult, TaskStatus};
+use crate::support::secret::Redactor;
 
 /// One line of the record.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -161,30 +164,46 @@ impl Said {
     }
 }
 
-/// Reads a file that another process appends to, whole lines at a time.
+/// The longest text that is kept of a result, its end: enough for an error, too little to fill a disk. The plugin sends
+/// much more of it: half a secret is a secret, so that what is cut must be without them.
+const LONGEST: usize = 4000;
+
+/// Takes the record out of a pipe, whole lines at a time, and writes it down without this process's secrets: what the
+/// plugin says rests nowhere as it said it.
 #[derive(Debug)]
-pub(super) struct Tail {
-    path: PathBuf,
-    read: u64,
+pub(super) struct Intake {
+    pipe: File,
     partial: Vec<u8>,
+    kept: File,
 }
 
-impl Tail {
-    pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), read: 0, partial: Vec::new() }
+impl Intake {
+    /// Makes the pipe (fifo(7)) at `pipe`, and writes to `kept`, replaced if it is there.
+    pub(super) fn open(pipe: &Path, kept: &Path) -> std::io::Result<Self> {
+        mknodat(CWD, pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+        // Not blocking: writers come and go, and until one comes there is nothing to read.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let pipe = File::from(rustix::fs::open(pipe, flags, Mode::empty())?);
+        let kept = File::options().write(true).create(true).truncate(true).mode(0o600).open(kept)?;
+        Ok(Self { pipe, partial: Vec::new(), kept })
     }
 
-    /// The lines that were completed since the last look. A file that is not there yet has none.
+    /// The lines that were completed since the last look.
     pub(super) fn lines(&mut self) -> std::io::Result<Vec<String>> {
-        let mut file = match File::open(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            opened => opened?,
-        };
-        file.seek(SeekFrom::Start(self.read))?;
-        self.read += file.read_to_end(&mut self.partial)? as u64;
+        match self.pipe.read_to_end(&mut self.partial) {
+            // What came before that was read.
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            read => drop(read?),
+        }
         let Some(end) = self.partial.iter().rposition(|byte| *byte == b'\n') else { return Ok(Vec::new()) };
         let rest = self.partial.split_off(end + 1);
         let whole = std::mem::replace(&mut self.partial, rest);
-        Ok(String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect())
+        let secrets = Redactor::of_process();
+        let clean = |line: &str| secrets.redact_json(line, Some(LONGEST)).into_owned();
+        let lines: Vec<String> = String::from_utf8_lossy(&whole).lines().map(clean).collect();
+        for line in &lines {
+            self.kept.write_all(format!("{line}\n").as_bytes())?;
+        }
+        Ok(lines)
     }
 }

@@ -12,6 +12,7 @@ use super::environment::Ansible;
 use super::error::SiteError;
 use super::inventory::HostEntry;
 use super::preflight::Checked;
+use super::secrets::Handover;
 use super::ssh_config::{Target, shim};
 use super::vars::{HarnessVars, Phase};
 use crate::catalog::plan::SitePlan;
@@ -30,6 +31,8 @@ pub struct Workspace {
     ansible: Ansible,
     /// Whether the override file says anything: Ansible refuses an empty one.
     has_overrides: bool,
+    /// What playbooks are handed, and removed again, for each run.
+    secrets: Map<String, Value>,
 }
 
 impl Workspace {
@@ -44,7 +47,9 @@ impl Workspace {
         checked: &Checked,
         target: &Target,
     ) -> Result<Self, SiteError> {
-        Self::fill(folder, site, &checked.entry, target, checked.has_overrides)
+        let mut workspace = Self::fill(folder, site, &checked.entry, target, checked.has_overrides)?;
+        workspace.secrets = checked.secret_variables(site)?;
+        Ok(workspace)
     }
 
     pub(super) fn fill(
@@ -60,6 +65,7 @@ impl Workspace {
             host: entry.host.clone(),
             ansible: Ansible { programs: site.ansible.clone(), site: site.dir.clone() },
             has_overrides,
+            secrets: Map::new(),
         };
         let config = read_site_config(&site.dir)?.render(&workspace.file("callback"));
         workspace.write("ansible.cfg", &config)?;
@@ -79,15 +85,22 @@ impl Workspace {
         self.folder.join(name)
     }
 
+    /// Writes the secrets where a playbook may read them, until this is dropped; nothing if there are none.
+    pub(super) fn hand_over(&self) -> Result<Option<Handover>, SiteError> {
+        let needed = !self.secrets.is_empty();
+        needed.then(|| Handover::write(&self.folder, self.secrets.clone())).transpose()
+    }
+
     /// Writes the variables of a phase, and gives the arguments and environment common to every start of
-    /// `ansible-playbook`. `control` is the folder of SSH's sockets.
+    /// `ansible-playbook`. `control` is the folder of SSH's sockets, `secrets` the file that holds them.
     pub(super) fn playbook(
         &self,
         vars: &HarnessVars,
         phase: Phase,
         control: &Path,
+        secrets: Option<&Path>,
     ) -> Result<Process, SiteError> {
-        // Two files, so that the scenario's values are laid over the override and ours over both.
+        // Each its own file: the scenario's values are laid over the override, the secrets over them, ours over all.
         let scenario: Map<String, Value> = self.site.vars.clone().into_iter().collect();
         let mut ours = vars.render(phase);
         ours.extend(self.pins(control));
@@ -95,7 +108,8 @@ impl Workspace {
         self.write("scenario.vars.json", &format!("{:#}\n", Value::Object(scenario)))?;
         self.write(&name, &format!("{:#}\n", Value::Object(ours)))?;
         let overrides = self.has_overrides.then(|| self.site.overrides.clone());
-        let files = overrides.into_iter().chain([self.file("scenario.vars.json"), self.file(&name)]);
+        let files = overrides.into_iter().chain([self.file("scenario.vars.json")]);
+        let files = files.chain(secrets.map(Path::to_owned)).chain([self.file(&name)]);
         let mut process = self
             .ansible
             .program("ansible-playbook", &self.file("ansible.cfg"), Some(&self.file("bin")))

@@ -1,9 +1,12 @@
 //! The debug log: nothing unless `BOMA_IT_LOG` asks for it, warnings and errors aside; on standard error, so that
-//! standard output stays for results.
+//! standard output stays for results. Without this process's secrets, as all that we say.
+
+use std::io::{self, Write};
 
 use tracing_subscriber::EnvFilter;
 
 use super::env;
+use super::secret::Redactor;
 
 /// Starts the log; a second call does nothing. An unreadable filter is told and replaced by the default.
 pub fn init() {
@@ -12,9 +15,23 @@ pub fn init() {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("warn"), Some(error)),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lines).without_time();
     let _ = log.try_init();
     if let Some(error) = trouble {
         tracing::warn!("cannot read {}: {error}", env::LOG.name);
+    }
+}
+
+/// Standard error, to which the log writes whole lines.
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(&Redactor::of_process().redact_bytes(line))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }

@@ -1,5 +1,6 @@
 //! The one way to run another program: shown as a command one can paste, bounded by a deadline, ended as a whole
-//! process group, with both streams kept.
+//! process group, with both streams kept. Logs and errors are without this process's secrets; the streams are as the
+//! child wrote them, for whoever reads them.
 //!
 //! A child gets its own process group, so that Ctrl-C reaches it through us (and its children with it) and not
 //! behind our back; and the kernel ends it when we die without a word.
@@ -16,6 +17,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 
 use super::deadline::{Deadline, WaitError};
+use super::secret::{Redacting, Redactor, withheld};
 use streams::{Input, read_streams};
 
 pub use finished::{Finished, ProcessError, quote};
@@ -107,7 +109,8 @@ impl Process {
     /// The command line, quoted so that it can be pasted into a POSIX shell.
     pub fn command_line(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.args);
-        words.map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+        let line = words.map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" ");
+        Redactor::of_process().redact(&line).into_owned()
     }
 
     /// Runs to its end, whatever the exit status.
@@ -202,7 +205,11 @@ impl Process {
                 signal_group(&child, Signal::KILL);
                 Err(ProcessError::Ended { command: finished.command, source })
             }
-            None => Ok(finished),
+            None => {
+                let written = log.map(Redacting::finish).transpose();
+                written.map_err(|source| ProcessError::Io { command: finished.command.clone(), source })?;
+                Ok(finished)
+            }
         }
     }
 
@@ -223,6 +230,9 @@ impl Process {
     fn to_command(&self) -> Command {
         #[expect(clippy::disallowed_methods, reason = "the one process runner")]
         let mut command = Command::new(&self.program);
+        for key in withheld() {
+            command.env_remove(key);
+        }
         command.args(&self.args).envs(self.envs.iter().map(|(key, value)| (key, value)));
         for key in &self.removed {
             command.env_remove(key);
@@ -267,8 +277,8 @@ fn exited(child: &mut Child) -> bool {
     !matches!(child.try_wait(), Ok(None))
 }
 
-fn open_log(path: &Path) -> std::io::Result<File> {
-    File::options().create(true).append(true).open(path)
+fn open_log(path: &Path) -> std::io::Result<Redacting<File>> {
+    Ok(Redacting::of_process(File::options().create(true).append(true).open(path)?))
 }
 
 fn signal_group(child: &Child, signal: Signal) {

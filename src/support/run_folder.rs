@@ -73,6 +73,17 @@ impl RunFolder {
 /// # Errors
 /// When `root` cannot be read. A folder that cannot be removed is left for the next time.
 pub fn retain(root: &Path, keep: usize, spare: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    let folders = all(root)?;
+    let surplus = folders.len().saturating_sub(keep);
+    let old = folders.into_iter().take(surplus).filter(|path| !spare.contains(path));
+    Ok(old.filter(|path| fs::remove_dir_all(path).is_ok()).collect())
+}
+
+/// Every run folder under `root`, oldest first; none if there is no such folder.
+///
+/// # Errors
+/// When `root` cannot be read.
+pub fn all(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut folders: Vec<PathBuf> = match fs::read_dir(root) {
         Ok(entries) => {
             entries.filter_map(|entry| entry.ok().map(|e| e.path())).filter(|p| is_ours(p)).collect()
@@ -81,9 +92,7 @@ pub fn retain(root: &Path, keep: usize, spare: &[PathBuf]) -> io::Result<Vec<Pat
         Err(error) => return Err(error),
     };
     folders.sort();
-    let surplus = folders.len().saturating_sub(keep);
-    let old = folders.into_iter().take(surplus).filter(|path| !spare.contains(path));
-    Ok(old.filter(|path| fs::remove_dir_all(path).is_ok()).collect())
+    Ok(folders)
 }
 
 fn is_ours(path: &Path) -> bool {

@@ -121,7 +121,7 @@ fn no_ansible_at_all_is_told_as_such() {
 #[test]
 fn ansible_hears_nothing_of_the_callers_environment_but_what_we_say() {
     let run = r#"begin; ok; stats
-env | grep -E '^(ANSIBLE|SSH|PYTHON|BOMA_IT|LC_ALL)' | cut -d= -f1 | sort > "$(dirname "$BOMA_IT_RECORD")/env""#;
+env | grep -E '^(ANSIBLE|SSH|PYTHON|BOMA_IT|LC_ALL)' | cut -d= -f1 | sort > "$(dirname "$ANSIBLE_CONFIG")/env""#;
     let world = world(run);
     world.run(Phase::Apply).0.unwrap();
     let names = std::fs::read_to_string(world.folder().join("env")).unwrap();
@@ -152,7 +152,7 @@ fn and_that_is_so_whatever_the_callers_environment_has() {
 #[test]
 fn what_is_written_is_for_its_owner_only_and_no_control_folder_stays() {
     use std::os::unix::fs::PermissionsExt;
-    let run = r#"begin; ok; stats; grep control_path_dir "$(dirname "$BOMA_IT_RECORD")/apply.vars.json" | cut -d'"' -f4 > "$(dirname "$BOMA_IT_RECORD")/control""#;
+    let run = r#"begin; ok; stats; grep control_path_dir "$(dirname "$ANSIBLE_CONFIG")/apply.vars.json" | cut -d'"' -f4 > "$(dirname "$ANSIBLE_CONFIG")/control""#;
     let world = world(run);
     world.run(Phase::Apply).0.unwrap();
     let mode = |name: &str| world.folder().join(name).metadata().unwrap().permissions().mode() & 0o777;

@@ -128,7 +128,7 @@ impl Body {
         let folder = self.folder.display();
         let answer = format!(
             "#!/bin/sh\ncase $SSH_ORIGINAL_COMMAND in\n*--list-boots*) cat {folder}/boots ;;\n\
-             *'is-system-running --wait'*) cat {folder}/says ;;\n*) echo \"as a guest would say\" ;;\nesac\n"
+             *'is-system-running --wait'*) cat {folder}/says ;;\n*) echo \"as a guest would say\"; [ ! -e {folder}/words ] || cat {folder}/words ;;\nesac\n"
         );
         fs::write(self.folder.join("answer"), answer).unwrap();
         fs::set_permissions(self.folder.join("answer"), fs::Permissions::from_mode(0o755)).unwrap();

@@ -241,3 +241,42 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn secrets_of_the_harness() {
+    let cases = [
+        "secrets: {token: {envv: TOKEN}}\n",
+        "secrets:\n  vault.pat: {env: PAT, file: pat}\n  vault.key: {}\n",
+        "secrets:\n  token: {env: A}\n  token: {env: B}\n",
+        "secrets: [token]\n",
+        "secrets: {token: not-really-a-token}\n",
+        "secrets: {token: 12345678}\n",
+        "secrets: {token: {env: 'fake value'}}\n",
+        "secrets:\n  vault-pat: {env: A}\n  a..b: {env: A}\n  .a: {env: A}\n",
+        "secrets:\n  boma_it_token: {env: A}\n  ansible_password: {env: A}\n",
+        "secrets:\n  vault: {env: A}\n  vault.pat: {env: B}\n",
+        "secrets:\n  token: {file: ''}\n",
+        "secrets:\n  token: {vault: vault.yml}\n",
+        "secrets: {token: {vault: vault.yml}}\nvault: {password_fil: x}\n",
+        "vault: {password_file: x, password_command: y}\n",
+        "vault: {password_command: ' '}\n",
+        "vault: {}\n",
+    ];
+    let cases: Vec<String> = cases.iter().map(|case| format!("version: 1\n{case}")).collect();
+    let cases: Vec<&str> = cases.iter().map(String::as_str).collect();
+    let told = told("harness/harness.yml", &cases);
+    assert_eq!(told.matches("not-really-a-token").count(), 1, "a pasted value is repeated");
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn secrets_of_a_profile() {
+    let told = |secrets: &str| {
+        let fixture =
+            with("profiles/askari.yml", &format!("version: 1\nroles: [base]\nsecrets: {secrets}\n"));
+        fixture.write("harness/harness.yml", b"version: 1\nsecrets: {vault.gandi.pat: {env: PAT}}\n");
+        told_of(secrets, &fixture)
+    };
+    let cases = ["[vault.gandi.pats]", "[vault.gandi.pat, vault.gandi.pat]", "vault.gandi.pat", "[1]"];
+    insta::assert_snapshot!(cases.map(told).join("\n"));
+}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{Choices, Fixture, INCIDENT};
 use crate::catalog::plan::{DEBIAN_IMAGES, ImageSource, Official, Packages, Release, Tier};
 use crate::catalog::quantity::Bytes;
+use crate::catalog::secrets::SecretPlan;
 
 #[test]
 fn a_scenario_becomes_a_plan_with_every_default_filled_in() {
@@ -185,4 +186,25 @@ fn a_tier_that_is_none_is_refused_with_the_near_miss() {
     let error = "le-stagin".parse::<Tier>().unwrap_err().to_string();
     let known = "known: internal, pebble, le-staging, le-prod-wildcard";
     assert_eq!(error, format!("`le-stagin` is no certificate tier, did you mean `le-staging`? ({known})"));
+}
+
+#[test]
+fn a_plan_names_the_secrets_of_its_profile_and_where_they_come_from() {
+    let fixture = Fixture::sound();
+    fixture.write(
+        "harness/harness.yml",
+        b"version: 1\nsecrets:\n  vault.gandi.pat: {env: GANDI_PAT}\n  vault.mesh.key: {vault: site/vault.yml}\n  \
+          token: {file: /run/token}\n  other: {env: OTHER}\nvault: {password_command: pass show boma/vault}\n",
+    );
+    fixture.write(
+        "profiles/askari.yml",
+        b"version: 1\nroles: [base]\nsecrets: [vault.mesh.key, vault.gandi.pat, token]\n",
+    );
+    let plan = fixture.plan("askari", None, &Choices::default()).unwrap();
+    assert_eq!(plan.harness.secret_variables, ["OTHER", "GANDI_PAT"]);
+    let json = serde_json::to_value(&plan).unwrap();
+    let read: Vec<SecretPlan> = serde_json::from_value(json["secrets"].clone()).unwrap();
+    assert_eq!(read, plan.secrets, "what a run folder says can be read again");
+    let json = serde_json::to_string_pretty(&json["secrets"]).unwrap();
+    insta::assert_snapshot!(json.replace(fixture.root().to_str().unwrap(), "[root]"));
 }

@@ -1,4 +1,4 @@
-"""One JSON line for each thing that happens in a playbook run, appended to the file that BOMA_IT_RECORD names.
+"""One JSON line for each thing that happens in a playbook run, written to the pipe that BOMA_IT_RECORD names.
 
 Every line has an `event`: ansible, declared, play, no_hosts_matched, start, result, stats or trouble. The reader is
 boma-it's `site` room. A callback that raises would only be warned about by Ansible and its result lost in silence, so
@@ -20,13 +20,14 @@ name: boma_it
 type: notification
 short_description: records tasks and their results as JSON lines
 description:
-  - Appends one JSON object a line to the file named by the environment variable E(BOMA_IT_RECORD).
+  - Writes one JSON object a line to the file or pipe named by the environment variable E(BOMA_IT_RECORD).
 requirements:
   - enabled by boma-it in the ansible.cfg of a run
 """
 
-# Longest text taken over from a result: enough for an error, too little to fill a disk.
-LONGEST = 4000
+# Longest text taken over from a result. The reader takes secrets out and keeps much less: cutting here, before that,
+# could leave half a secret.
+LONGEST = 200_000
 
 
 def recorded(method):

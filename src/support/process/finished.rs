@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use crate::support::deadline::WaitError;
+use crate::support::secret::Redactor;
 
 /// How many of the last lines of each stream an error shows.
 const SHOWN_LINES: usize = 20;
@@ -89,6 +90,7 @@ fn describe(status: ExitStatus) -> String {
 }
 
 fn tail(name: &str, text: &str) -> String {
+    let text = Redactor::of_process().redact(text);
     let mut last = VecDeque::new();
     let mut total = 0;
     for line in text.lines() {
