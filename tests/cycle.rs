@@ -5,6 +5,9 @@
 #[path = "cycle/admission.rs"]
 mod admission;
 #[cfg(test)]
+#[path = "cycle/aviary.rs"]
+mod aviary;
+#[cfg(test)]
 #[path = "cycle/canary.rs"]
 mod canary;
 #[cfg(test)]

@@ -60,6 +60,15 @@ impl fmt::Display for SecretSource {
     }
 }
 
+impl fmt::Display for VaultPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "the password of {}", path.display()),
+            Self::Command(command) => write!(f, "the password that `{command}` prints"),
+        }
+    }
+}
+
 /// Every secret that `harness.yml` names.
 pub(super) type Sources = BTreeMap<String, SecretSource>;
 

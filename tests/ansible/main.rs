@@ -8,4 +8,6 @@ mod real;
 #[cfg(test)]
 mod sshd;
 #[cfg(test)]
+mod vault;
+#[cfg(test)]
 mod world;

@@ -1,298 +1,19 @@
 //! A canary: secrets that every program around the cycle repeats wherever it can, in all forms. Nothing that a run says or leaves
 //! may have them, however it ends, and no child has them among its arguments or in its environment.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use boma_it::cycle::{Job, Keep, World, down, run};
-use boma_it::event::{RunReport, Sinks};
-use boma_it::machine::MachineFiles;
+use boma_it::cycle::{Job, Keep, down, run};
 use boma_it::outcome::{Outcome, error_chain};
-use boma_it::report::json::RunRecord;
 use boma_it::report::summary::explain;
-use boma_it::report::terminal::{Context, HEARTBEAT, Terminal};
 use boma_it::site::secrets::SecretError;
 use boma_it::support::deadline::Deadline;
-use boma_it::support::process::quote;
 
+use crate::aviary::{Aviary, Moment, forms, message};
 use crate::guest::{After, Guest};
-use crate::lab::{ASKARI, Lab, PORTS, Task, begin, record};
-
-const TOKEN: &str = "cAnArY+fake/9f'8e\"7d$6c%5b";
-const KEY: &str = "-----BEGIN CANARY KEY-----\nY2FuYXJ5IGNhbmFyeSBjYW5hcnkgY2FuYXJ5IGNhbmFyeSBjYW5hcnkgY2FuYXJ5\n\
-                   IG5vdCByZWFsbHkgYSBrZXksIG9ubHkgYSBjYW5hcnk=\n-----END CANARY KEY-----\n";
-/// A variable that cargo gives every test, for a secret that comes from the environment.
-const VARIABLE: &str = "CARGO_PKG_DESCRIPTION";
-const FROM_VARIABLE: &str = env!("CARGO_PKG_DESCRIPTION");
-
-/// What the secrets are turned into by those who repeat them.
-fn forms() -> Vec<String> {
-    let mut forms = Vec::new();
-    for secret in [TOKEN, KEY.trim_end(), FROM_VARIABLE] {
-        let percent = |lower: bool| -> String {
-            let byte = |byte: u8| match byte {
-                b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
-                b if lower => format!("%{b:02x}"),
-                b => format!("%{b:02X}"),
-            };
-            secret.bytes().map(byte).collect()
-        };
-        forms.extend([secret.to_owned(), percent(false), percent(true), quote(secret)]);
-        forms.extend([STANDARD.encode(secret), URL_SAFE.encode(secret)]);
-        forms.extend(["x", "x:", "xy:"].map(|before| STANDARD.encode(format!("{before}{secret}"))));
-        let json = serde_json::to_string(secret).unwrap();
-        forms.push(json[1..json.len() - 1].to_owned());
-    }
-    forms.extend(KEY.lines().map(str::to_owned));
-    forms
-}
-
-/// [`forms`], and as JSON has them, and JSON in JSON.
-fn disguised() -> BTreeSet<String> {
-    let mut all: BTreeSet<String> = forms().into_iter().collect();
-    // Of base64 the ends may stay, which hold bits of what stands around.
-    let middles: Vec<_> = all.iter().filter(|form| form.len() > 24).map(middle).collect();
-    all.extend(middles);
-    for _ in 0..2 {
-        let escaped = |form: &String| {
-            let json = serde_json::to_string(form).unwrap();
-            json[1..json.len() - 1].to_owned()
-        };
-        let again: Vec<_> = all.iter().map(escaped).collect();
-        all.extend(again);
-    }
-    all
-}
-
-fn middle(form: &String) -> String {
-    let characters = form.chars().count();
-    form.chars().skip(8).take(characters - 16).collect()
-}
-
-/// Which of the forms is in `text`.
-fn betrayed(text: &[u8], forms: &BTreeSet<String>) -> Option<String> {
-    let text = String::from_utf8_lossy(text);
-    forms.iter().find(|form| text.contains(form.as_str())).cloned()
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found
-}
-
-/// A lab in which everybody repeats the canaries.
-struct Aviary {
-    lab: Lab,
-    world: World,
-    shown: Arc<Mutex<Vec<u8>>>,
-    ours: PathBuf,
-}
-
-struct Shown(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Shown {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Aviary {
-    fn new(keep: Keep) -> Self {
-        let lab = Lab::new();
-        lab.write(
-            "harness/harness.yml",
-            &format!(
-                "version: 1\nsite: {{ansible: ansible}}\nsecrets:\n  vault.canary.token: {{file: token}}\n  vault.canary.key: {{file: key}}\n  \
-                 described: {{env: {VARIABLE}}}\n"
-            ),
-        );
-        let wanted = "[vault.canary.token, vault.canary.key, described]";
-        lab.write("profiles/askari.yml", &format!("version: 1\nroles: [base]\nsecrets: {wanted}\n"));
-        lab.write("overrides/askari.yml", "stub: true\nvault: {canary: {token: stub}, other: 1}\n");
-        for (name, secret) in [("token", TOKEN), ("key", KEY)] {
-            lab.write(name, &format!("{secret}\n"));
-            fs::set_permissions(lab.path(name), fs::Permissions::from_mode(0o600)).unwrap();
-        }
-        let words = forms().join("\n") + "\n";
-        lab.write("words", &words);
-        lab.write("guest/words", &words);
-        let shown = Arc::default();
-        let mut world = lab.world(keep);
-        let terminal =
-            Terminal::lines(Box::new(Shown(Arc::clone(&shown))), false, Context::Driver, HEARTBEAT);
-        world.sink = Arc::new(Sinks::new(vec![Box::new(terminal), Box::new(RunRecord::new())]));
-        let aviary = Self { lab, world, shown, ours: std::env::current_exe().unwrap() };
-        for (phase, play) in [("apply", "site"), ("before", "verify"), ("assert", "verify")] {
-            aviary.playbook(phase, &record(play, &[Task::ok(PORTS).asserting()]));
-        }
-        aviary
-    }
-
-    /// What `ansible-playbook` does in a phase: it notes what it was handed, repeats it on both streams, takes its time, and
-    /// does `script`.
-    fn playbook(&self, phase: &str, script: &str) {
-        let [words, seen] = ["words", "seen"].map(|name| self.lab.path(name).display().to_string());
-        let chatter = format!(
-            "for word in \"$@\"; do case $word in *secrets.vars.json) cp \"${{word#@}}\" {seen}.json; stat -c %a \"${{word#@}}\" >{seen}.mode ;; esac; done\n\
-             cat {words}; cat {words} >&2; echo {phase} >>{seen}; sleep 0.3\n"
-        );
-        self.lab.playbook(phase, &(chatter + script));
-    }
-
-    /// Runs `job` while everything around it is watched.
-    fn fly(&self, job: Job) -> RunReport {
-        let done = AtomicBool::new(false);
-        let all = disguised();
-        std::thread::scope(|scope| {
-            let watch = scope.spawn(|| {
-                let (mut looks, mut spoken) = (0, false);
-                while !done.load(Ordering::Relaxed) {
-                    looks += 1;
-                    self.look_around(&all);
-                    if !spoken && self.lab.path("seen").exists() && self.lab.fake.spec(ASKARI).is_some() {
-                        spoken = true;
-                        self.speak();
-                    }
-                    Deadline::uninterrupted(Duration::from_millis(10), "the watch").wait_a_moment();
-                }
-                looks
-            });
-            let report = run(&self.world, &self.lab.plan(), job);
-            done.store(true, Ordering::Relaxed);
-            assert!(watch.join().unwrap() > 3, "the watch was asleep");
-            report.unwrap()
-        })
-    }
-
-    /// The guest, on its console and in its journal.
-    fn speak(&self) {
-        let words = forms().join("\r\n");
-        self.lab.fake.print(ASKARI, &words);
-        self.lab.fake.put_volume(&MachineFiles(ASKARI).journal(), words.as_bytes());
-    }
-
-    /// No child is told a secret, and none rests in the run folder, while it all happens.
-    fn look_around(&self, all: &BTreeSet<String>) {
-        let of = |child: u32, what: &str| fs::read(format!("/proc/{child}/{what}")).unwrap_or_default();
-        for child in descendants(std::process::id()) {
-            let [arguments, environment] = ["cmdline", "environ"].map(|what| of(child, what));
-            assert_eq!(betrayed(&arguments, all), None, "{}", String::from_utf8_lossy(&arguments));
-            // One that is still about to become another program has our own environment; and that of another test's is not
-            // this run's business.
-            let is_other = fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|exe| exe != self.ours);
-            let here = self.lab.path("").display().to_string();
-            let is_here =
-                [&arguments, &environment].iter().any(|text| String::from_utf8_lossy(text).contains(&here));
-            if is_other && is_here {
-                let told = String::from_utf8_lossy(&environment).into_owned();
-                assert_eq!(betrayed(&environment, all), None, "{told}");
-            }
-        }
-        for path in
-            files(&self.lab.path("runs")).iter().filter(|path| !path.ends_with("ansible/secrets.vars.json"))
-        {
-            let text = fs::read(path).unwrap_or_default();
-            assert_eq!(betrayed(&text, all), None, "for a while, in {}", path.display());
-        }
-    }
-
-    /// Nothing that was said or left has a secret; and that means something, as `places` say where one was.
-    #[track_caller]
-    fn assert_silent(&self, report: &RunReport, places: &[&str]) {
-        let all = disguised();
-        for path in files(&self.lab.path("runs")) {
-            assert_eq!(betrayed(&fs::read(&path).unwrap(), &all), None, "{}", path.display());
-            assert!(!path.ends_with("secrets.vars.json"), "{} is left", path.display());
-        }
-        let shown = self.shown.lock().unwrap().clone();
-        assert_eq!(betrayed(&shown, &all), None, "on the terminal: {}", String::from_utf8_lossy(&shown));
-        let explained = explain(report);
-        assert_eq!(betrayed(explained.as_bytes(), &all), None, "{explained}");
-        for place in places {
-            let text = match *place {
-                "the terminal" => String::from_utf8_lossy(&shown).into_owned(),
-                file => {
-                    fs::read_to_string(report.folder.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
-                }
-            };
-            // The terminal shows the beginning of a long message.
-            let names = match *place {
-                "the terminal" => &["vault.canary.token"][..],
-                _ => &["vault.canary.token", "vault.canary.key", "described"],
-            };
-            for name in names {
-                assert!(text.contains(&format!("[secret {name}]")), "{place} never had {name}:\n{text}");
-            }
-        }
-        // The playbook did have them.
-        let seen: serde_json::Value =
-            serde_json::from_slice(&fs::read(self.lab.path("seen.json")).unwrap()).unwrap();
-        let handed = serde_json::json!({
-            "vault": {"canary": {"token": TOKEN, "key": KEY.trim_end()}, "other": 1}, "described": FROM_VARIABLE,
-        });
-        assert_eq!(seen, handed);
-        assert_eq!(fs::read_to_string(self.lab.path("seen.mode")).unwrap(), "600\n");
-    }
-}
-
-/// A task's message that repeats everything.
-fn message() -> &'static str {
-    Box::leak(forms().join("\n").into_boxed_str())
-}
-
-/// All processes below `root`.
-fn descendants(root: u32) -> BTreeSet<u32> {
-    let parent = |pid: u32| -> Option<u32> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
-    };
-    let all =
-        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let is_below = |pid: &u32| {
-        let mut at = *pid;
-        while let Some(above) = parent(at) {
-            if above == root {
-                return true;
-            }
-            if above == 0 {
-                return false;
-            }
-            at = above;
-        }
-        false
-    };
-    all.filter(is_below).collect()
-}
-
-trait Moment {
-    fn wait_a_moment(&self);
-}
-
-impl Moment for Deadline {
-    fn wait_a_moment(&self) {
-        let _ = self.wait_for("a moment", Duration::from_millis(10), || {
-            Ok(boma_it::support::deadline::Progress::<()>::Pending(String::new()))
-        });
-    }
-}
+use crate::lab::{ASKARI, PORTS, Task, begin, record};
 
 const LOGS: [&str; 3] = ["ansible/apply.log", "console.log", "journal.log"];
 
@@ -333,7 +54,7 @@ fn a_cycle_that_fails_keeps_its_secrets_and_so_do_later_steps_and_the_end_of_its
     let folder = down(&aviary.world, &aviary.lab.plan().trial).unwrap();
     assert_eq!(folder.as_deref(), Some(report.folder.as_path()));
     assert_eq!(fs::read(&console).unwrap(), saved);
-    let shown = String::from_utf8(aviary.shown.lock().unwrap().clone()).unwrap();
+    let shown = aviary.shown();
     assert!(shown.contains("console.log and journal.log are left as the last step saved them"), "{shown}");
     aviary.assert_silent(&report, &LOGS);
 }
@@ -400,7 +121,7 @@ fn what_comes_into_the_run_folder_past_us_is_cleaned_and_told() {
     let _guest = Guest::of(&aviary.lab, &aviary.world, After::AnotherBoot);
     let report = run(&aviary.world, &aviary.lab.plan(), Job::Cycle).unwrap();
     aviary.assert_silent(&report, &["ansible/fetched"]);
-    let shown = String::from_utf8(aviary.shown.lock().unwrap().clone()).unwrap();
+    let shown = aviary.shown();
     assert!(shown.contains("a secret was taken out of ansible/fetched in the run folder"), "{shown}");
 }
 

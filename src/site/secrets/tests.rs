@@ -99,7 +99,7 @@ fn the_file_is_for_its_owner_and_is_gone_with_its_guard_or_with_the_next_run() {
     assert!(unwound.is_err() && !path.exists());
 
     std::mem::forget(Handover::write(&run.join("ansible"), variables()).unwrap());
-    assert_eq!(forget_leftovers(root.path()).unwrap(), [path.clone()]);
+    assert_eq!(forget_leftovers(root.path()).unwrap(), std::slice::from_ref(&path));
     assert!(!path.exists() && forget_leftovers(root.path()).unwrap().is_empty());
     assert!(forget_leftovers(&root.path().join("nowhere")).unwrap().is_empty());
 }

@@ -86,56 +86,60 @@ impl<'a> Vaults<'a> {
 
     /// A vaulted text without its vault.
     fn decrypt(&self, vaulted: &str, password: &VaultPassword) -> Result<Result<String, Why>, SiteError> {
-        let (script, file) = match password {
-            VaultPassword::Command(command) => {
-                let script = Script::write(command, &self.ansible.site)?;
-                let path = script.path.clone();
-                (Some(script), path)
-            }
-            VaultPassword::File(file) => {
-                if let Err(why) = check_password(file) {
-                    return Ok(Err(why));
-                }
-                (None, file.clone())
-            }
+        let bench = Bench::lay_out(password, &self.ansible.site)?;
+        let file = match password {
+            VaultPassword::Command(_) => bench.script(),
+            VaultPassword::File(file) => match check_password(file) {
+                Ok(()) => file.clone(),
+                Err(why) => return Ok(Err(why)),
+            },
         };
-        // An empty configuration: the operator's own may name other vault ids, and a password to ask for.
         let process = self
             .ansible
-            .program("ansible-vault", Path::new("/dev/null"), None)
+            .program("ansible-vault", &bench.config(), None)
             .arg("decrypt")
             .arg("--vault-password-file")
             .arg(file)
             .args(["--output", "-"])
             .input(vaulted);
         let finished = process.run(self.deadline).map_err(SiteError::Process)?;
-        drop(script);
         if !finished.status.success() {
-            let what = format!("ansible-vault cannot open it\n{}", complaint(&finished));
+            let what = format!("ansible-vault cannot open it by {password}\n{}", complaint(&finished));
             return Ok(Err(Why::Vault(what)));
         }
         Ok(Ok(finished.stdout))
     }
 }
 
-/// A script that prints the password, as Ansible takes one in the place of a password file. It names a command and holds
-/// no password.
-struct Script {
-    path: PathBuf,
-    #[expect(dead_code, reason = "its Drop removes it")]
-    folder: TempDir,
-}
+/// What `ansible-vault` needs beside the vault, in a folder that goes away: a configuration that says nothing, as the
+/// operator's own may name other vault ids and ask for passwords; and for a password command a script that runs it, as
+/// Ansible takes one in the place of a password file. It names the command and holds no password.
+struct Bench(TempDir);
 
-impl Script {
-    fn write(command: &str, root: &Path) -> Result<Self, SiteError> {
+impl Bench {
+    fn lay_out(password: &VaultPassword, root: &Path) -> Result<Self, SiteError> {
         let folder = tempfile::Builder::new().prefix("boma-it-vault-").tempdir();
-        let folder = folder.map_err(|source| SiteError::Io { path: std::env::temp_dir(), source })?;
-        let path = folder.path().join("password");
-        let text = format!("#!/bin/sh\ncd {} || exit 1\n{command}\n", quote(&root.to_string_lossy()));
-        fs::write(&path, text)
-            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o700)))
-            .map_err(|source| SiteError::Io { path: path.clone(), source })?;
-        Ok(Self { path, folder })
+        let bench = Self(folder.map_err(|source| SiteError::Io { path: std::env::temp_dir(), source })?);
+        bench.write(&bench.config(), "", 0o600)?;
+        if let VaultPassword::Command(command) = password {
+            let text = format!("#!/bin/sh\ncd {} || exit 1\n{command}\n", quote(&root.to_string_lossy()));
+            bench.write(&bench.script(), &text, 0o700)?;
+        }
+        Ok(bench)
+    }
+
+    fn write(&self, path: &Path, text: &str, mode: u32) -> Result<(), SiteError> {
+        fs::write(path, text)
+            .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
+            .map_err(|source| SiteError::Io { path: self.0.path().to_owned(), source })
+    }
+
+    fn config(&self) -> PathBuf {
+        self.0.path().join("ansible.cfg")
+    }
+
+    fn script(&self) -> PathBuf {
+        self.0.path().join("password")
     }
 }
 
