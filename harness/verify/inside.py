@@ -1,6 +1,7 @@
 """What verify.yml wants to know from inside the VM, as one JSON object. Looks, and judges nothing.
 
-Run as root with the port to listen on: one probe for all facts, as each Ansible task costs seconds on a slow VM.
+Run as root with the port to listen on, and the setup key that the coordinator should have: one probe for all facts, as
+each Ansible task costs seconds on a slow VM.
 """
 import grp
 import json
@@ -113,7 +114,8 @@ def docker():
         "coordinator": {
             "state": container.get("State", {}),
             "restarts": container.get("RestartCount", 0),
-            # Never the setup key.
+            # Never the setup key itself.
+            "has_key": f"SETUP_KEY={sys.argv[2]}" in container.get("Config", {}).get("Env", []),
             "env": [e for e in container.get("Config", {}).get("Env", []) if e.startswith("ENDPOINT=")],
             "answers": answering,
             "log": run("docker", "logs", "--tail", "5", "mesh-coordinator")[1],

@@ -185,3 +185,41 @@ fn no_vm_for_a_step() {
     let project = Project::with_hypervisor();
     insta::assert_snapshot!(project.run(&["ssh", "--host", "askari"]));
 }
+
+#[test]
+fn a_secret_that_is_not_there() {
+    let project = Project::with_hypervisor();
+    project.replace(
+        "harness/harness.yml",
+        "  vault.mesh.setup_key: {vault: harness/vault.yml}",
+        "  vault.mesh.setup_key: {env: MESH_SETUP_KEY}\n  vault.gandi.pat: {file: secrets/gandi}",
+    );
+    project.replace(
+        "profiles/askari.yml",
+        "[vault.mesh.setup_key]",
+        "[vault.mesh.setup_key, vault.gandi.pat]",
+    );
+    insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 4));
+}
+
+#[test]
+fn a_secret_that_is_unfit_is_not_repeated() {
+    let project = Project::with_hypervisor();
+    project.replace("harness/harness.yml", "{vault: harness/vault.yml}", "{env: MESH_SETUP_KEY}");
+    let told = project.run_with(&["up", "--host", "askari"], &[("MESH_SETUP_KEY", "q-7")]);
+    assert_eq!(told.code, Some(4));
+    assert!(!told.stderr.contains("q-7"), "{told}");
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn a_secret_that_a_message_would_repeat() {
+    let project = Project::with_hypervisor();
+    project.replace("harness/harness.yml", "{vault: harness/vault.yml}", "{env: MESH_SETUP_KEY}");
+    project.replace("site/site.yml", "\n  roles:", "\n  cGFnZQ-not-a-key: true\n  roles:");
+    let args = ["up", "--host", "askari"];
+    let told = project.run_with(&args, &[("MESH_SETUP_KEY", "cGFnZQ-not-a-key"), ("BOMA_IT_LOG", "trace")]);
+    assert_eq!(told.code, Some(2), "{told}");
+    assert!(!told.stderr.contains("cGFnZQ"), "{told}");
+    assert!(told.stderr.contains("[secret vault.mesh.setup_key]"), "{told}");
+}
