@@ -12,7 +12,7 @@ use project::Project;
 #[test]
 fn help_of_everything() {
     let project = Project::new();
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 18] = [
         &["--help"],
         &["-h"],
         &["up", "--help"],
@@ -26,6 +26,7 @@ fn help_of_everything() {
         &["ssh", "--help"],
         &["list", "--help"],
         &["plan", "--help"],
+        &["schema", "--help"],
         &["image", "--help"],
         &["image", "build", "--help"],
         &["image", "remove", "--help"],
@@ -43,7 +44,14 @@ fn help_of_everything() {
 #[test]
 fn a_command_line_that_is_none_is_usage() {
     let project = Project::new();
-    let commands: [&[&str]; 5] = [&[], &["upp"], &["up"], &["up", "--hots", "askari"], &["down", "--host"]];
+    let commands: [&[&str]; 6] = [
+        &[],
+        &["upp"],
+        &["up"],
+        &["up", "--hots", "askari"],
+        &["down", "--host"],
+        &["schema", "override"],
+    ];
     let mut all = String::new();
     for command in commands {
         let told = project.run(command);
@@ -59,6 +67,19 @@ fn the_version_is_that_of_the_package() {
         Project::new().run(&["--version"]).stdout,
         concat!("boma-it ", env!("CARGO_PKG_VERSION"), "\n")
     );
+}
+
+#[test]
+fn a_schema_is_printed_where_there_is_no_project() {
+    let nowhere = Project::new();
+    nowhere.remove("harness/harness.yml");
+    for kind in ["profile", "scenario", "harness"] {
+        let told = nowhere.run(&["schema", kind]);
+        assert_eq!((told.code, &*told.stderr), (Some(0), ""), "{told}");
+        let committed = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+        let committed = std::fs::read_to_string(committed.join(format!("{kind}.schema.json"))).unwrap();
+        assert!(told.stdout == committed, "{told}");
+    }
 }
 
 #[test]

@@ -210,7 +210,7 @@ fn in_plain_words(found_and_expected: &str) -> String {
     format!("{found}, expected {expected}")
 }
 
-/// The words between backticks.
+/// The words between backticks, without `$schema`, which is an editor's.
 fn quoted(text: &str) -> impl Iterator<Item = &str> + Clone {
-    text.split('`').skip(1).step_by(2)
+    text.split('`').skip(1).step_by(2).filter(|word| !word.starts_with('$'))
 }

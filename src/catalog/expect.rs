@@ -1,52 +1,61 @@
 //! `expect:` of a scenario: what is declared to happen. A declaration that could never come true is refused here,
 //! as it would make a trial that is red for ever or, worse, one that proves nothing.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::document::Document;
 use super::plan::{Expectation, ExpectedFailure, ExpectedFault, Verdict};
 use super::problem::Problem;
 use super::scenario::repeated;
+use super::schema::fault_schemas;
 use crate::outcome::Stage;
 
 /// The part of the file as it is written.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(super) struct ExpectFile {
     /// `verify.yml` once more before the restart, and how it must go.
     before_reboot: Option<Verdict>,
-    /// The declared failure.
+    /// The failure that must be seen, located; left out: every assertion passes after the reboot.
     fail: Option<FailFile>,
 }
 
 /// `expect.fail`: where, and one of the other three.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(extend("oneOf" = fault_schemas()))]
 #[serde(deny_unknown_fields, expecting = "a mapping such as `{at: assert, task: <its name>}`")]
 struct FailFile {
     /// The stage.
     at: At,
-    /// The one task that fails.
+    /// The one task that fails: its name in the playbook.
     task: Option<String>,
-    /// The tasks that fail, all of them.
+    /// The tasks that fail, all of them and no others.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
     tasks: Option<Vec<String>>,
     /// What becomes of the machine.
     reason: Option<Reason>,
 }
 
 /// A stage at which a failure can be declared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum At {
+    /// The site playbook.
     Apply,
+    /// The restart, and the proof of it.
     Reboot,
+    /// `verify.yml` after the reboot.
     Assert,
 }
 
 /// What can become of a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Reason {
+    /// The guest is up, and SSH never answers: a lockout.
     Unreachable,
+    /// The boot ends in emergency mode.
     Emergency,
 }
 

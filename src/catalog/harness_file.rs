@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::document::Document;
@@ -13,29 +14,42 @@ use super::root::expand;
 use super::secrets::{SecretSource, SecretsFile, Sources, VaultFile};
 
 /// The file as it is written.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
-struct HarnessFile {
+pub(super) struct HarnessFile {
     #[expect(dead_code, reason = "reading it is the check")]
+    /// Version of the file's format.
     version: Version,
+    /// The Ansible side. Nothing of it is ever written to.
     #[serde(default)]
     site: SiteFile,
+    /// The golden image; `{source: build}` if it is left out. A profile may have its own.
     image: Option<ImageFile>,
+    /// The hypervisor.
     #[serde(default)]
     libvirt: LibvirtFile,
+    /// The harness's own isolated network.
     #[serde(default)]
     network: NetworkFile,
+    /// The run folders.
     #[serde(default)]
     runs: RunsFile,
+    /// What a run may take.
     #[serde(default)]
     limits: LimitsFile,
+    /// Where the secrets that roles need come from, by the Ansible variable that holds them.
     #[serde(default)]
     secrets: SecretsFile,
+    /// What opens files of Ansible Vault's.
     vault: Option<VaultFile>,
+    /// Where the schema of the file is: for editors.
+    #[serde(rename = "$schema")]
+    #[expect(dead_code, reason = "an editor's, not ours")]
+    schema: Option<String>,
 }
 
 /// `site:`, where the Ansible side is.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct SiteFile {
     /// The site's folder, relative to the root.
@@ -46,7 +60,7 @@ struct SiteFile {
     inventory: String,
     /// The playbook that asserts, relative to the root.
     verify: String,
-    /// Folder of `ansible-playbook`, relative to the root.
+    /// Folder of `ansible-playbook`, relative to the root. Left out: `.venv/bin` if there is one, else wherever `PATH` has it.
     ansible: Option<String>,
 }
 
@@ -63,10 +77,11 @@ impl Default for SiteFile {
 }
 
 /// `libvirt:`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct LibvirtFile {
-    /// Connection URI.
+    /// Connection URI, such as `qemu:///system`; `BOMA_IT_URI` overrides it.
+    #[schemars(regex(pattern = ":"))]
     uri: String,
 }
 
@@ -77,10 +92,10 @@ impl Default for LibvirtFile {
 }
 
 /// `network:`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct NetworkFile {
-    /// The harness's own network.
+    /// A private IPv4 network that nothing else on this machine uses.
     subnet: Subnet,
 }
 
@@ -91,12 +106,13 @@ impl Default for NetworkFile {
 }
 
 /// `runs:`, the run folders.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct RunsFile {
-    /// Where they go, relative to the root.
+    /// Where they go, relative to the root; `BOMA_IT_RUNS` overrides it.
     dir: String,
-    /// How many are kept.
+    /// How many of the newest are kept.
+    #[schemars(range(min = 1))]
     keep: usize,
 }
 
@@ -107,7 +123,7 @@ impl Default for RunsFile {
 }
 
 /// `limits:`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct LimitsFile {
     /// Memory that must stay free beside the VM.
@@ -123,14 +139,20 @@ impl Default for LimitsFile {
 }
 
 /// `limits.timeouts:`, for KVM; scaled up where there is none.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct TimeoutsFile {
+    /// Getting the golden image.
     image: TimeLimit,
+    /// From power-on to ready.
     up: TimeLimit,
+    /// The site playbook.
     apply: TimeLimit,
+    /// From the restart to settled again.
     reboot: TimeLimit,
+    /// `verify.yml`.
     assert: TimeLimit,
+    /// Destroying everything.
     down: TimeLimit,
 }
 

@@ -11,6 +11,7 @@
 //! | `planner` | a trial's files and a person's choices → a plan |
 //! | `harness_file`, `profile`, `overrides`, `scenario`, `expect`, `image`, `parts` | each file as it is written, and its rules |
 //! | [`secrets`] | where secrets come from, never a value |
+//! | [`schema`] | JSON Schemas of the files, from the structs that read them |
 //! | `document`, `locate`, `value`, `text`, `subnet` | reading, with every error in its place |
 //! | [`problem`] | the errors |
 
@@ -30,6 +31,7 @@ mod profile;
 pub mod quantity;
 mod root;
 mod scenario;
+pub mod schema;
 pub mod secrets;
 mod subnet;
 mod text;

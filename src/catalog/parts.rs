@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,7 @@ use super::document::Document;
 use super::plan::Sizing;
 use super::problem::Problem;
 use super::quantity::Bytes;
+use super::schema::source_schemas;
 
 /// The version of the file formats that this program reads.
 pub(super) const VERSION: u64 = 1;
@@ -41,14 +43,15 @@ impl Visitor<'_> for Version {
 }
 
 /// `vm:` of a profile or a scenario.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(super) struct VmFile {
-    /// Virtual CPUs.
+    /// Virtual CPUs; 2 by default.
+    #[schemars(range(min = 1, max = 255))]
     pub(super) vcpus: Option<u32>,
-    /// Memory.
+    /// Memory, whole MiB and at least 512MiB; 3GiB by default.
     pub(super) memory: Option<Bytes>,
-    /// Virtual size of the thin overlay.
+    /// Virtual size of the thin overlay, whole MiB and at least 4GiB; 20GiB by default.
     pub(super) disk: Option<Bytes>,
 }
 
@@ -94,7 +97,8 @@ impl Default for Sizing {
 }
 
 /// `image:` of the harness, a profile or a scenario.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(extend("oneOf" = source_schemas()))]
 #[serde(deny_unknown_fields, expecting = "a mapping such as `{source: build}`")]
 pub(super) struct ImageFile {
     /// Where it comes from.
@@ -111,28 +115,36 @@ pub(super) struct ImageFile {
 }
 
 /// Where an image comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ImageWord {
+    /// Debian's own cloud image, or a built one where that cannot be had.
     #[default]
     Auto,
+    /// Made on this machine by mmdebstrap.
     Build,
+    /// Debian's own cloud image.
     Official,
+    /// A qcow2 file of one's own.
     Path,
 }
 
 /// `image.packages:`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "`packages` is `reference-site`, `none` or a list of Debian packages")]
 pub(super) enum PackagesFile {
+    /// A set that has a name.
     Word(PackagesWord),
+    /// Names of Debian packages.
     These(Vec<String>),
 }
 
 /// What `image.packages` may be beside a list.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum PackagesWord {
+    /// What the roles of the reference site install.
     ReferenceSite,
+    /// Nothing beside the base system.
     None,
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::document::Document;
@@ -12,14 +13,16 @@ use super::scenario::repeated;
 use super::secrets::{SecretPlan, Sources, needed};
 
 /// The file as it is written.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
-struct ProfileFile {
+pub(super) struct ProfileFile {
     #[expect(dead_code, reason = "reading it is the check")]
+    /// Version of the file's format.
     version: Version,
     /// What the host is, in a line.
     description: Option<String>,
-    /// Tags given to the site playbook.
+    /// Roles of the host: tags given to the site playbook.
+    #[schemars(length(min = 1), inner(regex(pattern = r"^[A-Za-z0-9_.-]+$")), extend("uniqueItems" = true))]
     roles: Vec<String>,
     /// Size of the VM.
     vm: Option<VmFile>,
@@ -28,6 +31,10 @@ struct ProfileFile {
     /// Names of the secrets that its roles need.
     #[serde(default)]
     secrets: Vec<String>,
+    /// Where the schema of the file is: for editors.
+    #[serde(rename = "$schema")]
+    #[expect(dead_code, reason = "an editor's, not ours")]
+    schema: Option<String>,
 }
 
 /// A host, with every default filled in.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,22 +16,26 @@ use super::profile::one_line;
 use super::value::Vars;
 
 /// The file as it is written.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
-struct ScenarioFile {
+pub(super) struct ScenarioFile {
     #[expect(dead_code, reason = "reading it is the check")]
+    /// Version of the file's format.
     version: Version,
     /// The host it is a twist of.
     profile: String,
     /// What it shows, in a line.
+    #[schemars(regex(pattern = r"\S"))]
     description: String,
     /// Variables laid over the override.
     vars: Option<Vars>,
-    /// Certificate tiers it may run with; the first is its default.
+    /// Certificate tiers it may run with; the first is its default. Left out: all of them, or with `egress: false` only
+    /// `internal`.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
     certs: Option<Vec<Tier>>,
-    /// How the VM is restarted.
+    /// How the VM is restarted; `graceful` if it is left out.
     restart: Option<Restart>,
-    /// Whether the guest reaches anything beyond the harness's network.
+    /// Whether the guest reaches anything beyond the harness's network; it does if this is left out.
     egress: Option<bool>,
     /// What is declared to happen.
     expect: Option<ExpectFile>,
@@ -38,6 +43,10 @@ struct ScenarioFile {
     vm: Option<VmFile>,
     /// Its own golden image, instead of the profile's or the harness's.
     image: Option<ImageFile>,
+    /// Where the schema of the file is: for editors.
+    #[serde(rename = "$schema")]
+    #[expect(dead_code, reason = "an editor's, not ours")]
+    schema: Option<String>,
 }
 
 /// A scenario, checked.

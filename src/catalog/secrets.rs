@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use super::document::Document;
 use super::problem::{Problem, suggestion};
 use super::root::expand;
 use super::scenario::repeated;
+use super::schema::one_of_keys;
 
 /// A secret that a plan needs, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,7 +114,8 @@ impl<'de> Visitor<'de> for SourceVisitor {
 }
 
 /// Where a secret comes from, as it is written; exactly one key.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(extend("oneOf" = one_of_keys(&["env", "file", "vault"])))]
 #[serde(deny_unknown_fields, expecting = "a mapping such as `{env: NAME}`")]
 struct SourceFile {
     /// An environment variable.
@@ -124,7 +127,8 @@ struct SourceFile {
 }
 
 /// `vault:` of `harness.yml`; exactly one key.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(extend("oneOf" = one_of_keys(&["password_file", "password_command"])))]
 #[serde(deny_unknown_fields, expecting = "a mapping such as `{password_file: path}`")]
 pub(super) struct VaultFile {
     /// A file, relative to the root.
@@ -136,6 +140,21 @@ pub(super) struct VaultFile {
 impl<'de> Deserialize<'de> for SecretsFile {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(SecretsVisitor)
+    }
+}
+
+impl JsonSchema for SecretsFile {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Secrets".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let source = generator.subschema_for::<SourceFile>();
+        json_schema!({"type": "object", "additionalProperties": source})
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::catalog::schema::FileKind;
 
 /// Integration tests for Ansible-managed hosts that must survive a real reboot.
 ///
@@ -59,6 +61,11 @@ pub enum Command {
     },
     /// Print what a trial would do; nothing is done
     Plan(Choice),
+    /// Print the JSON Schema of a kind of file, for editors; needs no project
+    Schema {
+        /// Which file: profiles/, scenarios/, or harness/harness.yml
+        kind: Kind,
+    },
     /// Golden images: list, build, remove
     Image {
         /// What to do with images
@@ -79,6 +86,25 @@ pub enum ImageCommand {
         /// Name as `boma-it image list` shows it
         name: String,
     },
+}
+
+/// A kind of file that has a schema.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[expect(missing_docs, reason = "the words say it, and FileKind documents them")]
+pub enum Kind {
+    Profile,
+    Scenario,
+    Harness,
+}
+
+impl From<Kind> for FileKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Profile => Self::Profile,
+            Kind::Scenario => Self::Scenario,
+            Kind::Harness => Self::Harness,
+        }
+    }
 }
 
 /// Which trial's VM.

@@ -9,6 +9,7 @@ mod list;
 mod plan;
 mod project;
 mod prune;
+mod schema;
 mod ssh;
 mod steps;
 
@@ -42,20 +43,22 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
-    let project = Project::find(cli.root)?;
+    // Told where it is needed: what says how a project's files are written needs none.
+    let project = Project::find(cli.root);
     match cli.command {
-        Command::Up(choice) => steps::run(&project, &choice, Job::Up),
-        Command::Apply(choice) => steps::run(&project, &choice, Job::Apply),
-        Command::Reboot(choice) => steps::run(&project, &choice, Job::Reboot),
-        Command::Assert(choice) => steps::run(&project, &choice, Job::Assert),
-        Command::Cycle(choice) => steps::run(&project, &choice, Job::Cycle),
-        Command::Down(target) => steps::down(&project, &target),
-        Command::Prune { all } => prune::run(&project, all),
-        Command::Console(target) => console::run(&project, &target),
-        Command::Ssh { target, command } => ssh::run(&project, &target, &command),
-        Command::List { json } => list::run(&project, json),
-        Command::Plan(choice) => plan::run(&project, &choice),
-        Command::Image { command } => image::run(&project, &command),
+        Command::Up(choice) => steps::run(&project?, &choice, Job::Up),
+        Command::Apply(choice) => steps::run(&project?, &choice, Job::Apply),
+        Command::Reboot(choice) => steps::run(&project?, &choice, Job::Reboot),
+        Command::Assert(choice) => steps::run(&project?, &choice, Job::Assert),
+        Command::Cycle(choice) => steps::run(&project?, &choice, Job::Cycle),
+        Command::Down(target) => steps::down(&project?, &target),
+        Command::Prune { all } => prune::run(&project?, all),
+        Command::Console(target) => console::run(&project?, &target),
+        Command::Ssh { target, command } => ssh::run(&project?, &target, &command),
+        Command::List { json } => list::run(&project?, json),
+        Command::Plan(choice) => plan::run(&project?, &choice),
+        Command::Image { command } => image::run(&project?, &command),
+        Command::Schema { kind } => schema::run(kind),
     }
 }
 

@@ -11,14 +11,15 @@ use clap::{ArgMatches, CommandFactory};
 
 use crate::page::root;
 
-/// The commands of a line, in words; assignments before them and `sudo` left out.
+/// The commands of a line, in words; assignments before them, `sudo` and redirections left out.
 pub(crate) fn commands(line: &str) -> Vec<Vec<String>> {
     let spaced = line.replace(';', " ; ");
     let words = shlex::split(&spaced).unwrap_or_default();
     let parts = words.split(|word| matches!(word.as_str(), "&&" | "||" | "|" | ";"));
+    let redirects = |part: &[String]| part.iter().position(|word| word == ">").unwrap_or(part.len());
     let is_before = |word: &&String| *word == "sudo" || is_assignment(word);
     parts
-        .map(|part| part.iter().skip_while(is_before).cloned().collect::<Vec<_>>())
+        .map(|part| part[..redirects(part)].iter().skip_while(is_before).cloned().collect::<Vec<_>>())
         .filter(|part| !part.is_empty())
         .collect()
 }

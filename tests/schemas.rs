@@ -1,0 +1,247 @@
+//! The JSON Schemas: as committed they are those of this version's structs; every file of the project names its own and holds
+//! to it; and what the parser refuses for its shape, the schema refuses as well.
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use boma_it::catalog::schema::{self, FileKind};
+use boma_it::catalog::{Catalog, Choices, Plan};
+use jsonschema::Validator;
+use serde_json::Value;
+
+#[path = "docs/page.rs"]
+#[expect(dead_code, reason = "the documents' tests use the rest of it")]
+mod page;
+
+use page::{Page, root};
+
+fn committed(kind: FileKind) -> PathBuf {
+    root().join(format!("schemas/{}.schema.json", kind.as_str()))
+}
+
+fn validator(kind: FileKind) -> Validator {
+    jsonschema::draft7::new(&schema::schema(kind)).unwrap()
+}
+
+/// What the schema has against a file; nothing if it holds.
+fn complaints(kind: FileKind, text: &str) -> Vec<String> {
+    let value: Value = serde_yaml::from_str(text).unwrap();
+    validator(kind).iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect()
+}
+
+/// The project's own files of a kind.
+fn files(kind: FileKind) -> Vec<PathBuf> {
+    let all = |folder: &str| {
+        let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries
+            .filter(|path| {
+                path.extension().is_some_and(|it| ["yml", "yaml", "json"].iter().any(|e| it == *e))
+            })
+            .collect();
+        files.sort();
+        files
+    };
+    match kind {
+        FileKind::Profile => all("profiles"),
+        FileKind::Scenario => all("scenarios"),
+        FileKind::Harness => vec![root().join("harness/harness.yml")],
+    }
+}
+
+#[test]
+fn the_committed_schemas_are_those_of_the_structs() {
+    for kind in FileKind::ALL {
+        let word = kind.as_str();
+        let file = fs::read_to_string(committed(kind)).unwrap_or_default();
+        assert!(
+            file == schema::text(kind),
+            "schemas/{word}.schema.json is not what this version reads: \
+             cargo it schema {word} > schemas/{word}.schema.json"
+        );
+        jsonschema::meta::validate(&serde_json::from_str(&file).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn every_file_names_its_schema_first_and_holds_to_it() {
+    for kind in FileKind::ALL {
+        let files = files(kind);
+        assert!(!files.is_empty(), "no {} was found", kind.as_str());
+        for file in files {
+            let (name, text) = (file.display(), fs::read_to_string(&file).unwrap());
+            let first = text.lines().next().unwrap_or_default();
+            let named = first.strip_prefix("# yaml-language-server: $schema=").unwrap_or_else(|| {
+                let word = kind.as_str();
+                panic!(
+                    "{name}: the first line must be `# yaml-language-server: $schema=../schemas/{word}.schema.json`"
+                )
+            });
+            let path = file.parent().unwrap().join(named);
+            assert_eq!(path.canonicalize().ok(), committed(kind).canonicalize().ok(), "{name}");
+            assert_eq!(complaints(kind, &text), Vec::<String>::new(), "{name}");
+        }
+    }
+}
+
+/// Which kind of file an example is, if it is one: all of them begin with the version.
+fn kind_of(example: &str) -> Option<FileKind> {
+    let value: Value = serde_yaml::from_str(example).ok()?;
+    value.get("version")?;
+    Some(match value {
+        _ if value.get("profile").is_some() => FileKind::Scenario,
+        _ if value.get("roles").is_some() => FileKind::Profile,
+        _ => FileKind::Harness,
+    })
+}
+
+#[test]
+fn the_examples_of_the_runbooks_hold_to_the_schemas() {
+    let mut seen = Vec::new();
+    for page in ["integration-testing.md", "new-host.md", "new-role.md"] {
+        for block in Page::read(&format!("docs/runbooks/{page}")).blocks("yaml") {
+            let Some(kind) = kind_of(&block) else { continue };
+            assert_eq!(complaints(kind, &block), Vec::<String>::new(), "{page}:\n{block}");
+            seen.push(kind);
+        }
+    }
+    for kind in FileKind::ALL {
+        assert!(seen.contains(&kind), "no runbook shows a {}", kind.as_str());
+    }
+}
+
+/// A project whose only trials are askari's plain cycle and the scenario `twist`.
+struct Project(tempfile::TempDir);
+
+const PROFILE: &str = "version: 1\nroles: [base]\n";
+const SCENARIO: &str = "version: 1\nprofile: askari\ndescription: a twist\n";
+const HARNESS: &str = "version: 1\n";
+
+impl Project {
+    /// Sound but for this file.
+    fn with(kind: FileKind, text: &str) -> Self {
+        let project = Self(tempfile::tempdir().unwrap());
+        let mut files = vec![
+            ("profiles/askari.yml", PROFILE),
+            ("scenarios/twist.yml", SCENARIO),
+            ("harness/harness.yml", HARNESS),
+            ("overrides/askari.yml", "{}\n"),
+            ("harness/verify.yml", "[]\n"),
+            ("site/site.yml", "[]\n"),
+            ("site/inventory/production", "[]\n"),
+        ];
+        files[kind as usize].1 = text;
+        for (name, text) in files {
+            project.write(name, text);
+        }
+        project
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Whether the parser takes its files.
+    fn plan(&self) -> Result<Plan, String> {
+        let plan = |root: &Path| {
+            let catalog = Catalog::load(root)?;
+            let trial = catalog.find("askari", Some("twist"))?;
+            catalog.plan(&trial, &Choices::default())
+        };
+        plan(self.0.path()).map_err(|error| error.to_string())
+    }
+}
+
+#[rstest::rstest]
+#[case::profile(FileKind::Profile, PROFILE)]
+#[case::whole_profile(
+    FileKind::Profile,
+    "version: 1\ndescription:\nroles: [base, a.b-c_D]\nvm: {vcpus: 4, memory: 1 GiB, disk: 4096MiB}\nimage: {source: path, path: x.qcow2}\n"
+)]
+#[case::nothing_under_vm(FileKind::Profile, "version: 1\nroles: [base]\nvm:\n")]
+#[case::an_editors_key(
+    FileKind::Profile,
+    "$schema: ../schemas/profile.schema.json\nversion: 1\nroles: [base]\n"
+)]
+#[case::scenario(FileKind::Scenario, SCENARIO)]
+#[case::whole_scenario(
+    FileKind::Scenario,
+    "version: 1\nprofile: askari\ndescription: x\nvars: {a: [1, {b: null}]}\ncerts: [internal, pebble]\nrestart: power-cut\n\
+     egress: true\nexpect: {before_reboot: fail, fail: {at: assert, tasks: [a, b]}}\nvm: {memory: 1GiB}\n"
+)]
+#[case::lockout(
+    FileKind::Scenario,
+    "version: 1\nprofile: askari\ndescription: x\nexpect: {fail: {at: reboot, reason: unreachable}}\n"
+)]
+#[case::an_editors_key_too(FileKind::Scenario, "$schema: x\nversion: 1\nprofile: askari\ndescription: x\n")]
+#[case::harness(FileKind::Harness, HARNESS)]
+#[case::whole_harness(
+    FileKind::Harness,
+    "version: 1\n$schema: x\nimage: {source: build}\nlibvirt: {uri: 'qemu+ssh://far/system'}\nnetwork: {subnet: 10.9.0.0/20}\n\
+     runs: {dir: runs, keep: 1}\nlimits: {memory_reserve: 0B, timeouts: {up: 90s, apply: 1h}}\n"
+)]
+fn what_the_parser_takes_the_schema_takes(#[case] kind: FileKind, #[case] text: &str) {
+    if let Err(error) = Project::with(kind, text).plan() {
+        panic!("the parser refuses it: {error}");
+    }
+    assert_eq!(complaints(kind, text), Vec::<String>::new());
+}
+
+const FAIL: &str = "version: 1\nprofile: askari\ndescription: x\nexpect:\n  fail: ";
+
+#[rstest::rstest]
+#[case::no_version(FileKind::Profile, "roles: [base]\n")]
+#[case::another_version(FileKind::Profile, "version: 2\nroles: [base]\n")]
+#[case::version_in_quotes(FileKind::Profile, "version: '1'\nroles: [base]\n")]
+#[case::unknown_key(FileKind::Profile, "version: 1\nrols: [base]\nroles: [base]\n")]
+#[case::another_editors_key(FileKind::Profile, "version: 1\n$id: x\nroles: [base]\n")]
+#[case::schema_of_no_text(FileKind::Profile, "version: 1\n$schema: {a: b}\nroles: [base]\n")]
+#[case::no_roles(FileKind::Profile, "version: 1\n")]
+#[case::empty_roles(FileKind::Profile, "version: 1\nroles: []\n")]
+#[case::one_role_as_text(FileKind::Profile, "version: 1\nroles: base\n")]
+#[case::role_of_two_words(FileKind::Profile, "version: 1\nroles: [the base]\n")]
+#[case::role_twice(FileKind::Profile, "version: 1\nroles: [base, base]\n")]
+#[case::memory_without_unit(FileKind::Profile, "version: 1\nroles: [base]\nvm: {memory: 3}\n")]
+#[case::memory_in_text_without_unit(FileKind::Profile, "version: 1\nroles: [base]\nvm: {memory: '3'}\n")]
+#[case::wrong_unit(FileKind::Profile, "version: 1\nroles: [base]\nvm: {memory: 3GB}\n")]
+#[case::a_fraction(FileKind::Profile, "version: 1\nroles: [base]\nvm: {memory: 1.5GiB}\n")]
+#[case::no_vcpu(FileKind::Profile, "version: 1\nroles: [base]\nvm: {vcpus: 0}\n")]
+#[case::vcpus_in_text(FileKind::Profile, "version: 1\nroles: [base]\nvm: {vcpus: '2'}\n")]
+#[case::unknown_key_inside(FileKind::Profile, "version: 1\nroles: [base]\nvm: {cpus: 2}\n")]
+#[case::path_of_no_path(FileKind::Profile, "version: 1\nroles: [base]\nimage: {source: path}\n")]
+#[case::path_of_a_build(FileKind::Profile, "version: 1\nroles: [base]\nimage: {source: build, path: x}\n")]
+#[case::unknown_source(FileKind::Profile, "version: 1\nroles: [base]\nimage: {source: web}\n")]
+#[case::no_description(FileKind::Scenario, "version: 1\nprofile: askari\n")]
+#[case::empty_description(FileKind::Scenario, "version: 1\nprofile: askari\ndescription: ' '\n")]
+#[case::unknown_tier(FileKind::Scenario, "version: 1\nprofile: askari\ndescription: x\ncerts: [external]\n")]
+#[case::no_tier(FileKind::Scenario, "version: 1\nprofile: askari\ndescription: x\ncerts: []\n")]
+#[case::unknown_restart(FileKind::Scenario, "version: 1\nprofile: askari\ndescription: x\nrestart: hard\n")]
+#[case::egress_in_text(FileKind::Scenario, "version: 1\nprofile: askari\ndescription: x\negress: 'no'\n")]
+#[case::our_variable(
+    FileKind::Scenario,
+    "version: 1\nprofile: askari\ndescription: x\nvars: {boma_it_host: x}\n"
+)]
+#[case::no_variable(FileKind::Scenario, "version: 1\nprofile: askari\ndescription: x\nvars: {a-b: x}\n")]
+#[case::fails_nowhere(FileKind::Scenario, &format!("{FAIL}{{task: a}}\n"))]
+#[case::nothing_fails(FileKind::Scenario, &format!("{FAIL}{{at: assert}}\n"))]
+#[case::task_and_tasks(FileKind::Scenario, &format!("{FAIL}{{at: assert, task: a, tasks: [b]}}\n"))]
+#[case::task_and_reason(FileKind::Scenario, &format!("{FAIL}{{at: apply, task: a, reason: unreachable}}\n"))]
+#[case::task_at_reboot(FileKind::Scenario, &format!("{FAIL}{{at: reboot, task: a}}\n"))]
+#[case::reason_at_assert(FileKind::Scenario, &format!("{FAIL}{{at: assert, reason: unreachable}}\n"))]
+#[case::fails_at_up(FileKind::Scenario, &format!("{FAIL}{{at: up, reason: unreachable}}\n"))]
+#[case::unknown_reason(FileKind::Scenario, &format!("{FAIL}{{at: reboot, reason: gone}}\n"))]
+#[case::no_limit(FileKind::Harness, "version: 1\nlimits: {timeouts: {up: 0s}}\n")]
+#[case::limit_without_unit(FileKind::Harness, "version: 1\nlimits: {timeouts: {up: 90}}\n")]
+#[case::limit_of_wrong_unit(FileKind::Harness, "version: 1\nlimits: {timeouts: {up: 5min}}\n")]
+#[case::unknown_stage(FileKind::Harness, "version: 1\nlimits: {timeouts: {boot: 5m}}\n")]
+#[case::uri_without_scheme(FileKind::Harness, "version: 1\nlibvirt: {uri: system}\n")]
+#[case::public_subnet(FileKind::Harness, "version: 1\nnetwork: {subnet: 8.8.8.0/24}\n")]
+#[case::wide_subnet(FileKind::Harness, "version: 1\nnetwork: {subnet: 10.0.0.0/8}\n")]
+#[case::nothing_kept(FileKind::Harness, "version: 1\nruns: {keep: 0}\n")]
+#[case::a_list(FileKind::Harness, "[version, 1]\n")]
+fn what_the_parser_refuses_for_its_shape_the_schema_refuses(#[case] kind: FileKind, #[case] text: &str) {
+    assert!(Project::with(kind, text).plan().is_err(), "the parser takes it");
+    assert_ne!(complaints(kind, text), Vec::<String>::new(), "the schema takes it");
+}
