@@ -17,6 +17,9 @@ mod guest;
 #[path = "cycle/lab.rs"]
 mod lab;
 #[cfg(test)]
+#[path = "cycle/lockout.rs"]
+mod lockout;
+#[cfg(test)]
 #[path = "cycle/playbooks.rs"]
 mod playbooks;
 #[cfg(test)]

@@ -218,7 +218,8 @@ fn a_restart_is_proven_by_another_boot_id_and_by_nothing_else() {
     let access = sshd.access();
     let ready = wait_ready(&access, &seconds(20), &mut fine, &mut |_| {}).unwrap();
     let error =
-        prove_reboot(ready.into_baseline(), &access, &seconds(6), &mut fine, &mut |_| {}).unwrap_err();
+        prove_reboot(ready.into_baseline(), &access, &seconds(6), &mut fine, &mut |_| false, &mut |_| {})
+            .unwrap_err();
     assert!(matches!(error, RebootError::DidNotRestart { .. }), "{error:?}");
 
     let ready = wait_ready(&access, &seconds(20), &mut fine, &mut |_| {}).unwrap();
@@ -231,11 +232,15 @@ fn a_restart_is_proven_by_another_boot_id_and_by_nothing_else() {
         }
         Ok(())
     };
-    let (ready, proof) =
-        prove_reboot(ready.into_baseline(), &access, &seconds(20), &mut restarts, &mut |text| {
-            said.push(text.to_owned())
-        })
-        .unwrap();
+    let (ready, proof) = prove_reboot(
+        ready.into_baseline(),
+        &access,
+        &seconds(20),
+        &mut restarts,
+        &mut |_| false,
+        &mut |text| said.push(text.to_owned()),
+    )
+    .unwrap();
     assert_eq!((proof.old.short(), proof.new.short()), ("11111111", "22222222"));
     assert_eq!(ready.boot_id, proof.new);
     assert_eq!(

@@ -18,6 +18,7 @@ mod secrets;
 mod stop;
 mod up;
 mod vigil;
+mod watchman;
 mod world;
 
 pub use admit::{AtWork, TierUnavailable};
@@ -25,5 +26,5 @@ pub use down::down;
 pub use live::{Live, NotLive};
 pub use run::{Job, run};
 pub use secrets::{learn_of_run, prune_secrets};
-pub use vigil::Lost;
+pub use vigil::{Lost, NotUp};
 pub use world::{Door, Keep, World};

@@ -9,8 +9,11 @@ use super::judge;
 use super::ledger::Ledger;
 use super::live::Live;
 use super::stop::{Done, Stop};
+use super::watchman::watched;
 use crate::catalog::Plan;
+use crate::catalog::plan::ExpectedFault;
 use crate::event::Event;
+use crate::machine::Hypervisor;
 use crate::outcome::{Assertion, AssertionStatus, Outcome};
 use crate::site::{self, Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Workspace};
 use crate::support::deadline::Deadline;
@@ -41,14 +44,21 @@ pub(super) fn check(plan: &Plan, ledger: &Ledger) -> anyhow::Result<Checked> {
 }
 
 /// Applies the site playbook.
-pub(super) fn apply(plan: &Plan, live: &Live, checked: &Checked, ledger: &Ledger) -> Result<Done<()>, Stop> {
+pub(super) fn apply(
+    hypervisor: &dyn Hypervisor,
+    plan: &Plan,
+    live: &Live,
+    checked: &Checked,
+    ledger: &Ledger,
+) -> Result<Done<()>, Stop> {
     let deadline = ledger.deadline(live.patience(plan.harness.timeouts.apply), "apply");
-    let report = run(plan, live, checked, Phase::Apply, &deadline, ledger)?;
+    let report = run(hypervisor, plan, live, checked, Phase::Apply, &deadline, ledger)?;
     Ok(Done::passed((), format!("{} tasks, {} changed", report.ok, report.changed)))
 }
 
 /// Runs `verify.yml`. Gives every assertion of it.
 pub(super) fn verify(
+    hypervisor: &dyn Hypervisor,
     plan: &Plan,
     live: &Live,
     checked: &Checked,
@@ -56,7 +66,7 @@ pub(super) fn verify(
     ledger: &Ledger,
 ) -> Result<Done<Vec<Assertion>>, Stop> {
     let deadline = ledger.deadline(live.patience(plan.harness.timeouts.assert), "assert");
-    let report = run(plan, live, checked, phase, &deadline, ledger)?;
+    let report = run(hypervisor, plan, live, checked, phase, &deadline, ledger)?;
     let found = site::verification(&report, plan.trial.host.as_str()).map_err(anyhow::Error::from)?;
     if let Some(task) = found.trouble {
         let said = task.message.unwrap_or_default();
@@ -69,6 +79,7 @@ pub(super) fn verify(
 }
 
 fn run(
+    hypervisor: &dyn Hypervisor,
     plan: &Plan,
     live: &Live,
     checked: &Checked,
@@ -83,15 +94,23 @@ fn run(
         TaskEvent::Started { task } => ledger.tell(&Event::TaskStarted { task }),
         TaskEvent::Finished(result) => ledger.tell(&Event::TaskFinished(result)),
     };
-    workspace.run(phase, &vars(plan, live.access.address), deadline, &mut hear).map_err(stop)
+    let vars = vars(plan, live.access.address);
+    let ran = watched(hypervisor, &live.machine, deadline, |deadline| {
+        workspace.run(phase, &vars, deadline, &mut hear)
+    });
+    ran.context("the VM was lost while Ansible ran")?.map_err(|error| stop(phase, error))
 }
 
-fn stop(error: PlaybookError) -> Stop {
+fn stop(phase: Phase, error: PlaybookError) -> Stop {
     match error {
         PlaybookError::TaskFailed { task } => Stop::TaskFailed {
             message: task.message.clone().unwrap_or_else(|| "it said nothing".to_owned()),
             task: task.task.clone(),
         },
+        // The VM lives, as the watch over it says: this very playbook locked us out.
+        PlaybookError::Unreachable { .. } if phase == Phase::Apply => {
+            Stop::Fault(ExpectedFault::Unreachable, error.into())
+        }
         other => anyhow::Error::from(other).into(),
     }
 }

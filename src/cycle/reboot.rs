@@ -1,5 +1,8 @@
 //! The stage `reboot`: restart the VM in the way the plan says, and prove it by the boot id.
 
+use std::cell::RefCell;
+use std::time::Duration;
+
 use anyhow::Context;
 
 use super::ledger::Ledger;
@@ -13,6 +16,10 @@ use crate::guest::{RebootError, prove_reboot, wait_ready};
 use crate::machine::Push;
 use crate::support::deadline::humane;
 
+/// How long after the end of its boot a guest may be silent before it counts as locked, with KVM. Only its journal tells of that
+/// end: whatever is ever to be started is running by then.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// Restarts the VM and waits until another boot than the one before is settled.
 pub(super) fn reboot(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) -> Result<Done<()>, Stop> {
     let hypervisor = world.hypervisor.as_ref();
@@ -22,6 +29,7 @@ pub(super) fn reboot(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) -
     // The baseline is read from a settled guest: cloud-init may itself have asked for a reboot a moment ago.
     let ready = wait_ready(&live.access, &deadline, &mut || vigil.look(), &mut progress)
         .context("the guest was not ready before the restart")?;
+    vigil.mark();
     let old = match plan.restart {
         Restart::Soft => deadline
             .waiting(|| ready.request_reboot(&deadline))
@@ -38,8 +46,11 @@ pub(super) fn reboot(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) -
             baseline
         }
     };
-    let proven = prove_reboot(old, &live.access, &deadline, &mut || vigil.look(), &mut progress);
-    let (ready, proof) = proven.map_err(stop)?;
+    let (vigil, patience) = (RefCell::new(vigil), live.patience(SILENCE));
+    let mut alive = || vigil.borrow_mut().look();
+    let mut resign = |silent| silent >= patience && vigil.borrow().ended_before(patience);
+    let proven = prove_reboot(old, &live.access, &deadline, &mut alive, &mut resign, &mut progress);
+    let (ready, proof) = proven.map_err(|error| stop(error, &mut vigil.borrow_mut()))?;
     ready.notes().into_iter().for_each(|note| ledger.note(note));
     Ok(Done::passed(
         (),
@@ -47,13 +58,20 @@ pub(super) fn reboot(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) -
     ))
 }
 
-fn stop(error: RebootError) -> Stop {
+/// A guest that cannot be reached counts as locked only if it came up: one that hangs in its boot is just as silent.
+fn stop(error: RebootError, vigil: &mut Vigil<'_>) -> Stop {
     let unreachable = matches!(error, RebootError::Unreachable { .. });
     let error = anyhow::Error::from(error);
     let lost = Lost::in_chain(&error).and_then(Lost::fault);
     match lost {
         Some(fault) => Stop::Fault(fault, error),
-        None if unreachable => Stop::Fault(ExpectedFault::Unreachable, error),
+        None if unreachable => match vigil.came_up() {
+            Ok(line) => Stop::Fault(
+                ExpectedFault::Unreachable,
+                error.context(format!("it came up (`{line}`), and SSH does not answer")),
+            ),
+            Err(why) => Stop::Error(error.context(why)),
+        },
         None => error.into(),
     }
 }

@@ -114,7 +114,7 @@ impl Run<'_> {
     fn run_out(mut self) -> RunReport {
         let stopped = self.stages().err();
         let mut judgement = self.judge(stopped.as_ref());
-        self.explain(judgement.outcome);
+        self.explain(judgement.outcome, stopped.as_ref().map(|(_, stop)| stop));
         let kept = self.keep_or_end(&mut judgement);
         secrets::clean(&self.folder, &self.ledger);
         let report = RunReport {
@@ -150,7 +150,10 @@ impl Run<'_> {
             })?;
         }
         if self.job.does(Stage::Apply) {
-            self.stage(Stage::Apply, |run| play::apply(run.plan, run.live()?, &run.checked, &run.ledger))?;
+            self.stage(Stage::Apply, |run| {
+                let hypervisor = run.world.hypervisor.as_ref();
+                play::apply(hypervisor, run.plan, run.live()?, &run.checked, &run.ledger)
+            })?;
         }
         if let (Job::Cycle, Some(verdict)) = (self.job, self.plan.expect.before_reboot) {
             let before = self.verify(Stage::Before, Phase::Before)?;
@@ -170,7 +173,10 @@ impl Run<'_> {
     }
 
     fn verify(&mut self, stage: Stage, phase: Phase) -> Result<Vec<Assertion>, (Stage, Stop)> {
-        self.stage(stage, |run| play::verify(run.plan, run.live()?, &run.checked, phase, &run.ledger))
+        self.stage(stage, |run| {
+            let hypervisor = run.world.hypervisor.as_ref();
+            play::verify(hypervisor, run.plan, run.live()?, &run.checked, phase, &run.ledger)
+        })
     }
 
     /// Runs one stage and books it. Whatever error an interrupt ended in, it counts as the interrupt.
@@ -208,11 +214,16 @@ impl Run<'_> {
         judge::judge(&self.plan.expect, &Seen { before: self.before.clone(), end })
     }
 
-    /// Diagnostics while the VM lives, wherever an assertion did not hold or something broke, declared or not.
-    fn explain(&self, outcome: Outcome) {
+    /// Diagnostics while the VM lives, wherever an assertion did not hold or something broke, declared or not. Nobody is asked in
+    /// a VM that is lost: that would only delay the word that it is.
+    fn explain(&self, outcome: Outcome, stopped: Option<&Stop>) {
         let Some(live) = &self.live else { return };
         let broken = self.ledger.stages().iter().any(|stage| stage.outcome != Outcome::Passed);
-        if broken && outcome != Outcome::Interrupted {
+        if stopped.is_some_and(Stop::is_lost) {
+            self.ledger.note(
+                "no diagnostics from inside a VM that is lost; console.log and journal.log have what it said",
+            );
+        } else if broken && outcome != Outcome::Interrupted {
             explain::diagnose(live, &self.ledger);
         }
     }

@@ -1,5 +1,6 @@
 //! Why a stage stopped short: what the judge and the report need to know of an error.
 
+use super::vigil::Lost;
 use crate::catalog::plan::ExpectedFault;
 use crate::cycle::judge::End;
 use crate::outcome::{Outcome, Stage, error_chain};
@@ -30,6 +31,14 @@ impl Stop {
             Self::Interrupted(_) => Outcome::Interrupted,
             Self::TaskFailed { .. } => Outcome::Failed,
             Self::Fault(..) | Self::Error(_) => Outcome::Errored,
+        }
+    }
+
+    /// Whether the VM is lost, so that nothing more is to be had from it.
+    pub(super) fn is_lost(&self) -> bool {
+        match self {
+            Self::Fault(_, error) | Self::Error(error) => Lost::in_chain(error).is_some(),
+            Self::Interrupted(_) | Self::TaskFailed { .. } => false,
         }
     }
 

@@ -1,12 +1,13 @@
 //! The vigil over a VM while something else is waited for: its state as the hypervisor has it, and what its console
 //! says. A guest that died, froze, panicked or fell into emergency mode ends the wait at once, by name.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use crate::catalog::plan::ExpectedFault;
-use crate::guest::console;
+use crate::guest::{console, journal};
 use crate::machine::{Hypervisor, MachineFiles};
 
 /// How often the hypervisor and the console are looked at.
@@ -50,28 +51,96 @@ impl Lost {
     }
 }
 
+/// SSH does not answer, and the guest is not known to have come up: a VM that did not boot, and no lockout.
+#[derive(Debug, thiserror::Error)]
+pub enum NotUp {
+    /// There is no new boot at all.
+    #[error("{machine} did not boot: neither its firmware nor a kernel spoke on its console after the restart{}", last_words(.last.as_deref()))]
+    NotBegun {
+        /// The domain.
+        machine: String,
+        /// The console's last line.
+        last: Option<String>,
+    },
+    /// It has begun, and not ended.
+    #[error(
+        "{machine} did not boot to its end: no login prompt on its console, no end of the boot in its journal, so this is \
+         no lockout{}", last_words(.last.as_deref())
+    )]
+    NotEnded {
+        /// The domain.
+        machine: String,
+        /// The console's last line.
+        last: Option<String>,
+    },
+    /// It boots again and again.
+    #[error("{machine} restarts by itself: {boots} boots began on its console, where one was asked for")]
+    Again {
+        /// The domain.
+        machine: String,
+        /// How many.
+        boots: usize,
+    },
+}
+
+fn last_words(last: Option<&str>) -> String {
+    last.map_or_else(String::new, |line| format!("; the last that its console said is `{line}`"))
+}
+
 /// Watches one VM, from a given point of its console on.
 pub(super) struct Vigil<'a> {
     hypervisor: &'a dyn Hypervisor,
     machine: &'a str,
+    console: Tail,
+    /// Length of the console's text at the mark, if there is one: then the end of a boot is looked for as well.
+    mark: Option<usize>,
+    /// What the journal said since a new boot began.
+    journal: Option<Tail>,
+    /// When the end of that boot was first seen there, and the line that says so.
+    ended: Option<(Instant, String)>,
+    next: Instant,
+}
+
+/// What was read so far of a volume that grows.
+#[derive(Default)]
+struct Tail {
     offset: u64,
     text: Vec<u8>,
-    since: usize,
-    next: Instant,
+}
+
+impl Tail {
+    /// Consoles and journals are a help: what cannot be read now is read the next time.
+    fn read(&mut self, hypervisor: &dyn Hypervisor, volume: &str) {
+        match hypervisor.download(volume, self.offset, &mut self.text) {
+            Ok(read) => self.offset += read,
+            Err(error) => tracing::debug!("{volume} cannot be read: {error}"),
+        }
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.text)
+    }
 }
 
 impl<'a> Vigil<'a> {
     /// Heeds everything the console says.
     pub(super) fn from_power_on(hypervisor: &'a dyn Hypervisor, machine: &'a str) -> Self {
-        Self { hypervisor, machine, offset: 0, text: Vec::new(), since: 0, next: Instant::now() }
+        let (console, next) = (Tail::default(), Instant::now());
+        Self { hypervisor, machine, console, mark: None, journal: None, ended: None, next }
     }
 
     /// Heeds what the console says from now on: for a restart.
     pub(super) fn from_now_on(hypervisor: &'a dyn Hypervisor, machine: &'a str) -> Self {
         let mut vigil = Self::from_power_on(hypervisor, machine);
-        vigil.read();
-        vigil.since = vigil.text.len();
+        vigil.mark();
         vigil
+    }
+
+    /// From here on: what the console said so far belongs to the boot that is about to end.
+    pub(super) fn mark(&mut self) {
+        self.console.read(self.hypervisor, &MachineFiles(self.machine).console());
+        self.mark = Some(self.console.text.len());
+        (self.journal, self.ended) = (None, None);
     }
 
     /// Looks, if it is time to.
@@ -82,24 +151,68 @@ impl<'a> Vigil<'a> {
         if Instant::now() < self.next {
             return Ok(());
         }
+        self.look_now()
+    }
+
+    /// Looks, whether or not it is time to.
+    ///
+    /// # Errors
+    /// As [`Vigil::look`].
+    pub(super) fn look_now(&mut self) -> anyhow::Result<()> {
         let state = self.hypervisor.state(self.machine).context("cannot see how the VM is")?;
         if let Some(why) = state.trouble() {
             return Err(Lost::State { machine: self.machine.to_owned(), why }.into());
         }
-        self.read();
-        if let Some(fault) = console::fault(&String::from_utf8_lossy(&self.text), self.since) {
+        if let Some(fault) = self.hear().fault {
             return Err(Lost::Console { machine: self.machine.to_owned(), fault }.into());
         }
         self.next = Instant::now() + INTERVAL;
         Ok(())
     }
 
-    /// The console is a help: what cannot be read now is read the next time.
-    fn read(&mut self) {
-        let volume = MachineFiles(self.machine).console();
-        match self.hypervisor.download(&volume, self.offset, &mut self.text) {
-            Ok(read) => self.offset += read,
-            Err(error) => tracing::debug!("the console cannot be read: {error}"),
+    /// What shows that the guest came up since the mark, whether or not it answers: a line of its console or its journal.
+    ///
+    /// # Errors
+    /// [`NotUp`], where nothing does.
+    pub(super) fn came_up(&mut self) -> Result<String, NotUp> {
+        let console::Told { boots, up, last, .. } = self.hear();
+        let machine = self.machine.to_owned();
+        let ended = self.ended.as_ref().map(|(_, line)| line.clone());
+        match (boots, up.or(ended)) {
+            (0, _) => Err(NotUp::NotBegun { machine, last }),
+            (1, Some(line)) => Ok(line),
+            (1, None) => Err(NotUp::NotEnded { machine, last }),
+            (boots, _) => Err(NotUp::Again { machine, boots }),
         }
     }
+
+    /// Whether the end of the boot was seen in the journal that long ago. A login prompt would not do: it comes before the end.
+    pub(super) fn ended_before(&self, ago: Duration) -> bool {
+        self.ended.as_ref().is_some_and(|(seen, _)| seen.elapsed() >= ago)
+    }
+
+    /// What the console tells. Once it tells of a new boot, whatever comes into the journal is of that boot: the old one is dead,
+    /// and can no longer repeat itself there.
+    fn hear(&mut self) -> console::Told {
+        let files = MachineFiles(self.machine);
+        self.console.read(self.hypervisor, &files.console());
+        let told = console::hear(&self.console.text(), self.mark.unwrap_or_default());
+        match &mut self.journal {
+            None if told.boots > 0 && self.mark.is_some() => {
+                let mut tail = Tail::default();
+                tail.read(self.hypervisor, &files.journal());
+                tail.text.clear();
+                self.journal = Some(tail);
+            }
+            Some(tail) if self.ended.is_none() => {
+                tail.read(self.hypervisor, &files.journal());
+                self.ended = journal::end_of_boot(&tail.text()).map(|line| (Instant::now(), line));
+            }
+            _ => {}
+        }
+        told
+    }
 }
+
+#[cfg(test)]
+mod tests;

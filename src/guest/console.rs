@@ -1,5 +1,5 @@
-//! What a serial console gives away: that a boot is lost, before any deadline says so. Pure: text in, verdict out;
-//! reading the console is left to the machine.
+//! What a serial console gives away: that a boot is lost, before any deadline says so, or that it came up, whether or not
+//! SSH answers. Pure: text in, verdict out; reading the console is left to the machine.
 
 /// A boot that will not come to an end by itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,32 +58,66 @@ const CAUSES: &[&str] = &["[FAILED]", "[DEPEND]", "[ TIME ]", "ALERT!"];
 /// How many causes a fault carries.
 const SHOWN: usize = 5;
 
-/// The fault of the latest boot on `console`, of which only what follows byte `since` counts: the length that it had when the
-/// VM was last started or restarted, 0 for all of it.
+/// What a console tells of its latest boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Why that boot is lost.
+    pub fault: Option<Fault>,
+    /// How many boots began.
+    pub boots: usize,
+    /// The line that shows that it came up: a login prompt, or systemd's word that `multi-user.target` is reached.
+    pub up: Option<String>,
+    /// The last line with anything in it.
+    pub last: Option<String>,
+}
+
+/// What `console` tells of its latest boot. Only what follows byte `since` counts: the length that it had when the VM was
+/// last started or restarted, 0 for all of it.
 ///
-/// A boot begins where the firmware or a new kernel speaks after another kernel has; a panic followed by an automatic
-/// restart is no fault of the boot that follows.
-pub fn fault(console: &str, since: usize) -> Option<Fault> {
-    let mut boot = Boot::default();
+/// A boot begins where the firmware or a kernel speaks; and again where one speaks after a kernel has, or after the boot
+/// came up. A panic followed by an automatic restart is no fault of the boot that follows, and a login prompt that was there
+/// before the restart is none of the boot that follows either.
+pub fn hear(console: &str, since: usize) -> Told {
+    let (mut boot, mut told) = (Boot::default(), Told::default());
     for line in console.get(floor(console, since)..).unwrap_or_default().lines() {
-        boot.hear(&plain(line));
+        let line = plain(line);
+        boot.hear(&line);
+        told.boots += usize::from(boot.begins);
+        if !line.trim().is_empty() {
+            told.last = Some(line.trim().to_owned());
+        }
     }
-    boot.fault
+    Told { fault: boot.fault, up: boot.up, ..told }
+}
+
+/// The fault of [`hear`] alone.
+pub fn fault(console: &str, since: usize) -> Option<Fault> {
+    hear(console, since).fault
 }
 
 #[derive(Debug, Default)]
 struct Boot {
+    /// With the line that was heard last.
+    begins: bool,
+    begun: bool,
     kernel: bool,
     causes: Vec<String>,
     fault: Option<Fault>,
+    up: Option<String>,
 }
 
 impl Boot {
     fn hear(&mut self, line: &str) {
         let line = line.trim();
         let is_kernel = line.contains("Linux version ");
-        if self.kernel && (is_kernel || line.contains("BdsDxe:")) {
+        let is_beginning = is_kernel || line.contains("BdsDxe:");
+        if is_beginning && (self.kernel || self.up.is_some()) {
             *self = Self::default();
+        }
+        self.begins = is_beginning && !self.begun;
+        self.begun |= is_beginning;
+        if self.begun && self.up.is_none() && is_up(line) {
+            self.up = Some(line.to_owned());
         }
         if is_kernel {
             self.kernel = true;
@@ -101,6 +135,17 @@ impl Boot {
                 kind_of(line).map(|kind| Fault { kind, line: line.to_owned(), because: self.causes.clone() });
         }
     }
+}
+
+/// agetty's prompt, `askari login: ` (agetty(8)), or systemd's target.
+fn is_up(line: &str) -> bool {
+    let is_name = |text: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+    };
+    let prompts = line.split_once(" login:").is_some_and(|(host, _)| is_name(host));
+    let reached = line.contains("Reached target")
+        && (line.contains("multi-user.target") || line.contains("Multi-User System"));
+    prompts || reached
 }
 
 fn kind_of(line: &str) -> Option<FaultKind> {

@@ -1,5 +1,5 @@
 //! Floor 3, the VM seen from inside: SSH with a strict host key, readiness, the proof of a reboot, what the console
-//! gives away, and diagnostics.
+//! and the journal give away, and diagnostics.
 //!
 //! It knows an address and keys ([`SshAccess`]), nothing of hypervisors or Ansible: whether the VM still lives is
 //! asked through a closure, and the console arrives as text.
@@ -8,6 +8,7 @@ pub mod boot_id;
 pub mod console;
 pub mod diagnostics;
 mod host_key;
+pub mod journal;
 pub mod readiness;
 pub mod reboot;
 #[cfg(test)]

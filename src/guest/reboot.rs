@@ -43,11 +43,11 @@ pub enum RebootError {
         /// How long we waited.
         waited: Duration,
     },
-    /// The old boot went, and SSH never answered again: a lockout, unless the console says that the guest did not
-    /// boot.
+    /// The old boot went, and SSH never answered again: a lockout if the guest came up all the same, which this floor does not
+    /// know.
     #[error(
-        "unreachable after the restart: no SSH session with {peer} for the last {} (old boot id {old}); the console tells a \
-         lockout from a VM that did not boot", humane(*.silent)
+        "unreachable after the restart: no SSH session with {peer} for the last {} (old boot id {old})",
+        humane(*.silent)
     )]
     Unreachable {
         /// Whom we called.
@@ -77,7 +77,8 @@ pub enum RebootError {
 
 /// Waits for a settled boot other than `old`; to be called right after the restart was asked for.
 ///
-/// `alive` and `progress` are as in [`super::wait_ready`].
+/// `alive` and `progress` are as in [`super::wait_ready`]. `resign` is asked while nothing answers, with how long that has
+/// been so: true ends the wait as if the deadline had passed.
 ///
 /// # Errors
 /// [`RebootError`].
@@ -86,10 +87,11 @@ pub fn prove_reboot(
     access: &SshAccess,
     deadline: &Deadline,
     alive: &mut dyn FnMut() -> anyhow::Result<()>,
+    resign: &mut dyn FnMut(Duration) -> bool,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Ready, RebootProof), RebootError> {
     deadline.waiting(|| {
-        let mut watch = Watch::with_alive(deadline, alive);
+        let mut watch = Watch::with_alive(deadline, alive).or_resign(resign);
         let (session, facts, proof) = prove(&mut Guest { access }, access.peer(), old, &mut watch, progress)?;
         let ready = Ready::from_facts(session, facts, proof.took);
         Ok((ready, proof))

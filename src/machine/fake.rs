@@ -1,6 +1,6 @@
 //! A hypervisor in memory, for tests: it keeps state, insists on the order of things as libvirt does, and fails or hangs on
-//! demand. It boots no guest; what a guest would do to its domain and console, a test does with [`Fake::set_state`] and
-//! [`Fake::print`].
+//! demand. It boots no guest; what a guest would do to its domain and console, a test does with [`Fake::set_state`],
+//! [`Fake::print`] and [`Fake::log`].
 //!
 //! ```
 //! use boma_it::machine::fake::{Fake, Verb};
@@ -156,6 +156,11 @@ impl Fake {
     /// Lets a domain print `text` on its serial console.
     pub fn print(&self, domain: &str, text: &str) {
         self.world().append(&MachineFiles(domain).console(), text);
+    }
+
+    /// Lets a domain's guest stream `text` of its journal.
+    pub fn log(&self, domain: &str, text: &str) {
+        self.world().append(&MachineFiles(domain).journal(), text);
     }
 
     /// Makes a volume out of nothing: a golden image, or something left behind.

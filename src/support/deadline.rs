@@ -92,6 +92,11 @@ impl Deadline {
         Self::after(budget.min(self.remaining()), what, self.interrupt.clone(), self.waited.clone())
     }
 
+    /// The same deadline, heeding another interrupt: for work that more than a signal may end.
+    pub fn heeding(&self, interrupt: Interrupt) -> Self {
+        Self { interrupt, ..self.clone() }
+    }
+
     /// What is left, zero when it has passed.
     pub fn remaining(&self) -> Duration {
         self.budget.saturating_sub(self.started.elapsed())

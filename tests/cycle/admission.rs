@@ -17,7 +17,8 @@ use crate::lab::{ASKARI, Lab};
 /// The plan of a trial whose guest never answers, and is soon given up.
 fn short(lab: &Lab, host: &str) -> Plan {
     let mut plan = lab.plan_of(host, None);
-    plan.harness.timeouts.up = Duration::from_millis(100);
+    // The keys are made within it as well, on a machine that may be busy.
+    plan.harness.timeouts.up = Duration::from_secs(1);
     plan
 }
 

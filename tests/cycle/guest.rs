@@ -4,11 +4,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boma_it::cycle::World;
+use boma_it::machine::DomainState;
 use boma_it::machine::fake::{Fake, Verb};
+use boma_it::machine::names::MachineFiles;
 use boma_it::support::deadline::{Deadline, Progress, Waited};
 use boma_it::support::interrupt::Interrupt;
 use boma_it::support::process::Process;
@@ -18,23 +21,41 @@ use crate::lab::{ASKARI, Lab};
 /// The boots, in their order.
 const BOOTS: [&str; 2] = ["11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"];
 
+/// How a console begins to boot.
+macro_rules! begun {
+    () => {
+        "BdsDxe: starting Boot0001\r\n[    0.000000] Linux version 6.12.48+deb13\r\n"
+    };
+}
+pub(crate) const BEGUN: &str = begun!();
+/// The same, to its end.
+pub(crate) const BOOTED: &str =
+    concat!(begun!(), "[  OK  ] Reached target getty.target - Login Prompts.\r\n\r\naskari login: ");
+
 /// What a guest does when it is asked to restart.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum After {
     /// It comes back as another boot.
     AnotherBoot,
     /// It goes on as if nothing had been said.
     SameBoot,
-    /// Its sshd never answers again.
+    /// It goes on for this long, sshd and all, and then comes back as another boot.
+    Lingers(Duration),
+    /// Its sshd never answers again, and its console is silent.
     Silence,
     /// It prints this on its console, and its sshd is gone.
     Says(&'static str),
+    /// The same; and once that was heard, this goes into its journal.
+    Streams(&'static str, &'static str),
+    /// Its domain comes into this state.
+    Ends(DomainState),
 }
 
 /// Ends when it is dropped.
 pub(crate) struct Guest {
     stop: Interrupt,
     thread: Option<JoinHandle<()>>,
+    happened: Arc<OnceLock<Instant>>,
 }
 
 impl Guest {
@@ -42,8 +63,20 @@ impl Guest {
     pub(crate) fn of(lab: &Lab, world: &World, after: After) -> Self {
         let stop = Interrupt::never();
         let script = lab.path("guest");
-        let body = Body { fake: lab.fake.clone(), port: world.door.port, folder: script, stop: stop.clone() };
-        Self { stop, thread: Some(std::thread::spawn(move || body.live(after))) }
+        let happened = Arc::new(OnceLock::new());
+        let body = Body {
+            fake: lab.fake.clone(),
+            port: world.door.port,
+            folder: script,
+            stop: stop.clone(),
+            happened: happened.clone(),
+        };
+        Self { stop, thread: Some(std::thread::spawn(move || body.live(&after))), happened }
+    }
+
+    /// When it first did what it does after a restart.
+    pub(crate) fn happened(&self) -> Instant {
+        *self.happened.get().unwrap()
     }
 }
 
@@ -59,14 +92,15 @@ impl Drop for Guest {
 }
 
 struct Body {
-    fake: std::sync::Arc<Fake>,
+    fake: Arc<Fake>,
     port: u16,
     folder: std::path::PathBuf,
     stop: Interrupt,
+    happened: Arc<OnceLock<Instant>>,
 }
 
 impl Body {
-    fn live(&self, after: After) {
+    fn live(&self, after: &After) {
         let mut seen = 0;
         while self.sees(Verb::Start, seen) {
             seen += 1;
@@ -76,14 +110,35 @@ impl Body {
             if self.sees(Verb::Restart, seen - 1) {
                 match after {
                     After::AnotherBoot => self.boot(1),
+                    After::Lingers(time) => {
+                        self.pause(*time);
+                        self.boot(1);
+                    }
                     After::SameBoot => {}
                     After::Silence => off.raise(15),
                     After::Says(text) => {
                         off.raise(15);
                         self.fake.print(ASKARI, text);
                     }
+                    After::Streams(text, journal) => {
+                        off.raise(15);
+                        let look = (Verb::Download, MachineFiles(ASKARI).journal());
+                        let looks = || self.fake.calls().iter().filter(|call| **call == look).count();
+                        let before = looks();
+                        self.fake.print(ASKARI, text);
+                        self.wait(&mut || looks() > before);
+                        self.fake.log(ASKARI, journal);
+                    }
+                    After::Ends(state) => {
+                        off.raise(15);
+                        self.fake.set_state(ASKARI, state.clone());
+                    }
                 }
-                self.sees(Verb::Start, seen);
+                let _ = self.happened.set(Instant::now());
+                // It is there until its domain is gone: the next one has other keys.
+                self.wait(&mut || {
+                    self.fake.calls().iter().filter(|(verb, _)| *verb == Verb::Undefine).count() >= seen
+                });
             }
             off.raise(15);
             server.join().unwrap();
@@ -108,6 +163,20 @@ impl Body {
             })
         });
         called.unwrap_or(false)
+    }
+
+    fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        self.wait(&mut || Instant::now() >= until);
+    }
+
+    /// Waits until `is_so`, or for the test's end.
+    fn wait(&self, is_so: &mut dyn FnMut() -> bool) {
+        let deadline =
+            Deadline::after(Duration::from_secs(120), "a guest", self.stop.clone(), Waited::default());
+        let _ = deadline.wait_for("the harness", Duration::from_millis(5), || {
+            Ok(if is_so() { Progress::Ready(()) } else { Progress::Pending(String::new()) })
+        });
     }
 
     fn boot(&self, index: usize) {

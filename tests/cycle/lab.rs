@@ -277,6 +277,10 @@ impl Task {
         Self { name, status: "failed", assertion: false, message }
     }
 
+    pub(crate) fn skipped(name: &'static str) -> Self {
+        Self { name, status: "skipped", assertion: false, message: "Conditional result was False" }
+    }
+
     pub(crate) fn unreachable(name: &'static str, message: &'static str) -> Self {
         Self { name, status: "unreachable", assertion: false, message }
     }

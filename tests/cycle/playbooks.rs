@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use boma_it::catalog::plan::{ExpectedFailure, ExpectedFault, Verdict};
 use boma_it::cycle::{Job, Keep, run};
 use boma_it::event::RunReport;
+use boma_it::machine::hypervisor::StopReason;
 use boma_it::machine::{DomainState, Hypervisor};
 use boma_it::outcome::{AssertionStatus, Outcome, Stage};
 
@@ -45,10 +46,6 @@ fn no_stats(play: &str) -> String {
 }
 
 #[rstest::rstest]
-#[case::unreachable(
-    record("site", &[Task::unreachable("base : firewall", "Connection timed out")]),
-    "the VM was unreachable at task `base : firewall` (/p/site.yml:7): Connection timed out"
-)]
 #[case::killed(no_stats("site") + "kill -9 $$\n", "ended with signal 9 in or after task `base : firewall`")]
 #[case::died(no_stats("site") + "echo '[ERROR]: Unexpected' >&2; exit 250\n", "exit status 250 (unexpected exception)")]
 #[case::no_host(
@@ -63,6 +60,79 @@ fn what_keeps_the_playbook_from_its_end_is_an_error(#[case] script: String, #[ca
     assert!(report.seen.starts_with("at apply: ") && report.seen.contains(words), "{}", report.seen);
     assert_eq!(last_but_down(&report), (Stage::Apply, Outcome::Errored));
     assert!(report.assertions.is_empty());
+}
+
+#[test]
+fn a_playbook_that_locks_itself_out_is_an_error_unless_it_was_declared_there() {
+    let script = record("site", &[Task::unreachable("base : firewall", "Connection timed out")]);
+    let unreachable = |at| Some(ExpectedFailure { at, what: ExpectedFault::Unreachable });
+    for (declared, outcome) in [
+        (None, Outcome::Errored),
+        (unreachable(Stage::Apply), Outcome::Passed),
+        (unreachable(Stage::Reboot), Outcome::Errored),
+    ] {
+        let lab = Lab::new();
+        lab.playbook("apply", &script);
+        let world = lab.world(Keep::Never);
+        let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+        let mut plan = lab.plan();
+        plan.expect.fail = declared;
+        let report = run(&world, &plan, Job::Cycle).unwrap();
+        lab.assert_nothing_left(&report);
+        assert_eq!(report.outcome, outcome, "{}", report.seen);
+        assert!(report.seen.starts_with("at apply, the guest was unreachable"), "{}", report.seen);
+        let error = "the VM was unreachable at task `base : firewall` (/p/site.yml:7): Connection timed out";
+        assert_eq!(report.error.as_deref(), Some(error));
+    }
+}
+
+/// Ansible would notice a dead VM by SSH's timeouts only. The figure: within 5 s.
+#[rstest::rstest]
+#[case::apply("apply", Stage::Apply, true)]
+#[case::verify("assert", Stage::Assert, true)]
+#[case::a_panic("apply", Stage::Apply, false)]
+fn a_vm_that_dies_under_a_playbook_ends_it_at_once(
+    #[case] phase: &str,
+    #[case] stage: Stage,
+    #[case] domain: bool,
+) {
+    let lab = Lab::new();
+    let pid = lab.path("pid");
+    lab.playbook(phase, &format!("{}echo $$ >{}\nsleep 600\n", no_stats("site"), pid.display()));
+    let world = lab.world(Keep::Never);
+    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+    let (fake, watched) = (lab.fake.clone(), pid.clone());
+    let died = std::thread::spawn(move || {
+        use boma_it::support::deadline::{Deadline, Progress};
+        let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
+        deadline
+            .wait_for("the playbook", Duration::from_millis(5), || {
+                let begun = std::fs::read_to_string(&watched).is_ok_and(|text| text.ends_with('\n'));
+                Ok(if begun { Progress::Ready(()) } else { Progress::Pending("not yet".into()) })
+            })
+            .unwrap();
+        match domain {
+            true => fake.set_state(ASKARI, DomainState::ShutOff(StopReason::Crashed)),
+            false => fake.print(ASKARI, "Kernel panic - not syncing: Fatal exception\r\n"),
+        }
+        Instant::now()
+    });
+    // Declared or not: a VM that is dead has locked nobody out.
+    let mut plan = lab.plan();
+    plan.expect.fail = Some(ExpectedFailure { at: stage, what: ExpectedFault::Unreachable });
+    let report = run(&world, &plan, Job::Cycle).unwrap();
+    let took = died.join().unwrap().elapsed();
+    assert!(took < Duration::from_secs(5), "told {took:?} late");
+    lab.assert_nothing_left(&report);
+    assert_eq!((report.outcome, last_but_down(&report)), (Outcome::Errored, (stage, Outcome::Errored)));
+    let words = if domain { "QEMU died under the guest" } else { "the kernel panicked" };
+    assert!(
+        report.seen.contains("the VM was lost while Ansible ran") && report.seen.contains(words),
+        "{}",
+        report.seen
+    );
+    let pid = std::fs::read_to_string(pid).unwrap();
+    assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists(), "ansible-playbook still runs");
 }
 
 #[test]
@@ -147,6 +217,22 @@ fn a_verification_that_says_nothing_is_an_error(#[case] script: String, #[case] 
     let (_lab, report) = cycle_with("assert", &script);
     assert_eq!(report.outcome, Outcome::Errored);
     assert!(report.seen.starts_with("at assert: ") && report.seen.contains(words), "{}", report.seen);
+}
+
+#[test]
+fn an_assertion_that_was_skipped_is_told_as_skipped_and_never_as_passed() {
+    let tasks = [Task::ok(PORTS).asserting(), Task::skipped("the mesh server answers").asserting()];
+    let (_lab, report) = cycle_with("assert", &record("verify", &tasks));
+    assert_eq!(report.outcome, Outcome::Passed);
+    assert_eq!(report.seen, "1 of 2 assertions passed, 1 skipped");
+    let written = json(&report.folder.join("report.json"));
+    assert_eq!(written["assertions"][1]["name"], "the mesh server answers");
+    assert_eq!(written["assertions"][1]["status"], "skipped");
+
+    let tasks = [Task::skipped(PORTS).asserting(), Task::skipped("the mesh server answers").asserting()];
+    let (_lab, report) = cycle_with("assert", &record("verify", &tasks));
+    assert_eq!(report.outcome, Outcome::Errored, "{}", report.seen);
+    assert!(report.seen.contains("looked at none of its 2 assertions"), "{}", report.seen);
 }
 
 /// The scenario of the incident: a failure is declared after the reboot, and none before.

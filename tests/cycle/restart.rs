@@ -49,7 +49,7 @@ fn a_cycle_passes_and_leaves_nothing_but_its_folder() {
 }
 
 /// A cycle whose restart goes wrong, with `declared` as what it should go like.
-fn go_wrong(after: After, declared: Option<ExpectedFault>, patience: Duration) -> RunReport {
+pub(crate) fn go_wrong(after: After, declared: Option<ExpectedFault>, patience: Duration) -> RunReport {
     let lab = Lab::new();
     let world = lab.world(Keep::Never);
     let _guest = Guest::of(&lab, &world, after);
@@ -73,16 +73,6 @@ fn a_vm_that_did_not_restart_is_an_error_whatever_was_declared() {
 }
 
 #[test]
-fn a_lockout_is_an_error_unless_it_was_declared() {
-    for (declared, outcome) in [(None, Outcome::Errored), (Some(ExpectedFault::Unreachable), Outcome::Passed)]
-    {
-        let report = go_wrong(After::Silence, declared, Duration::from_secs(1));
-        assert_eq!(report.outcome, outcome, "{}", report.seen);
-        assert!(report.seen.starts_with("at reboot, the guest was unreachable"), "{}", report.seen);
-    }
-}
-
-#[test]
 fn emergency_mode_after_the_restart_is_noticed_at_once_and_judged_as_declared() {
     let emergency =
         After::Says("[FAILED] Failed to mount /data.\r\nYou are in emergency mode. Press Enter\r\n");
@@ -91,7 +81,7 @@ fn emergency_mode_after_the_restart_is_noticed_at_once_and_judged_as_declared() 
         (Some(ExpectedFault::Emergency), Outcome::Passed),
         (Some(ExpectedFault::Unreachable), Outcome::Errored),
     ] {
-        let report = go_wrong(emergency, declared, Duration::from_secs(60));
+        let report = go_wrong(emergency.clone(), declared, Duration::from_secs(60));
         assert_eq!(report.outcome, outcome, "{}", report.seen);
         let reboot = &report.stages[2];
         assert!(reboot.stage == Stage::Reboot && reboot.took < Duration::from_secs(6), "{reboot:?}");
@@ -107,11 +97,33 @@ fn no_restart_is_no_reboot() {
     let mut plan = lab.plan();
     plan.restart = Restart::None;
     plan.harness.timeouts.reboot = Duration::from_secs(1);
-    let report = run(&world, &plan, Job::Cycle).unwrap();
-    lab.assert_nothing_left(&report);
-    assert_eq!(report.outcome, Outcome::Errored);
-    assert!(report.seen.contains("did not restart"), "{}", report.seen);
+    for declared in [None, Some(ExpectedFault::Unreachable), Some(ExpectedFault::Emergency)] {
+        plan.expect.fail = declared.map(|what| ExpectedFailure { at: Stage::Reboot, what });
+        let report = run(&world, &plan, Job::Cycle).unwrap();
+        lab.assert_nothing_left(&report);
+        assert_eq!(report.outcome, Outcome::Errored);
+        assert!(report.seen.starts_with("at reboot: the VM did not restart: "), "{}", report.seen);
+        let reboot = &report.stages[2];
+        assert_eq!((reboot.stage, reboot.outcome), (Stage::Reboot, Outcome::Errored));
+        assert!(report.assertions.is_empty());
+    }
     assert!(!lab.fake.calls().iter().any(|(verb, _)| *verb == Verb::Restart));
+}
+
+#[test]
+fn the_old_boot_that_answers_while_it_shuts_down_is_not_taken_for_the_new_one() {
+    let lab = Lab::new();
+    let world = lab.world(Keep::Never);
+    let shutdown = Duration::from_secs(5);
+    let guest = Guest::of(&lab, &world, After::Lingers(shutdown));
+    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
+    assert_eq!(report.outcome, Outcome::Passed, "{}", report.seen);
+    let reboot = &report.stages[2];
+    assert!(reboot.summary.starts_with("boot 11111111 → 22222222 in "), "{reboot:?}");
+    assert!(reboot.took >= shutdown, "{reboot:?}");
+    assert!(guest.happened().elapsed() < Duration::from_secs(60));
+    let still = "still the old boot 11111111".to_owned();
+    assert!(lab.heard.doings().contains(&still), "{:?}", lab.heard.doings());
 }
 
 #[test]

@@ -72,6 +72,40 @@ fn what_was_there_before_the_marker_does_not_count() {
     assert_eq!(fault(&after, before.len()).map(|fault| fault.kind), Some(FaultKind::Emergency));
 }
 
+const PROMPT: &str = "\r\nDebian GNU/Linux 13 askari ttyS0\r\n\r\naskari login: ";
+
+#[rstest::rstest]
+#[case::a_prompt(&boot(PROMPT), Some("askari login:"))]
+#[case::a_kernel_speaks_into_the_prompt(&boot("\r\naskari login: [   97.376556] evm: overlay not supported\r\n"), Some("askari login: [   97.376556] evm: overlay not supported"))]
+#[case::a_kernel_that_says_little(&format!("{FIRMWARE}{PROMPT}"), Some("askari login:"))]
+#[case::the_target(
+    &boot("[\u{1b}[0;32m  OK  \u{1b}[0m] Reached target \u{1b}[0;1;39mmulti-user.target\u{1b}[0m - Multi-User System.\r\n"),
+    Some("[  OK  ] Reached target multi-user.target - Multi-User System.")
+)]
+#[case::not_yet(&boot("[  OK  ] Reached target getty.target - Login Prompts.\r\n"), None)]
+#[case::no_prompt(&boot("[    4.2] sshd: failed login: root\r\nPermit root login: no\r\n"), None)]
+#[case::no_boot(PROMPT, None)]
+#[case::the_boot_before(&format!("{}{}", boot(PROMPT), boot("")), None)]
+fn a_boot_came_up_when_its_console_says_so(#[case] console: &str, #[case] up: Option<&str>) {
+    assert_eq!(hear(console, 0).up.as_deref(), up);
+}
+
+#[test]
+fn boots_are_counted_by_where_firmware_or_kernel_begin() {
+    assert_eq!(hear("", 0).boots, 0);
+    assert_eq!(hear(PROMPT, 0).boots, 0);
+    assert_eq!(hear(&boot(PROMPT), 0).boots, 1, "firmware and kernel of one boot");
+    assert_eq!(hear(&format!("{}{}", boot(PANIC), boot("")), 0).boots, 2);
+    assert_eq!(hear(&format!("{KERNEL}{KERNEL}"), 0).boots, 2);
+    assert_eq!(hear(&format!("{FIRMWARE}{PROMPT}\r\n{FIRMWARE}{PROMPT}"), 0).boots, 2, "quiet kernels");
+    let before = boot(PROMPT);
+    assert_eq!(hear(&format!("{before}{}", boot("")), before.len()).boots, 1);
+    assert_eq!(
+        hear(&boot("[  ***  ] A start job is running\r\n\r\n"), 0).last.unwrap(),
+        "[  ***  ] A start job is running"
+    );
+}
+
 proptest::proptest! {
     #[test]
     fn no_console_and_no_marker_makes_it_panic(console in "(\u{1b}|\\[|é|[ -~]|\n){0,80}", since in 0usize..120) {

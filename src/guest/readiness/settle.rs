@@ -60,7 +60,7 @@ pub(in crate::guest) enum Contact {
 /// Why no boot settled.
 #[derive(Debug)]
 pub(in crate::guest) enum Unsettled {
-    /// The deadline passed.
+    /// The deadline passed, or the guest was given up on before it.
     TimedOut(Contact),
     /// Something that waiting does not mend.
     Failed(ReadyError),
@@ -137,6 +137,9 @@ pub(in crate::guest) fn settle<P: Prober>(
                     Contact::Old(_) | Contact::Some { .. } => Instant::now(),
                 };
                 contact = Contact::None { since, last: Some(error) };
+                if watch.resigns(since.elapsed()) {
+                    return Err(Unsettled::TimedOut(contact));
+                }
                 delay
             }
         };

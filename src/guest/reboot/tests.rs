@@ -81,3 +81,25 @@ fn the_journal_is_held_to_exactly_one_new_boot(
     };
     assert_eq!(seen, expected);
 }
+
+#[test]
+fn a_guest_that_is_given_up_on_counts_as_unreachable_before_the_deadline() {
+    let deadline = Deadline::uninterrupted(Duration::from_secs(600), "the reboot");
+    let mut asked = Vec::new();
+    let mut resign = |silent: Duration| {
+        asked.push(silent);
+        silent >= Duration::from_millis(300)
+    };
+    let mut alive = || Ok(());
+    let mut watch = Watch::with_alive(&deadline, &mut alive).or_resign(&mut resign);
+    // What answers is not silent: the old boot, and a new one that is busy, are not given up on.
+    let busy = vec![format!("boot {}", id(2)), "jobs fsck.service".into()];
+    let acts = vec![Act::Says(settled(1)), Act::Cut(busy), Act::Refused];
+    let started = Instant::now();
+    let peer = ([192, 0, 2, 1], 22).into();
+    let told = prove(&mut Scripted::new(acts), peer, Baseline::of(id(1)), &mut watch, &mut |_| {});
+    let error = told.map(|(_, _, proof)| proof).unwrap_err();
+    let RebootError::Unreachable { silent, .. } = error else { panic!("{error:?}") };
+    assert!(silent >= Duration::from_millis(300) && started.elapsed() < Duration::from_secs(60));
+    assert!(asked.len() > 1 && asked.is_sorted(), "{asked:?}");
+}

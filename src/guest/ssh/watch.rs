@@ -17,21 +17,35 @@ const ALIVE: Duration = Duration::from_millis(500);
 /// Asks whether the VM still lives: errs, with the reason, when it died, paused, panicked or sits in emergency mode.
 pub(in crate::guest) type Alive<'a> = dyn FnMut() -> anyhow::Result<()> + 'a;
 
+/// Asks whether to give up on a guest that has been silent for so long.
+pub(in crate::guest) type Resign<'a> = dyn FnMut(Duration) -> bool + 'a;
+
 /// A deadline, and somebody who knows whether waiting still makes sense.
 pub(in crate::guest) struct Watch<'a> {
     deadline: &'a Deadline,
     alive: Option<(&'a mut Alive<'a>, Instant)>,
+    resign: Option<&'a mut Resign<'a>>,
 }
 
 impl<'a> Watch<'a> {
     /// Only the deadline and its interrupt.
     pub(in crate::guest) fn over(deadline: &'a Deadline) -> Self {
-        Self { deadline, alive: None }
+        Self { deadline, alive: None, resign: None }
     }
 
     /// Also asks `alive`, twice a second.
     pub(in crate::guest) fn with_alive(deadline: &'a Deadline, alive: &'a mut Alive<'a>) -> Self {
-        Self { deadline, alive: Some((alive, Instant::now())) }
+        Self { deadline, alive: Some((alive, Instant::now())), resign: None }
+    }
+
+    /// Also asks `resign` while nothing answers.
+    pub(in crate::guest) fn or_resign(self, resign: &'a mut Resign<'a>) -> Self {
+        Self { resign: Some(resign), ..self }
+    }
+
+    /// Whether to give up on a guest that has been silent for so long, though the deadline has not passed.
+    pub(in crate::guest) fn resigns(&mut self, silent: Duration) -> bool {
+        self.resign.as_mut().is_some_and(|resign| resign(silent))
     }
 
     pub(in crate::guest) fn deadline(&self) -> &'a Deadline {

@@ -1,0 +1,72 @@
+use super::*;
+use crate::machine::fake::Fake;
+
+const VM: &str = "boma-it-askari";
+const END: &str = "[   60.000000] systemd[1]: Startup finished in 20s (kernel) + 40s (userspace) = 1min.\n";
+
+/// A VM whose console and journal have something in them from the boot before.
+fn before() -> Fake {
+    let fake = Fake::new();
+    let files = MachineFiles(VM);
+    fake.put_volume(&files.console(), b"BdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: ");
+    fake.put_volume(&files.journal(), END.as_bytes());
+    fake
+}
+
+#[test]
+fn nothing_of_the_boot_before_shows_that_the_next_came_up() {
+    let fake = before();
+    let mut vigil = Vigil::from_now_on(&fake, VM);
+    assert!(matches!(vigil.came_up(), Err(NotUp::NotBegun { last: None, .. })));
+    fake.log(VM, END);
+    fake.print(VM, "\r\naskari login: ");
+    assert!(matches!(vigil.came_up(), Err(NotUp::NotBegun { last: Some(_), .. })));
+    fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\n");
+    for _ in 0..2 {
+        assert!(matches!(vigil.came_up(), Err(NotUp::NotEnded { .. })), "the old boot repeated itself");
+    }
+    fake.print(VM, "\r\naskari login: ");
+    assert_eq!(vigil.came_up().unwrap(), "askari login:");
+    vigil.mark();
+    assert!(matches!(vigil.came_up(), Err(NotUp::NotBegun { .. })));
+}
+
+#[test]
+fn the_end_of_a_boot_in_the_journal_shows_that_it_came_up_and_since_when() {
+    let fake = before();
+    let mut vigil = Vigil::from_now_on(&fake, VM);
+    fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\n");
+    vigil.hear();
+    let (half, rest) = END.split_at(40);
+    fake.log(VM, half);
+    vigil.hear();
+    assert!(!vigil.ended_before(Duration::ZERO), "half a line");
+    fake.log(VM, rest);
+    vigil.hear();
+    assert!(vigil.ended_before(Duration::ZERO) && !vigil.ended_before(Duration::from_secs(3600)));
+    assert_eq!(vigil.came_up().unwrap(), END.trim());
+}
+
+#[test]
+fn a_guest_that_boots_again_and_again_never_came_up() {
+    let fake = before();
+    let mut vigil = Vigil::from_now_on(&fake, VM);
+    for _ in 0..3 {
+        fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: ");
+    }
+    let error = vigil.came_up().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "boma-it-askari restarts by itself: 3 boots began on its console, where one was asked for"
+    );
+}
+
+/// A guest without our image has no journal, and a hypervisor may have none of either yet.
+#[test]
+fn what_cannot_be_read_is_no_trouble() {
+    let fake = Fake::new();
+    let mut vigil = Vigil::from_now_on(&fake, VM);
+    assert!(vigil.came_up().is_err());
+    fake.put_volume(&MachineFiles(VM).console(), b"BdsDxe: starting Boot0001\r\naskari login: ");
+    assert!(vigil.came_up().is_ok());
+}
