@@ -1,5 +1,8 @@
 //! What the cycle says and the reports hear. A run is told as a sequence of events, from
-//! [`Event::RunStarted`] to [`Event::RunFinished`]; every report is a [`Sink`] of them and nothing else.
+//! [`Event::RunStarted`] to [`Event::RunFinished`], a series of runs with [`Event::SeriesFinished`] at its end; every report
+//! is a [`Sink`] of them and nothing else.
+
+mod series;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +10,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::outcome::{Assertion, Outcome, Stage, TaskResult};
+
+pub use series::{Count, SeriesReport, SeriesRun, StageSpread};
 
 /// One thing that happened in a run. Serialised, as `events.jsonl` has it: `{"event": "doing", "data": …}`.
 #[derive(Clone, Debug, Serialize)]
@@ -43,6 +48,8 @@ pub enum Event {
     },
     /// The run is over.
     RunFinished(Box<RunReport>),
+    /// The last of several runs of one trial is over.
+    SeriesFinished(Box<SeriesReport>),
 }
 
 /// How a stage went.
@@ -88,6 +95,8 @@ pub struct RunReport {
     pub expected: String,
     /// What was seen, in words.
     pub seen: String,
+    /// Both, side by side.
+    pub compared: Vec<Compared>,
     /// The verdict.
     pub outcome: Outcome,
     /// The error's whole chain, outermost first, where there is one.
@@ -104,6 +113,21 @@ pub struct RunReport {
     pub kept: bool,
     /// The run folder.
     pub folder: PathBuf,
+}
+
+/// One thing that was declared, and what was seen of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Compared {
+    /// At which stage.
+    pub at: Stage,
+    /// What: an assertion's name, `every other assertion`, `the guest`.
+    pub what: String,
+    /// What was declared of it, in a word or two.
+    pub expected: String,
+    /// What was seen of it.
+    pub seen: String,
+    /// Whether the two agree.
+    pub holds: bool,
 }
 
 /// Something that hears events. Hearing never fails a run: a sink keeps its own trouble to itself.

@@ -21,11 +21,12 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::catalog::plan::TrialName;
 use crate::catalog::{Catalog, Choices, find_root};
-use crate::cycle::{self, Job, Keep, World};
+use crate::cycle::{self, Job, Keep, Times, World};
 use crate::event::Sinks;
 use crate::machine::HypervisorError;
 use crate::outcome::{Outcome, error_chain};
 use crate::report::json::RunRecord;
+use crate::report::series::explain_series;
 use crate::report::summary::explain;
 use crate::report::terminal::{self, Mode, Terminal, complain};
 use crate::site::SiteError;
@@ -98,11 +99,17 @@ fn run(catalog: &Catalog, name: &TrialName, interrupt: &Interrupt) -> Result<Com
 fn attempt(catalog: &Catalog, name: &TrialName, interrupt: &Interrupt) -> anyhow::Result<()> {
     interrupt.check()?;
     let choices = Choices::from_env(None)?;
+    let times = Times::from_env()?;
     let plan = catalog.plan(name, &choices)?;
     let terminal = Terminal::stderr(Mode::from_env()?, terminal::Context::Trial);
     let sinks = Sinks::new(vec![Box::new(terminal), Box::new(RunRecord::new())]);
     let keep = if env::KEEP.is_on() { Keep::ForSession } else { Keep::Never };
-    let world = World::open(&plan.harness, keep, interrupt.clone(), Arc::new(sinks))?;
+    let mut world = World::open(&plan.harness, keep, interrupt.clone(), Arc::new(sinks))?;
+    if times != Times::ONCE {
+        let series = cycle::repeat(&mut world, &plan, times)?;
+        anyhow::ensure!(series.outcome == Outcome::Passed, explain_series(&series));
+        return Ok(());
+    }
     let report = cycle::run(&world, &plan, Job::Cycle)?;
     anyhow::ensure!(report.outcome == Outcome::Passed, explain(&report));
     Ok(())

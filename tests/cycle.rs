@@ -26,6 +26,9 @@ mod playbooks;
 #[path = "cycle/restart.rs"]
 mod restart;
 #[cfg(test)]
+#[path = "cycle/series.rs"]
+mod series;
+#[cfg(test)]
 #[path = "cycle/verbs.rs"]
 mod verbs;
 #[cfg(test)]

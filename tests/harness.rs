@@ -160,6 +160,9 @@ fn choices_that_are_none_fail_the_trial() {
     let told = Project::new().run_with(&["askari::cycle"], &[("BOMA_IT_CERTS", "nonsense")]);
     assert_eq!(told.code, Some(101));
     assert!(told.stdout.contains("`nonsense` is no certificate tier"), "{}", told.stdout);
+    let told = Project::new().run_with(&["askari::cycle"], &[("BOMA_IT_REPEAT", "0")]);
+    assert_eq!(told.code, Some(101));
+    assert!(told.stdout.contains("`0` is no number of runs"), "{}", told.stdout);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::catalog::schema::FileKind;
+use crate::cycle::Times;
 
 /// Integration tests for Ansible-managed hosts that must survive a real reboot.
 ///
@@ -33,7 +34,14 @@ pub enum Command {
     /// Run verify.yml against the VM
     Assert(Choice),
     /// up → apply → reboot → assert → down; destroyed on pass, kept on failure
-    Cycle(Choice),
+    Cycle {
+        /// Which trial
+        #[command(flatten)]
+        choice: Choice,
+        /// Run it N times, 1 to 1000, and report the spread of outcomes and times; only the last run may keep its VM
+        #[arg(long, value_name = "N")]
+        repeat: Option<Times>,
+    },
     /// Destroy the VM, its overlay, seed and firmware variables
     Down(Target),
     /// Reap orphaned boma-it-* VMs and volumes

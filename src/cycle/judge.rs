@@ -3,9 +3,10 @@
 //! An expected failure counts only at the declared stage and assertion. A boot that never finishes, an SSH that
 //! never answers, an Ansible that breaks are errors, unless that very fault was declared.
 
+use super::compare::compare;
 use super::stop::Stop;
 use crate::catalog::plan::{Expectation, ExpectedFailure, ExpectedFault, Verdict};
-use crate::event::StageReport;
+use crate::event::{Compared, StageReport};
 use crate::outcome::{Assertion, AssertionStatus, Outcome, Stage};
 
 /// What was seen of a trial.
@@ -56,19 +57,22 @@ pub struct Judgement {
     pub expected: String,
     /// What was seen, in words; where it is not what was declared, with what that means.
     pub seen: String,
+    /// Both, thing by thing.
+    pub compared: Vec<Compared>,
 }
 
 impl Judgement {
     /// Of a run that was interrupted: there is nothing to judge.
     pub fn interrupted(expect: &Expectation, at: Stage, why: &Stop) -> Self {
         let seen = format!("interrupted at {at}: {why}");
-        Self { outcome: Outcome::Interrupted, expected: expect.to_string(), seen }
+        Self { outcome: Outcome::Interrupted, expected: expect.to_string(), seen, compared: Vec::new() }
     }
 
     /// Of a step that came to its end and has no verdict of its own.
     pub fn step(stages: &[StageReport]) -> Self {
         let seen = stages.last().map(|stage| stage.summary.clone()).unwrap_or_default();
-        Self { outcome: Outcome::Passed, expected: "the step does what it is for".to_owned(), seen }
+        let expected = "the step does what it is for".to_owned();
+        Self { outcome: Outcome::Passed, expected, seen, compared: Vec::new() }
     }
 }
 
@@ -83,7 +87,7 @@ pub fn judge(expect: &Expectation, seen: &Seen) -> Judgement {
         (Ok(()), Some(end)) => judge_end(expect.fail.as_ref(), end),
         (Ok(()), None) => (Outcome::Errored, "the trial stopped before the restart".to_owned()),
     };
-    Judgement { outcome, expected: expect.to_string(), seen: words }
+    Judgement { outcome, expected: expect.to_string(), seen: words, compared: compare(expect, seen) }
 }
 
 /// Judges the assertions made before the restart. There is no point in going on after an `Err`, which says why.
@@ -192,7 +196,7 @@ fn unexpected_pass(what: &str) -> (Outcome, String) {
 
 /// Whether a declared task name means this one. Ansible puts `role : ` before the names of a role's tasks; a
 /// declaration may leave that out.
-fn names(declared: &str, task: &str) -> bool {
+pub(super) fn names(declared: &str, task: &str) -> bool {
     declared == task || task.rsplit_once(" : ").is_some_and(|(_, name)| name == declared)
 }
 
@@ -217,7 +221,7 @@ fn list(names: &[&str]) -> String {
     names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
 }
 
-fn fault_words(fault: &ExpectedFault) -> &'static str {
+pub(super) fn fault_words(fault: &ExpectedFault) -> &'static str {
     match fault {
         ExpectedFault::Tasks(_) => "failing tasks",
         ExpectedFault::Unreachable => "unreachable",

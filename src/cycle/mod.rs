@@ -2,9 +2,11 @@
 //!
 //! [`run()`] does a [`Job`] of a plan in a [`World`]: it checks and admits (before anything exists), runs the stages,
 //! judges what was seen, explains what went wrong while the VM lives, and tears down or keeps.
+//! [`repeat()`] does a whole cycle several times and tells the spread.
 
 mod admit;
 pub mod cleanup;
+mod compare;
 mod down;
 mod explain;
 mod image_used;
@@ -15,6 +17,8 @@ mod play;
 mod reboot;
 mod run;
 mod secrets;
+mod series;
+pub mod spread;
 mod stop;
 mod up;
 mod vigil;
@@ -26,5 +30,6 @@ pub use down::down;
 pub use live::{Live, NotLive};
 pub use run::{Job, run};
 pub use secrets::{learn_of_run, prune_secrets};
+pub use series::{InvalidTimes, Times, repeat};
 pub use vigil::{Lost, NotUp};
 pub use world::{Door, Keep, World};

@@ -128,6 +128,7 @@ impl Run<'_> {
             image: self.live.as_ref().map(|live| ImageUsed::shown(&live.ownership.image, &self.folder)),
             expected: judgement.expected,
             seen: judgement.seen,
+            compared: judgement.compared,
             outcome: judgement.outcome,
             error: stopped.and_then(|(_, stop)| stop.chain()),
             stages: self.ledger.stages().to_vec(),

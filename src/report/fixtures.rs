@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::event::{Event, RunReport, StageReport};
+use crate::event::{Compared, Event, RunReport, StageReport};
 use crate::outcome::{Assertion, AssertionStatus, Outcome, Stage, TaskResult, TaskStatus};
 
 pub(super) fn stage(stage: Stage, outcome: Outcome, seconds: f64, own: f64, summary: &str) -> StageReport {
@@ -14,6 +14,10 @@ pub(super) fn stage(stage: Stage, outcome: Outcome, seconds: f64, own: f64, summ
 pub(super) fn assertion(name: &str, status: AssertionStatus, line: u32, message: Option<&str>) -> Assertion {
     let path = format!("harness/verify.yml:{line}");
     Assertion { name: name.into(), status, path, message: message.map(Into::into) }
+}
+
+pub(super) fn compared(at: Stage, what: &str, expected: &str, seen: &str, holds: bool) -> Compared {
+    Compared { at, what: what.into(), expected: expected.into(), seen: seen.into(), holds }
 }
 
 /// askari's plain cycle, all well.
@@ -30,6 +34,7 @@ pub(super) fn passed() -> RunReport {
         image: Some("debian-13-4f2a9c, built here".into()),
         expected: "every assertion holds after the reboot".into(),
         seen: "every assertion held after the reboot".into(),
+        compared: vec![compared(Stage::Assert, "every assertion", "passes", "3 passed", true)],
         outcome: Passed,
         error: None,
         stages: vec![
@@ -66,6 +71,10 @@ pub(super) fn failed() -> RunReport {
         Some("8080/tcp on 10.213.47.10: connection refused\nis the container-forward rule in place?"),
     );
     run.assertions.push(assertion("the mesh server answers", AssertionStatus::Skipped, 44, None));
+    run.compared = vec![
+        compared(Stage::Assert, PORTS, "passes", "failed", false),
+        compared(Stage::Assert, "every other assertion", "passes", "2 passed, 1 skipped", true),
+    ];
     run
 }
 
@@ -79,6 +88,11 @@ pub(super) fn incident() -> RunReport {
     run.seen = format!("at assert, `{PORTS}` failed");
     run.outcome = Outcome::Passed;
     run.before = passed().assertions;
+    run.compared = vec![
+        compared(Stage::Before, "every assertion", "passes", "3 passed", true),
+        compared(Stage::Assert, PORTS, "fails", "failed", true),
+        compared(Stage::Assert, "every other assertion", "passes", "2 passed", true),
+    ];
     run.stages.insert(2, stage(Stage::Before, Outcome::Passed, 11.0, 0.2, "3 assertions"));
     run.assertions.pop();
     run

@@ -1,6 +1,7 @@
 //! The run as a program reads it, in the run folder: `events.jsonl`, one line an event as it happens, and
-//! `report.json`, the whole of it at the end. Later steps of the same run append to the first and replace the
-//! second. Trouble is a warning in the log, never a failed run. Both are without this process's secrets.
+//! `report.json`, the whole of it at the end; and beside the run folders the file of a series. Later steps of the same
+//! run append to the first and replace the second. Trouble is a warning in the log, never a failed run. All are without
+//! this process's secrets.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -75,10 +76,15 @@ impl Sink for RunRecord {
             _ => {}
         }
         state.append(event);
+        if let Event::SeriesFinished(series) = event
+            && let Err(error) = write_whole(&series.file, series)
+        {
+            tracing::warn!(path = %series.file.display(), %error, "cannot write the series");
+        }
         if let Event::RunFinished(run) = event {
             state.events = None;
             let commands = std::mem::take(&mut state.commands);
-            if let Err(error) = write_report(&run.folder, &Report { run, commands: &commands }) {
+            if let Err(error) = write_whole(&run.folder.join(REPORT), &Report { run, commands: &commands }) {
                 let path = run.folder.join(REPORT);
                 tracing::warn!(path = %path.display(), %error, "cannot write the report");
             }
@@ -122,11 +128,11 @@ fn now() -> String {
 }
 
 /// Whole or not at all: a reader never sees half a report, nor does a full disk leave one.
-fn write_report(folder: &Path, report: &Report<'_>) -> io::Result<()> {
+fn write_whole(path: &Path, report: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_string_pretty(report)?;
     let json = Redactor::of_process().redact_json(&json, None).into_owned() + "\n";
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
     file.write_all(json.as_bytes())?;
-    file.persist(folder.join(REPORT))?;
+    file.persist(path)?;
     Ok(())
 }

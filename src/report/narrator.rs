@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::live::{Live, is_trouble};
 use super::row::{Row, Tone};
+use super::series;
 use super::summary;
 use super::terminal::Context;
 use crate::event::{Event, RunReport};
@@ -55,6 +56,13 @@ impl Narrator {
                 self.live = None;
                 self.ending(report)
             }
+            // libtest shows the whole of one that did not pass as the failure's message.
+            Event::SeriesFinished(report)
+                if self.context == Context::Trial && report.outcome != Outcome::Passed =>
+            {
+                Vec::new()
+            }
+            Event::SeriesFinished(report) => series::rows(report),
         }
     }
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::row::{Row, Tone};
-use crate::event::{RunReport, StageReport};
+use crate::event::{Compared, RunReport, StageReport};
 use crate::outcome::{Assertion, AssertionStatus, Outcome};
 use crate::support::deadline::humane;
 
@@ -79,7 +79,7 @@ pub(super) fn kept_row(commands: &[(String, String)]) -> Row {
 }
 
 /// An outcome's tone.
-fn tone(outcome: Outcome) -> Tone {
+pub(super) fn tone(outcome: Outcome) -> Tone {
     match outcome {
         Outcome::Passed => Tone::Good,
         Outcome::Failed | Outcome::Errored => Tone::Bad,
@@ -95,14 +95,31 @@ fn timing(took: Duration, waited: Duration, own: Duration) -> String {
     format!("{} ({} waiting, {} own)", humane(took), humane(waited), humane(own))
 }
 
-/// Both, one above the other, where the comparison says something: the run did not pass, or it is a scenario.
+/// Both, one above the other and then side by side, where the comparison says something: the run did not pass, or it is a scenario.
 fn expected_against_seen(report: &RunReport) -> Vec<Row> {
     let said_elsewhere = report.outcome == Outcome::Interrupted && report.error.is_some();
     let as_ever = report.outcome == Outcome::Passed && report.scenario.is_none();
     if said_elsewhere || as_ever {
         return Vec::new();
     }
-    vec![Row::new(Tone::Faint, "expected", &report.expected), Row::new(Tone::Faint, "seen", &report.seen)]
+    let mut rows = vec![
+        Row::new(Tone::Faint, "expected", &report.expected),
+        Row::new(Tone::Faint, "seen", &report.seen),
+    ];
+    if !report.compared.is_empty() {
+        rows.push(Row::new(Tone::Faint, "compared", side_by_side(&report.compared)));
+    }
+    rows
+}
+
+/// One line for each thing that was declared; a `≠` before those where the two differ.
+fn side_by_side(compared: &[Compared]) -> String {
+    let head = ["", "stage", "what", "expected", "seen"].map(str::to_owned);
+    let line = |it: &Compared| {
+        let sign = if it.holds { "=" } else { "≠" };
+        [sign.to_owned(), it.at.to_string(), it.what.clone(), it.expected.clone(), it.seen.clone()]
+    };
+    aligned(&std::iter::once(head).chain(compared.iter().map(line)).collect::<Vec<_>>())
 }
 
 /// How many held, and each that did not hold or was not looked at.
@@ -153,6 +170,17 @@ fn stages(report: &RunReport) -> Option<Row> {
     (!line.is_empty()).then(|| Row::new(Tone::Faint, "stages", line))
 }
 
-fn text(rows: &[Row]) -> String {
+pub(super) fn text(rows: &[Row]) -> String {
     rows.iter().map(|row| row.paint(false)).collect::<Vec<_>>().join("\n")
+}
+
+/// Lines of as many cells each, the columns two spaces apart.
+pub(super) fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |cells: &[String; N]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -179,7 +179,11 @@ impl Teller {
 
     /// Whether an event goes unsaid in the quiet mode.
     fn hushes(&self, event: &Event) -> bool {
-        let bad_end = matches!(event, Event::RunFinished(run) if run.outcome != Outcome::Passed || run.kept);
+        let bad_end = match event {
+            Event::RunFinished(run) => run.outcome != Outcome::Passed || run.kept,
+            Event::SeriesFinished(series) => series.outcome != Outcome::Passed,
+            _ => false,
+        };
         self.quiet && !bad_end
     }
 

@@ -1,6 +1,7 @@
 //! Whole outputs: what a person reads in each mode, how each kind of end is explained, and what a program finds.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,10 @@ use insta::assert_snapshot;
 use super::fixtures::{self, failed, incident, kept, passed, stage, story};
 use super::json::{EVENTS, REPORT, RunRecord};
 use super::narrator::Narrator;
+use super::series::explain_series;
 use super::summary::{explain, explain_kept};
 use super::terminal::{Context, Mode, Terminal};
+use crate::cycle::spread::spread;
 use crate::event::{Event, RunReport, Sink};
 use crate::outcome::{AssertionStatus, Outcome, Stage, TaskStatus, error_chain};
 
@@ -25,12 +28,38 @@ fn every_kind_of_end_is_explained() {
     unexpected.outcome = Outcome::Failed;
     unexpected.assertions = passed().assertions;
     unexpected.stages[4] = stage(Stage::Assert, Outcome::Passed, 12.4, 0.2, "3 assertions");
+    unexpected.compared[1] = fixtures::compared(Stage::Assert, fixtures::PORTS, "fails", "passed", false);
     unexpected.seen =
         "every assertion held: the harness is not faithful, or the fault is fixed: look at the scenario"
             .into();
     assert_snapshot!("explain_unexpected_pass", explain(&unexpected));
 
+    let mut another = incident();
+    another.outcome = Outcome::Failed;
+    another.assertions[1].status = AssertionStatus::Failed;
+    another.assertions[1].message = Some("PasswordAuthentication yes".into());
+    another.assertions[2] = passed().assertions[2].clone();
+    another.seen =
+        "“sshd refuses passwords” failed instead of “published ports answer from outside the VM”".into();
+    let line = fixtures::compared;
+    another.compared.splice(
+        1..,
+        [
+            line(Stage::Assert, fixtures::PORTS, "fails", "passed", false),
+            line(Stage::Assert, "sshd refuses passwords", "passes", "failed", false),
+            line(Stage::Assert, "every other assertion", "passes", "1 passed", true),
+        ],
+    );
+    assert_snapshot!("explain_another_assertion_failed", explain(&another));
+
     let mut errored = passed();
+    errored.compared = vec![fixtures::compared(
+        Stage::Assert,
+        "every assertion",
+        "passes",
+        "not known: an error at up",
+        false,
+    )];
     errored.outcome = Outcome::Errored;
     errored.stages.truncate(1);
     errored.stages[0] = stage(Stage::Up, Outcome::Errored, 300.2, 1.5, "");
@@ -55,6 +84,37 @@ fn every_kind_of_end_is_explained() {
     left.kept = true;
     let Event::Kept { commands, .. } = kept() else { unreachable!() };
     assert_snapshot!("explain_kept", format!("{}\n{}", explain(&left), explain_kept(&commands)));
+}
+
+#[test]
+fn a_series_is_told_by_its_spread_and_by_what_differs() {
+    let mut runs = vec![incident(), incident(), incident()];
+    for (run, number) in runs.iter_mut().zip(1_u32..) {
+        run.folder = format!("/home/op/integration-runs/20260617T12000{number}-askari").into();
+        for stage in &mut run.stages {
+            stage.took = stage.took * (9 + number) / 10;
+        }
+    }
+    let steady =
+        spread(&runs, 3, None, "/home/op/integration-runs/20260617T120001-askari-repeat.json".into());
+    assert_snapshot!("series_steady", explain_series(&steady.unwrap()));
+    runs[1].outcome = Outcome::Failed;
+    runs[1].seen = "an unexpected pass: 3 of 3 assertions passed".into();
+    runs[1].assertions = passed().assertions;
+    let stopped = Some("one VM runs at a time, and ubongo::cycle is at it".to_owned());
+    let flaky =
+        spread(&runs, 5, stopped, "/home/op/integration-runs/20260617T120001-askari-repeat.json".into());
+    let flaky = flaky.unwrap();
+    assert_snapshot!("series_flaky", explain_series(&flaky));
+    assert_snapshot!("series_json", serde_json::to_string_pretty(&flaky).unwrap());
+    let end = [Event::SeriesFinished(Box::new(flaky.clone()))];
+    let driver = told(|out| lines(out, Context::Driver), &end);
+    assert_eq!(driver, format!("{}\n", explain_series(&flaky)));
+    assert_eq!(told(|out| lines(out, Context::Trial), &end), "", "libtest shows it as the failure's message");
+    let steady = [Event::SeriesFinished(Box::new(spread(&runs[..1], 1, None, PathBuf::new()).unwrap()))];
+    assert!(told(|out| lines(out, Context::Trial), &steady).contains("1 of 1 passed"));
+    assert_eq!(told(|out| Terminal::quiet(out, false, Context::Driver), &steady), "");
+    assert_ne!(told(|out| Terminal::quiet(out, false, Context::Driver), &end), "");
 }
 
 #[test]

@@ -20,6 +20,11 @@ pub const CERTS: Variable =
 /// Keep the VM of a trial that did not pass.
 pub const KEEP: Variable =
     Variable { name: "BOMA_IT_KEEP", help: "1: keep the VM of a trial that did not pass, for inspection" };
+/// How often each trial is run.
+pub const REPEAT: Variable = Variable {
+    name: "BOMA_IT_REPEAT",
+    help: "run each trial that many times (1 to 1000) and report the spread",
+};
 /// The folder with `harness/`, `profiles/`, `overrides/` and `scenarios/`.
 pub const ROOT: Variable = Variable {
     name: "BOMA_IT_ROOT",
@@ -46,7 +51,7 @@ pub const LOG: Variable = Variable {
 };
 
 /// Every variable of ours, in the order in which help shows them.
-pub const ALL: &[Variable] = &[CERTS, KEEP, ROOT, RUNS, URI, ACCEL, PROGRESS, LOG];
+pub const ALL: &[Variable] = &[CERTS, KEEP, REPEAT, ROOT, RUNS, URI, ACCEL, PROGRESS, LOG];
 
 impl Variable {
     /// The value, if it is set, not empty, and valid UTF-8.

@@ -228,6 +228,7 @@ fn an_assertion_that_was_skipped_is_told_as_skipped_and_never_as_passed() {
     let written = json(&report.folder.join("report.json"));
     assert_eq!(written["assertions"][1]["name"], "the mesh server answers");
     assert_eq!(written["assertions"][1]["status"], "skipped");
+    assert_eq!(written["compared"][0]["seen"], "1 passed, 1 skipped");
 
     let tasks = [Task::skipped(PORTS).asserting(), Task::skipped("the mesh server answers").asserting()];
     let (_lab, report) = cycle_with("assert", &record("verify", &tasks));
@@ -260,6 +261,9 @@ fn a_declared_failure_passes_only_where_it_was_declared() {
     let (_lab, report) = incident(&[holds()], &[fails()]);
     assert_eq!(report.outcome, Outcome::Passed, "{}", report.seen);
     assert_eq!(report.before[0].status, AssertionStatus::Passed);
+    assert!(report.compared.iter().all(|line| line.holds), "{:?}", report.compared);
+    let declared = &json(&report.folder.join("report.json"))["compared"][1];
+    assert_eq!((&declared["expected"], &declared["seen"]), (&"fails".into(), &"failed".into()));
     assert!(report.folder.join("diagnostics").exists(), "a declared failure is explained as well");
 
     let (_lab, report) = incident(&[holds()], &[holds()]);

@@ -127,3 +127,51 @@ fn the_words_tell_an_operator_what_it_means() {
     .concat();
     insta::assert_snapshot!(text);
 }
+
+/// Every kind of end, thing by thing: `=` where both agree.
+#[test]
+fn expected_stands_beside_seen() {
+    let told = |expect: &Expectation, seen: &Seen| {
+        let judgement = judge(expect, seen);
+        let line = |it: &Compared| {
+            let sign = if it.holds { "=" } else { "≠" };
+            format!("  {sign} {} | {} | {} | {}\n", it.at, it.what, it.expected, it.seen)
+        };
+        let lines: String = judgement.compared.iter().map(line).collect();
+        let all = judgement.compared.iter().all(|it| it.holds);
+        assert_eq!(all, judgement.outcome == Outcome::Passed, "the two must agree:\n{judgement:#?}");
+        format!("{}: {}\n{lines}", judgement.outcome, judgement.expected)
+    };
+    let marks = |mark: &str| format!("{mark}{PORTS}");
+    let expect_before = Expectation { before_reboot: Some(Verdict::Pass), ..incident() };
+    let before = |marks: &[&str], then: Option<End>| Seen { before: Some(asserted(marks)), end: then };
+    let at_apply = fails(Stage::Apply, ExpectedFault::Tasks(vec!["Validate the ruleset".into()]));
+    let task = |name: &str| Seen {
+        before: None,
+        end: Some(End::TaskFailed { task: name.into(), message: "bad".into() }),
+    };
+    let text = [
+        told(&passes(), &end(&["+ports", "+sshd", "~mesh"])),
+        told(&passes(), &end(&["-ports", "+sshd"])),
+        told(&passes(), &end(&["~ports"])),
+        told(&passes(), &error(Stage::Up)),
+        told(&expect_before, &before(&["+ports"], end(&[&marks("-"), "+sshd"]).end)),
+        told(&expect_before, &before(&["-ports", "+sshd"], None)),
+        told(&incident(), &end(&[&marks("+"), "+sshd"])),
+        told(&incident(), &end(&[&marks("+"), "-sshd", "+mesh"])),
+        told(&incident(), &end(&[&marks("-"), "-sshd"])),
+        told(&incident(), &end(&[&marks("~"), "+sshd"])),
+        told(&incident(), &end(&["+sshd"])),
+        told(&incident(), &fault(Stage::Reboot, ExpectedFault::Unreachable)),
+        told(&lockout(), &fault(Stage::Reboot, ExpectedFault::Unreachable)),
+        told(&lockout(), &fault(Stage::Up, ExpectedFault::Unreachable)),
+        told(&lockout(), &fault(Stage::Reboot, ExpectedFault::Emergency)),
+        told(&lockout(), &error(Stage::Reboot)),
+        told(&lockout(), &end(&["+sshd"])),
+        told(&at_apply, &task("base : Validate the ruleset")),
+        told(&at_apply, &task("base : Install the ruleset")),
+        told(&at_apply, &end(&["+sshd"])),
+    ]
+    .concat();
+    insta::assert_snapshot!(text);
+}
