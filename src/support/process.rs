@@ -21,9 +21,11 @@ use super::secret::{Redacting, Redactor, withheld};
 use streams::{Input, read_streams};
 
 pub use finished::{Finished, ProcessError, quote};
+pub use service::Service;
 pub use streams::Stream;
 
 mod finished;
+mod service;
 mod streams;
 
 /// How long a child that was asked to end (SIGTERM) may take before it is killed.
@@ -243,23 +245,30 @@ impl Process {
         command
     }
 
-    #[expect(unsafe_code, reason = "pre_exec: one async-signal-safe system call, prctl(PR_SET_PDEATHSIG)")]
     fn spawn(self) -> Result<(Child, Option<Input>), ProcessError> {
         let mut command = self.to_command();
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = self.spawn_contained(command)?;
+        let stdin = child.stdin.take().zip(self.input);
+        Ok((child, stdin))
+    }
+
+    /// In a process group of its own, and ended by the kernel when the thread that starts it is gone: prctl(2),
+    /// `PR_SET_PDEATHSIG`.
+    #[expect(unsafe_code, reason = "pre_exec: one async-signal-safe system call, prctl(PR_SET_PDEATHSIG)")]
+    fn spawn_contained(&self, mut command: Command) -> Result<Child, ProcessError> {
+        command.process_group(0);
         // SAFETY: the closure allocates nothing, takes no lock, and makes a single system call.
         unsafe {
             command.pre_exec(|| {
                 rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into)
             });
         }
-        let mut child = command.spawn().map_err(|source| ProcessError::Start {
+        command.spawn().map_err(|source| ProcessError::Start {
             program: self.program.to_string_lossy().into_owned(),
             source,
-        })?;
-        let stdin = child.stdin.take().zip(self.input);
-        Ok((child, stdin))
+        })
     }
 }
 
