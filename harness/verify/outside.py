@@ -1,7 +1,7 @@
 """What the VM looks like from outside it, as one JSON object. Looks, and judges nothing.
 
-Reads {address, closed: [port], http: [url], tls: {port, name}, ca: PEM} and tries all of it at once. What should
-answer gets 20 s to do so; what should not gets one try of 3 s.
+Reads {address, closed: [port], http: [url], tls: {port, names: [name]}, ca: PEM} and tries all of it at once. What
+should answer gets 20 s to do so; what should not gets one try of 3 s.
 """
 import json
 import socket
@@ -49,13 +49,34 @@ def get(url):
         return f"answers {response.status}"
 
 
+def trusting(ca):
+    """A context that trusts these roots (PEM) alone, or those of this machine; told nothing, none at all."""
+    if ca == "":
+        raise OSError("there is no root to trust it by")
+    return ssl.create_default_context(cadata=ca)
+
+
 def handshake(address, port, name, ca):
-    if not ca:
-        raise OSError("Caddy has no CA of its own inside the VM")
-    context = ssl.create_default_context(cadata=ca)
     with socket.create_connection((address, port), timeout=TRY) as plain:
-        with context.wrap_socket(plain, server_hostname=name) as tls:
-            return f"serves {dict(pair[0] for pair in tls.getpeercert()['issuer'])}"
+        with trusting(ca).wrap_socket(plain, server_hostname=name) as tls:
+            return tls.getpeercert()
+
+
+def served(address, port, names, ca):
+    """The one certificate that is good for every name: chain, name and dates are checked in each handshake."""
+    certificates = [handshake(address, port, name, ca) for name in names]
+    serials = sorted({certificate["serialNumber"] for certificate in certificates})
+    if len(serials) > 1:
+        raise OSError(f"with several certificates: {serials}")
+    certificate = certificates[0]
+    issuer = dict(pair[0] for pair in certificate["issuer"])
+    left = ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()
+    return {
+        "serial": serials[0],
+        "names": sorted(name for _, name in certificate["subjectAltName"]),
+        "days": left / 86400,
+        "issuer": issuer,
+    }
 
 
 def main(wanted):
@@ -63,9 +84,9 @@ def main(wanted):
     with ThreadPoolExecutor(max_workers=16) as pool:
         closed = {port: pool.submit(tried, lambda port=port: connect(address, port)) for port in wanted["closed"]}
         http = {url: pool.submit(patiently, lambda url=url: get(url)) for url in wanted.get("http", [])}
-        served = wanted.get("tls")
-        tls = served and pool.submit(
-            patiently, lambda: handshake(address, served["port"], served["name"], wanted.get("ca")))
+        https = wanted.get("tls")
+        tls = https and pool.submit(
+            patiently, lambda: served(address, https["port"], https["names"], wanted.get("ca")))
         print(json.dumps({
             "closed": {port: seen.result() for port, seen in closed.items()},
             "http": {url: seen.result() for url, seen in http.items()},
