@@ -30,6 +30,7 @@ use crate::report::series::explain_series;
 use crate::report::summary::explain;
 use crate::report::terminal::{self, Mode, Terminal, complain};
 use crate::site::SiteError;
+use crate::site::certs::Unmet;
 use crate::support::interrupt::Interrupt;
 use crate::support::secret::Redactor;
 use crate::support::{env, log};
@@ -86,6 +87,11 @@ fn trials(catalog: &Arc<Catalog>, interrupt: &Interrupt) -> Vec<Trial> {
 }
 
 fn run(catalog: &Catalog, name: &TrialName, interrupt: &Interrupt) -> Result<Completion, Failed> {
+    // A tier is chosen for a test run, and the scenarios say which of them it is for.
+    let chosen = Choices::from_env(None, None).map_err(|error| Failed::from(error.to_string()))?;
+    if let Some(why) = catalog.passes_over(name, &chosen) {
+        return Ok(Completion::ignored_with(why.to_string()));
+    }
     match attempt(catalog, name, interrupt) {
         Ok(()) => Ok(Completion::Completed),
         Err(error) => match missing(&error) {
@@ -98,7 +104,7 @@ fn run(catalog: &Catalog, name: &TrialName, interrupt: &Interrupt) -> Result<Com
 
 fn attempt(catalog: &Catalog, name: &TrialName, interrupt: &Interrupt) -> anyhow::Result<()> {
     interrupt.check()?;
-    let choices = Choices::from_env(None)?;
+    let choices = Choices::from_env(None, None)?;
     let times = Times::from_env()?;
     let plan = catalog.plan(name, &choices)?;
     let terminal = Terminal::stderr(Mode::from_env()?, terminal::Context::Trial);
@@ -122,7 +128,10 @@ fn missing(error: &anyhow::Error) -> Option<String> {
             cause.downcast_ref(),
             Some(HypervisorError::NoDaemon { .. } | HypervisorError::Permission { .. })
         );
-        hypervisor || matches!(cause.downcast_ref(), Some(SiteError::Process(_) | SiteError::TooOld { .. }))
+        let acme = matches!(cause.downcast_ref(), Some(Unmet::Program { .. }));
+        hypervisor
+            || acme
+            || matches!(cause.downcast_ref(), Some(SiteError::Process(_) | SiteError::TooOld { .. }))
     };
     error.chain().any(lacks).then(|| Redactor::of_process().redact(&error.to_string()).into_owned())
 }

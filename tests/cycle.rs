@@ -11,6 +11,9 @@ mod aviary;
 #[path = "cycle/canary.rs"]
 mod canary;
 #[cfg(test)]
+#[path = "cycle/certs.rs"]
+mod certs;
+#[cfg(test)]
 #[path = "cycle/guest.rs"]
 mod guest;
 #[cfg(test)]

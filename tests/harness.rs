@@ -166,6 +166,21 @@ fn choices_that_are_none_fail_the_trial() {
 }
 
 #[test]
+fn a_trial_that_the_chosen_tier_is_not_for_is_ignored_and_the_others_are_not() {
+    let project = Project::new();
+    project.write(
+        "scenarios/incident.yml",
+        "version: 1\nprofile: askari\ndescription: dead after the reboot\ncerts: [internal]\n",
+    );
+    let told = project.run_with(&["askari::"], &[("BOMA_IT_CERTS", "pebble"), ("CI", "true")]);
+    assert_eq!(told.code, Some(101));
+    assert!(told.stdout.contains("1 failed; 1 ignored"), "{}", told.stdout);
+    let why =
+        "trial `askari::incident` cannot run with certificate tier `pebble` (its scenario allows: internal)";
+    assert!(told.stdout.contains(why), "{}", told.stdout);
+}
+
+#[test]
 fn a_folder_that_is_no_project_is_an_error_and_no_empty_list() {
     let project = Project::new();
     let told = project.run_with(&["--list"], &[("BOMA_IT_ROOT", "/nonexistent")]);

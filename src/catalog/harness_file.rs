@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::certs::CertsFile;
 use super::document::Document;
 use super::parts::{ImageFile, Version};
 use super::plan::{HarnessPlan, ImageSource, Subnet, Timeouts};
@@ -29,6 +30,8 @@ pub(super) struct HarnessFile {
     #[serde(default)]
     libvirt: LibvirtFile,
     /// The harness's own isolated network.
+    #[serde(default)]
+    certs: CertsFile,
     #[serde(default)]
     network: NetworkFile,
     /// The run folders.
@@ -233,6 +236,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, CatalogError> {
     let timeouts = written.limits.timeouts;
     let plan = HarnessPlan {
         uri: written.libvirt.uri,
+        certs: written.certs.resolve(root, &document, &mut problems),
         subnet: written.network.subnet,
         runs: runs.unwrap_or_default(),
         keep_runs: written.runs.keep,

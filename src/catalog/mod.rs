@@ -9,12 +9,14 @@
 //! | [`plan`], [`quantity`] | what comes out: plain data |
 //! | `index`, `folder`, `root` | which files and trials there are |
 //! | `planner` | a trial's files and a person's choices → a plan |
+//! | [`certs`], [`risk`] | settings of the certificate tiers; risks that a run takes |
 //! | `harness_file`, `profile`, `overrides`, `scenario`, `expect`, `image`, `parts` | each file as it is written, and its rules |
 //! | [`secrets`] | where secrets come from, never a value |
 //! | [`schema`] | JSON Schemas of the files, from the structs that read them |
 //! | `document`, `locate`, `value`, `text`, `subnet` | reading, with every error in its place |
 //! | [`problem`] | the errors |
 
+pub mod certs;
 mod document;
 mod expect;
 mod folder;
@@ -29,6 +31,7 @@ mod planner;
 pub mod problem;
 mod profile;
 pub mod quantity;
+pub mod risk;
 mod root;
 mod scenario;
 pub mod schema;

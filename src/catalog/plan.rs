@@ -11,12 +11,14 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::certs::CertsPlan;
 pub use super::image::{
     BuildId, DEBIAN_IMAGES, ImageSource, InvalidBuildId, InvalidPackage, Official, PackageName, Packages,
     Release,
 };
 use super::problem::suggestion;
 use super::quantity::{Bytes, seconds};
+use super::risk::Risk;
 use super::secrets::SecretPlan;
 use crate::outcome::Stage;
 use crate::support::name::{Name, PREFIX};
@@ -84,6 +86,8 @@ pub struct Plan {
     pub image: ImageSource,
     /// Certificate tier.
     pub certs: Tier,
+    /// Risks that are taken for this run.
+    pub accepted_risks: Vec<Risk>,
     /// How the VM is restarted.
     pub restart: Restart,
     /// Whether the guest reaches anything beyond the harness's network.
@@ -155,6 +159,11 @@ impl Tier {
             Self::LeStaging => "le-staging",
             Self::LeProdWildcard => "le-prod-wildcard",
         }
+    }
+
+    /// Whether it puts records into a real zone, which takes the DNS provider's token.
+    pub fn needs_token(self) -> bool {
+        matches!(self, Self::LeStaging | Self::LeProdWildcard)
     }
 }
 
@@ -242,6 +251,8 @@ pub enum ExpectedFault {
 pub struct HarnessPlan {
     /// Libvirt connection URI.
     pub uri: String,
+    /// What the certificate tiers go by.
+    pub certs: CertsPlan,
     /// The network's IPv4 subnet.
     pub subnet: Subnet,
     /// Where run folders go: absolute.

@@ -11,9 +11,11 @@ use super::plan::{
 };
 use super::problem::{CatalogError, Problem, collect, suggestion};
 use super::profile::{self, Profile};
+use super::risk::{Risk, UnknownRisk};
 use super::root::expand;
 use super::scenario::{self, Scenario};
-use crate::support::env;
+use super::secrets::SecretPlan;
+use crate::support::env::{self, Variable};
 use crate::support::name::Name;
 
 /// What a person chooses for one run, over the files. Nothing chosen: the files decide.
@@ -21,6 +23,8 @@ use crate::support::name::Name;
 pub struct Choices {
     /// Certificate tier.
     pub certs: Option<Tier>,
+    /// A risk that is taken.
+    pub accept_risk: Option<Risk>,
     /// Libvirt connection URI, instead of `libvirt.uri`.
     pub uri: Option<String>,
     /// Where run folders go, instead of `runs.dir`; relative to the working directory.
@@ -28,16 +32,21 @@ pub struct Choices {
 }
 
 impl Choices {
-    /// What the environment chooses; `certs`, where given (by an option of the driver), instead of its tier.
+    /// What the environment chooses; where given (by options of the driver), `certs` instead of its tier, and
+    /// `accept_risk` instead of its risk.
     ///
     /// # Errors
-    /// When there is no such tier.
-    pub fn from_env(certs: Option<&str>) -> Result<Self, CatalogError> {
+    /// When there is no such tier or risk.
+    pub fn from_env(certs: Option<&str>, accept_risk: Option<&str>) -> Result<Self, CatalogError> {
         let tier =
             |word: &str| word.parse().map_err(|error: InvalidTier| Problem::of_request(error.to_string()));
-        let word = certs.map(str::to_owned).or_else(|| env::CERTS.get());
+        let risk =
+            |word: &str| word.parse().map_err(|error: UnknownRisk| Problem::of_request(error.to_string()));
+        let chosen =
+            |option: Option<&str>, variable: Variable| option.map(str::to_owned).or_else(|| variable.get());
         Ok(Self {
-            certs: word.as_deref().map(tier).transpose()?,
+            certs: chosen(certs, env::CERTS).as_deref().map(tier).transpose()?,
+            accept_risk: chosen(accept_risk, env::ACCEPT_RISK).as_deref().map(risk).transpose()?,
             uri: env::URI.get(),
             runs: env::RUNS.get().map(PathBuf::from),
         })
@@ -64,6 +73,14 @@ impl Choices {
 }
 
 impl Catalog {
+    /// Why a trial does not run with the tier that a person chose for all, if it does not. Files that are wrong are not
+    /// its business: [`Catalog::plan`] tells.
+    pub fn passes_over(&self, trial: &TrialName, choices: &Choices) -> Option<CatalogError> {
+        trial.scenario.as_ref()?;
+        let scenario = self.scenario(trial).ok()?;
+        Twist::of(Some(scenario)).tier(trial, Some(choices.certs?)).err()
+    }
+
     /// The plan of a trial: its files with every default filled in, and `choices` over them.
     ///
     /// # Errors
@@ -115,13 +132,23 @@ impl Catalog {
             vm: twist.vm.over(profile.vm),
             image: twist.image.or(profile.image).unwrap_or_else(|| self.harness.image.clone()),
             certs,
+            accepted_risks: choices.accept_risk.into_iter().collect(),
             restart: twist.restart,
             egress: twist.egress,
             expect: twist.expect,
-            secrets: profile.secrets,
+            secrets: self.with_token(profile.secrets, certs, &harness.certs.dns.token),
             harness,
         };
         CatalogError::unless(problems, plan)
+    }
+
+    /// What the profile's roles need, and the DNS provider's token where the tier asks for it and its source is named.
+    fn with_token(&self, mut secrets: Vec<SecretPlan>, tier: Tier, token: &str) -> Vec<SecretPlan> {
+        let wanted = tier.needs_token() && secrets.iter().all(|secret| secret.name != token);
+        if let Some(source) = self.harness.secrets.get(token).filter(|_| wanted) {
+            secrets.push(SecretPlan { name: token.to_owned(), source: source.clone() });
+        }
+        secrets
     }
 
     fn profile(&self, trial: &TrialName) -> Result<Profile, CatalogError> {
@@ -218,6 +245,11 @@ impl Twist {
         let allowed = || self.certs.iter().map(|tier| tier.as_str()).collect::<Vec<_>>().join(", ");
         match chosen {
             Some(tier) if self.certs.contains(&tier) => Ok(tier),
+            Some(tier) if !self.egress => Err(Problem::of_request(format!(
+                "trial `{trial}` cannot run with certificate tier `{tier}`: ACME needs egress, which its scenario cuts \
+                 (`egress: false`), so it runs with `internal` only"
+            ))
+            .into()),
             Some(tier) => Err(Problem::of_request(format!(
                 "trial `{trial}` cannot run with certificate tier `{tier}` (its scenario allows: {})",
                 allowed()

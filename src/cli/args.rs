@@ -26,9 +26,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Golden image → overlay → seed → boot → ready; the VM stays until `down`
-    Up(Choice),
+    Up(RiskyChoice),
     /// Apply the site playbook, for real, against the one-host inventory of the VM
-    Apply(Choice),
+    Apply(RiskyChoice),
     /// Restart the VM and wait for a proven reboot: the boot id changed
     Reboot(Choice),
     /// Run verify.yml against the VM
@@ -37,7 +37,7 @@ pub enum Command {
     Cycle {
         /// Which trial
         #[command(flatten)]
-        choice: Choice,
+        choice: RiskyChoice,
         /// Run it N times, 1 to 1000, and report the spread of outcomes and times; only the last run may keep its VM
         #[arg(long, value_name = "N")]
         repeat: Option<Times>,
@@ -137,8 +137,26 @@ pub struct Choice {
     pub certs: Option<String>,
 }
 
+/// The choices of what may hand a production token to the VM.
+#[derive(Clone, Debug, Args)]
+pub struct RiskyChoice {
+    /// Which trial, and what it leaves open
+    #[command(flatten)]
+    pub choice: Choice,
+    /// Take this accepted risk; `R6` is what the tier le-prod-wildcard asks for
+    #[arg(long, value_name = "NUMBER")]
+    pub accept_risk: Option<String>,
+}
+
+impl From<Choice> for RiskyChoice {
+    /// No risk is taken, unless the environment takes it.
+    fn from(choice: Choice) -> Self {
+        Self { choice, accept_risk: None }
+    }
+}
+
 fn after_help() -> String {
-    let variables = crate::support::env::ALL.iter().map(|v| format!("  {:<17} {}\n", v.name, v.help));
+    let variables = crate::support::env::ALL.iter().map(|v| format!("  {:<19} {}\n", v.name, v.help));
     format!(
         "Environment:\n{}\nExit codes:\n  0  passed\n  1  an assertion failed, or an expectation was not met\n  \
          2  usage, or a bad file\n  3  could not find out (infrastructure)\n  4  refused by a guard\n  \

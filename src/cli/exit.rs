@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use crate::catalog::CatalogError;
-use crate::cycle::{AtWork, NotLive, TierUnavailable};
+use crate::cycle::{AtWork, NotLive};
 use crate::machine::guard::Refusal;
 use crate::outcome::Outcome;
 use crate::site::SiteError;
+use crate::site::certs::Unmet;
 use crate::site::secrets::SecretError;
 use crate::support::interrupt::{Interrupt, Interrupted};
 
@@ -53,7 +54,7 @@ impl Exit {
             if let Some(Interrupted(signal)) = cause.downcast_ref() {
                 return Self::Interrupted(*signal);
             }
-            if cause.is::<Refusal>() || cause.is::<AtWork>() || cause.is::<TierUnavailable>() {
+            if cause.is::<Refusal>() || cause.is::<AtWork>() || cause.is::<Unmet>() {
                 return Self::Refused;
             }
             if matches!(cause.downcast_ref(), Some(SecretError::Refused(_))) {

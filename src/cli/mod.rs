@@ -48,15 +48,15 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Up(choice) => steps::run(&project?, &choice, Job::Up),
         Command::Apply(choice) => steps::run(&project?, &choice, Job::Apply),
-        Command::Reboot(choice) => steps::run(&project?, &choice, Job::Reboot),
-        Command::Assert(choice) => steps::run(&project?, &choice, Job::Assert),
+        Command::Reboot(choice) => steps::run(&project?, &choice.into(), Job::Reboot),
+        Command::Assert(choice) => steps::run(&project?, &choice.into(), Job::Assert),
         Command::Cycle { choice, repeat } => steps::cycle(&project?, &choice, repeat),
         Command::Down(target) => steps::down(&project?, &target),
         Command::Prune { all } => prune::run(&project?, all),
         Command::Console(target) => console::run(&project?, &target),
         Command::Ssh { target, command } => ssh::run(&project?, &target, &command),
         Command::List { json } => list::run(&project?, json),
-        Command::Plan(choice) => plan::run(&project?, &choice),
+        Command::Plan(choice) => plan::run(&project?, &choice.into()),
         Command::Image { command } => image::run(&project?, &command),
         Command::Schema { kind } => schema::run(kind),
     }

@@ -1,11 +1,11 @@
 //! `boma-it plan`: what a trial would do, with every default filled in. Nothing is done.
 
-use super::args::Choice;
+use super::args::RiskyChoice;
 use super::exit::Exit;
 use super::print;
 use super::project::Project;
 
-pub(super) fn run(project: &Project, choice: &Choice) -> anyhow::Result<Exit> {
+pub(super) fn run(project: &Project, choice: &RiskyChoice) -> anyhow::Result<Exit> {
     let plan = project.plan(choice)?;
     print(&serde_yaml::to_string(&plan)?)?;
     Ok(Exit::Passed)

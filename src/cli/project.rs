@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::args::{Choice, Target};
+use super::args::{RiskyChoice, Target};
 use super::exit::Usage;
 use crate::catalog::plan::TrialName;
 use crate::catalog::{Catalog, Choices, Plan, find_root};
@@ -35,9 +35,10 @@ impl Project {
     }
 
     /// The plan of the chosen trial.
-    pub(super) fn plan(&self, choice: &Choice) -> anyhow::Result<Plan> {
+    pub(super) fn plan(&self, choice: &RiskyChoice) -> anyhow::Result<Plan> {
+        let RiskyChoice { choice, accept_risk } = choice;
         let trial = self.catalog.find(&choice.target.host, choice.target.scenario.as_deref())?;
-        let choices = Choices::from_env(choice.certs.as_deref())?;
+        let choices = Choices::from_env(choice.certs.as_deref(), accept_risk.as_deref())?;
         Ok(self.catalog.plan(&trial, &choices)?)
     }
 
@@ -54,7 +55,7 @@ impl Project {
         let terminal =
             Terminal::stderr(Mode::from_env().map_err(|e| Usage(e.to_string()))?, terminal::Context::Driver);
         let sink = Sinks::new(vec![Box::new(terminal), Box::new(RunRecord::new())]);
-        let harness = self.catalog.harness(&Choices::from_env(None)?)?;
+        let harness = self.catalog.harness(&Choices::from_env(None, None)?)?;
         World::open(&harness, Keep::UntilDown, interrupt, Arc::new(sink))
     }
 

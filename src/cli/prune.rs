@@ -13,7 +13,7 @@ pub(super) fn run(project: &Project, all: bool) -> anyhow::Result<Exit> {
     let pruned = prune(world.hypervisor.as_ref(), &world.realm, &world.processes, reach)?;
     let machines = pruned.machines.iter().map(|name| format!("removed the VM {name}\n"));
     let volumes = pruned.volumes.iter().map(|name| format!("removed the volume {name}\n"));
-    let runs = project.catalog().harness(&Choices::from_env(None)?)?.runs;
+    let runs = project.catalog().harness(&Choices::from_env(None, None)?)?.runs;
     let secrets = cycle::prune_secrets(&world, &runs)?;
     let secrets = secrets.iter().map(|path| format!("removed the secrets {}\n", path.display()));
     let text: String = machines.chain(volumes).chain(secrets).collect();

@@ -1,12 +1,12 @@
 //! `boma-it up | apply | reboot | assert | cycle | down`: runs told on the terminal and recorded in the run folder.
 
-use super::args::{Choice, Target};
+use super::args::{RiskyChoice, Target};
 use super::exit::{Exit, Usage};
 use super::print;
 use super::project::Project;
 use crate::cycle::{self, Job, Times};
 
-pub(super) fn run(project: &Project, choice: &Choice, job: Job) -> anyhow::Result<Exit> {
+pub(super) fn run(project: &Project, choice: &RiskyChoice, job: Job) -> anyhow::Result<Exit> {
     let plan = project.plan(choice)?;
     let world = project.world()?;
     let report = cycle::run(&world, &plan, job)?;
@@ -14,7 +14,7 @@ pub(super) fn run(project: &Project, choice: &Choice, job: Job) -> anyhow::Resul
 }
 
 /// The whole cycle, as often as the option says, or else the environment.
-pub(super) fn cycle(project: &Project, choice: &Choice, repeat: Option<Times>) -> anyhow::Result<Exit> {
+pub(super) fn cycle(project: &Project, choice: &RiskyChoice, repeat: Option<Times>) -> anyhow::Result<Exit> {
     let times = repeat.map_or_else(Times::from_env, Ok).map_err(|error| Usage(error.to_string()))?;
     if times == Times::ONCE {
         return run(project, choice, Job::Cycle);

@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::ledger::Ledger;
 use super::world::World;
 use crate::catalog::Plan;
-use crate::catalog::plan::{Tier, TrialName};
+use crate::catalog::plan::TrialName;
 use crate::machine::guard::{self, Admission};
 use crate::machine::network::host_note;
 use crate::machine::teardown::teardown;
@@ -21,24 +21,6 @@ const QUEUE: Duration = Duration::from_secs(12 * 3600);
 #[error("one VM runs at a time, and {holder} is at it; wait for it, or end that process")]
 pub struct AtWork {
     holder: String,
-}
-
-/// A certificate tier that this version does not have.
-#[derive(Debug, thiserror::Error)]
-#[error("the certificate tier `{tier}` is not available in this version of boma-it; `internal` is")]
-pub struct TierUnavailable {
-    tier: Tier,
-}
-
-/// The needs of the plan's certificate tier.
-///
-/// # Errors
-/// [`TierUnavailable`].
-pub(super) fn tier(plan: &Plan) -> Result<(), TierUnavailable> {
-    match plan.certs {
-        Tier::Internal => Ok(()),
-        tier => Err(TierUnavailable { tier }),
-    }
 }
 
 /// Takes the lock under which everything happens that makes, changes or ends a VM. A trial queues behind trials of its

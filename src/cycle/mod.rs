@@ -5,6 +5,7 @@
 //! [`repeat()`] does a whole cycle several times and tells the spread.
 
 mod admit;
+mod certs;
 pub mod cleanup;
 mod compare;
 mod down;
@@ -25,7 +26,7 @@ mod vigil;
 mod watchman;
 mod world;
 
-pub use admit::{AtWork, TierUnavailable};
+pub use admit::AtWork;
 pub use down::down;
 pub use live::{Live, NotLive};
 pub use run::{Job, run};

@@ -15,6 +15,7 @@ use crate::catalog::plan::ExpectedFault;
 use crate::event::Event;
 use crate::machine::Hypervisor;
 use crate::outcome::{Assertion, AssertionStatus, Outcome};
+use crate::site::certs::Acme;
 use crate::site::{self, Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Workspace};
 use crate::support::deadline::Deadline;
 
@@ -22,12 +23,13 @@ use crate::support::deadline::Deadline;
 const CHECK: Duration = Duration::from_secs(120);
 
 /// What Ansible is told of the plan.
-pub(super) fn vars(plan: &Plan, address: IpAddr) -> HarnessVars {
+pub(super) fn vars(plan: &Plan, address: IpAddr, acme: Acme) -> HarnessVars {
     HarnessVars {
         host: plan.trial.host.to_string(),
         scenario: plan.trial.scenario.as_ref().map(ToString::to_string),
         address,
         certs: plan.certs,
+        acme,
         egress: plan.egress,
     }
 }
@@ -40,7 +42,7 @@ pub(super) fn check(plan: &Plan, ledger: &Ledger) -> anyhow::Result<Checked> {
     // Where the VM will be is not known yet; nothing is reached.
     let nowhere = IpAddr::V4(plan.harness.subnet.network);
     let deadline = ledger.deadline(CHECK, "the check of the site");
-    Ok(site::check(&plan.site, &vars(plan, nowhere), &deadline)?)
+    Ok(site::check(&plan.site, &vars(plan, nowhere, Acme::default()), &deadline)?)
 }
 
 /// Applies the site playbook.
@@ -49,10 +51,11 @@ pub(super) fn apply(
     plan: &Plan,
     live: &Live,
     checked: &Checked,
+    acme: Acme,
     ledger: &Ledger,
 ) -> Result<Done<()>, Stop> {
     let deadline = ledger.deadline(live.patience(plan.harness.timeouts.apply), "apply");
-    let report = run(hypervisor, plan, live, checked, Phase::Apply, &deadline, ledger)?;
+    let report = run(hypervisor, plan, live, checked, acme, Phase::Apply, &deadline, ledger)?;
     Ok(Done::passed((), format!("{} tasks, {} changed", report.ok, report.changed)))
 }
 
@@ -62,11 +65,12 @@ pub(super) fn verify(
     plan: &Plan,
     live: &Live,
     checked: &Checked,
+    acme: Acme,
     phase: Phase,
     ledger: &Ledger,
 ) -> Result<Done<Vec<Assertion>>, Stop> {
     let deadline = ledger.deadline(live.patience(plan.harness.timeouts.assert), "assert");
-    let report = run(hypervisor, plan, live, checked, phase, &deadline, ledger)?;
+    let report = run(hypervisor, plan, live, checked, acme, phase, &deadline, ledger)?;
     let found = site::verification(&report, plan.trial.host.as_str()).map_err(anyhow::Error::from)?;
     if let Some(task) = found.trouble {
         let said = task.message.unwrap_or_default();
@@ -83,6 +87,7 @@ fn run(
     plan: &Plan,
     live: &Live,
     checked: &Checked,
+    acme: Acme,
     phase: Phase,
     deadline: &Deadline,
     ledger: &Ledger,
@@ -94,7 +99,7 @@ fn run(
         TaskEvent::Started { task } => ledger.tell(&Event::TaskStarted { task }),
         TaskEvent::Finished(result) => ledger.tell(&Event::TaskFinished(result)),
     };
-    let vars = vars(plan, live.access.address);
+    let vars = vars(plan, live.access.address, acme);
     let ran = watched(hypervisor, &live.machine, deadline, |deadline| {
         workspace.run(phase, &vars, deadline, &mut hear)
     });

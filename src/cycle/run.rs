@@ -2,6 +2,7 @@
 
 use jiff::Zoned;
 
+use super::certs::Certs;
 use super::cleanup::Cleanup;
 use super::image_used::ImageUsed;
 use super::judge::{self, End, Judgement, Seen};
@@ -62,7 +63,7 @@ impl Job {
 /// Before anything is made: bad files, a guard's refusal, no VM where one must be up, an interrupt.
 pub fn run(world: &World, plan: &Plan, job: Job) -> anyhow::Result<RunReport> {
     let ledger = Ledger::new(world.sink.clone(), world.interrupt.clone());
-    admit::tier(plan)?;
+    let certs = Certs::admit(world, plan, job)?;
     let learnt = secrets::learn(plan, &ledger)?;
     let checked = play::check(plan, &ledger)?.with_secrets(learnt);
     // Held to the very end, the report included: whoever has it next finds everything done.
@@ -85,6 +86,7 @@ pub fn run(world: &World, plan: &Plan, job: Job) -> anyhow::Result<RunReport> {
         plan,
         job,
         checked,
+        certs,
         started: Zoned::now(),
         ledger,
         cleanup: Cleanup::new(),
@@ -101,6 +103,7 @@ struct Run<'a> {
     plan: &'a Plan,
     job: Job,
     checked: Checked,
+    certs: Certs,
     started: Zoned,
     ledger: Ledger,
     cleanup: Cleanup<'a>,
@@ -115,6 +118,7 @@ impl Run<'_> {
         let stopped = self.stages().err();
         let mut judgement = self.judge(stopped.as_ref());
         self.explain(judgement.outcome, stopped.as_ref().map(|(_, stop)| stop));
+        self.certs.end(&self.ledger);
         let kept = self.keep_or_end(&mut judgement);
         secrets::clean(&self.folder, &self.ledger);
         let report = RunReport {
@@ -152,8 +156,9 @@ impl Run<'_> {
         }
         if self.job.does(Stage::Apply) {
             self.stage(Stage::Apply, |run| {
+                let acme = run.certs.serve(run.plan, &run.folder, &run.ledger)?;
                 let hypervisor = run.world.hypervisor.as_ref();
-                play::apply(hypervisor, run.plan, run.live()?, &run.checked, &run.ledger)
+                play::apply(hypervisor, run.plan, run.live()?, &run.checked, acme, &run.ledger)
             })?;
         }
         if let (Job::Cycle, Some(verdict)) = (self.job, self.plan.expect.before_reboot) {
@@ -175,8 +180,9 @@ impl Run<'_> {
 
     fn verify(&mut self, stage: Stage, phase: Phase) -> Result<Vec<Assertion>, (Stage, Stop)> {
         self.stage(stage, |run| {
+            let acme = run.certs.serve(run.plan, &run.folder, &run.ledger)?;
             let hypervisor = run.world.hypervisor.as_ref();
-            play::verify(hypervisor, run.plan, run.live()?, &run.checked, phase, &run.ledger)
+            play::verify(hypervisor, run.plan, run.live()?, &run.checked, acme, phase, &run.ledger)
         })
     }
 

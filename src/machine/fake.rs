@@ -134,6 +134,12 @@ impl Fake {
         self.add_fault(verb, nth, Fault::Full);
     }
 
+    /// Is from now on the hypervisor of another machine, reached by this URI.
+    pub fn place_elsewhere(&self, uri: &str) {
+        let facts = &mut self.world().facts;
+        (facts.uri, facts.local) = (uri.to_owned(), false);
+    }
+
     /// Says how much memory is to be had.
     pub fn set_available_memory(&self, memory: Bytes) {
         self.world().facts.available_memory = memory;

@@ -18,6 +18,7 @@
 //!
 //! VMs, the guest's own state and diagnostics belong to the rooms `machine` and `guest`.
 
+pub mod certs;
 mod config;
 mod control;
 mod environment;

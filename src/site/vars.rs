@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
+use super::certs::Acme;
 use crate::catalog::plan::Tier;
 
 /// Which playbook is run, and when in the cycle.
@@ -45,6 +46,8 @@ pub struct HarnessVars {
     pub address: IpAddr,
     /// Certificate tier.
     pub certs: Tier,
+    /// What the tier gives.
+    pub acme: Acme,
     /// Whether the VM reaches anything beyond the harness's network.
     pub egress: bool,
 }
@@ -57,6 +60,20 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("boma_it_phase", "`apply`; or, in verify.yml, `before` (the restart) or `assert` (after the reboot)"),
     ("boma_it_address", "the VM's address as the machine that runs boma-it reaches it"),
     ("boma_it_certs", "certificate tier: `internal`, `pebble`, `le-staging` or `le-prod-wildcard`"),
+    (
+        "boma_it_acme_directory",
+        "URL of the ACME directory; null with the tier `internal`, as is all that follows",
+    ),
+    ("boma_it_acme_ca", "roots (PEM) of the directory's own HTTPS; null: those that a system trusts"),
+    (
+        "boma_it_acme_root",
+        "roots (PEM) of the certificates that are issued; null: those that a system trusts",
+    ),
+    (
+        "boma_it_dns_provider",
+        "where DNS-01 puts its records: `{name: challtestsrv, api: URL, resolver: address:port}` or `{name: gandi}`",
+    ),
+    ("boma_it_certs_domain", "name that the certificate is for, from `certs.domain`; null: the site decides"),
     ("boma_it_egress", "whether the VM reaches anything beyond the harness's network"),
 ];
 
@@ -69,6 +86,11 @@ impl HarnessVars {
             "boma_it_phase": phase.as_str(),
             "boma_it_address": self.address,
             "boma_it_certs": self.certs,
+            "boma_it_acme_directory": self.acme.directory,
+            "boma_it_acme_ca": self.acme.ca,
+            "boma_it_acme_root": self.acme.root,
+            "boma_it_dns_provider": self.acme.dns,
+            "boma_it_certs_domain": self.acme.domain,
             "boma_it_egress": self.egress,
         });
         match rendered {
@@ -80,23 +102,43 @@ impl HarnessVars {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::site::certs::Dns;
+
+    fn vars(certs: Tier, acme: Acme) -> Map<String, Value> {
+        let address = [10, 213, 47, 10].into();
+        let vars = HarnessVars { host: "askari".into(), scenario: None, address, certs, acme, egress: true };
+        vars.render(Phase::Before)
+    }
 
     #[test]
     fn every_variable_is_documented_and_every_documented_one_is_set() {
-        let vars = HarnessVars {
-            host: "askari".into(),
-            scenario: None,
-            address: "10.213.47.10".parse().unwrap(),
-            certs: Tier::LeStaging,
-            egress: true,
+        let rendered = vars(Tier::Internal, Acme::default());
+        let documented: BTreeSet<_> = VARIABLES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(rendered.keys().map(String::as_str).collect::<BTreeSet<_>>(), documented);
+        insta::assert_snapshot!(Value::Object(rendered));
+    }
+
+    #[test]
+    fn a_tier_changes_its_own_variables_and_no_other() {
+        let acme = Acme {
+            directory: Some("https://10.213.47.1:14000/dir".to_owned()),
+            ca: Some("the endpoint's root".to_owned()),
+            root: Some("the issuer's root".to_owned()),
+            dns: Some(Dns::Challtestsrv {
+                api: "http://10.213.47.1:8055".to_owned(),
+                resolver: "10.213.47.1:8053".to_owned(),
+            }),
+            domain: Some("trial.example.org".to_owned()),
         };
-        let rendered = vars.render(Phase::Before);
-        let documented: std::collections::BTreeSet<_> = VARIABLES.iter().map(|(name, _)| *name).collect();
-        assert_eq!(
-            rendered.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(),
-            documented
-        );
-        insta::assert_snapshot!(Value::Object(rendered), @r#"{"boma_it":true,"boma_it_address":"10.213.47.10","boma_it_certs":"le-staging","boma_it_egress":true,"boma_it_host":"askari","boma_it_phase":"before","boma_it_scenario":null}"#);
+        let internal = vars(Tier::Internal, Acme::default());
+        let mut pebble = vars(Tier::Pebble, acme);
+        pebble.retain(|name, value| internal.get(name) != Some(value));
+        insta::assert_snapshot!(format!("{:#}", Value::Object(pebble)));
+        let gandi = Acme { dns: Some(Dns::Gandi), ..Acme::default() };
+        let given = vars(Tier::LeStaging, gandi);
+        assert_eq!(given["boma_it_dns_provider"], json!({"name": "gandi"}));
     }
 }

@@ -17,6 +17,11 @@ pub struct Variable {
 /// Certificate tier of every trial.
 pub const CERTS: Variable =
     Variable { name: "BOMA_IT_CERTS", help: "certificate tier; `internal` is the default" };
+/// Takes an accepted risk.
+pub const ACCEPT_RISK: Variable = Variable {
+    name: "BOMA_IT_ACCEPT_RISK",
+    help: "`R6`: the tier le-prod-wildcard may run; docs/security/accepted-risks.md says what that means",
+};
 /// Keep the VM of a trial that did not pass.
 pub const KEEP: Variable =
     Variable { name: "BOMA_IT_KEEP", help: "1: keep the VM of a trial that did not pass, for inspection" };
@@ -51,7 +56,7 @@ pub const LOG: Variable = Variable {
 };
 
 /// Every variable of ours, in the order in which help shows them.
-pub const ALL: &[Variable] = &[CERTS, KEEP, REPEAT, ROOT, RUNS, URI, ACCEL, PROGRESS, LOG];
+pub const ALL: &[Variable] = &[CERTS, ACCEPT_RISK, KEEP, REPEAT, ROOT, RUNS, URI, ACCEL, PROGRESS, LOG];
 
 impl Variable {
     /// The value, if it is set, not empty, and valid UTF-8.

@@ -287,7 +287,11 @@ fn exited(child: &mut Child) -> bool {
 }
 
 fn open_log(path: &Path) -> std::io::Result<Redacting<File>> {
-    Ok(Redacting::of_process(File::options().create(true).append(true).open(path)?))
+    append(path).map(Redacting::of_process)
+}
+
+fn append(path: &Path) -> std::io::Result<File> {
+    File::options().create(true).append(true).open(path)
 }
 
 fn signal_group(child: &Child, signal: Signal) {

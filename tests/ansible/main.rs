@@ -2,6 +2,8 @@
 //! be had from the real one.
 
 #[cfg(test)]
+mod certificate;
+#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod real;

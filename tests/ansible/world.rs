@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boma_it::catalog::plan::{SitePlan, Tier};
+use boma_it::site::certs::Acme;
 use boma_it::site::{
     Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, SiteError, Target, TaskEvent, Workspace,
     check,
@@ -87,7 +88,8 @@ impl World {
 
     pub(crate) fn vars(&self, host: &str) -> HarnessVars {
         let address: IpAddr = self.target.address;
-        HarnessVars { host: host.into(), scenario: None, address, certs: Tier::Internal, egress: true }
+        let acme = Acme::default();
+        HarnessVars { host: host.into(), scenario: None, address, certs: Tier::Internal, acme, egress: true }
     }
 
     pub(crate) fn check(&self, host: &str) -> Result<Checked, SiteError> {
@@ -131,7 +133,7 @@ pub(crate) fn minute() -> Deadline {
 }
 
 /// The folder of Ansible's programs: the project's own first.
-fn ansible() -> Option<PathBuf> {
+pub(crate) fn ansible() -> Option<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin");
     if own.join("ansible-playbook").is_file() {
         return Some(own);

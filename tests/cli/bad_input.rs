@@ -5,7 +5,12 @@ use crate::project::{NOWHERE, Project, Transcript};
 /// What is told of a project in which one thing is broken. Nothing of it reaches standard output, and nothing is started.
 #[track_caller]
 fn refused(project: &Project, args: &[&str], code: i32) -> Transcript {
-    let told = project.run(args);
+    refused_with(project, args, &[], code)
+}
+
+#[track_caller]
+fn refused_with(project: &Project, args: &[&str], variables: &[(&str, &str)], code: i32) -> Transcript {
+    let told = project.run_with(args, variables);
     assert_eq!((told.code, &*told.stdout), (Some(code), ""), "{told}");
     project.assert_nothing_started();
     told
@@ -164,9 +169,39 @@ fn an_official_image_from_a_server_that_is_not_there() {
 }
 
 #[test]
-fn a_tier_that_is_not_available() {
+fn a_tier_that_lacks_something() {
     let project = Project::with_hypervisor();
-    insta::assert_snapshot!(refused(&project, &["up", "--host", "askari", "--certs", "pebble"], 4));
+    let tier = |tier| ["up", "--host", "askari", "--certs", tier];
+    let path = [("PATH", "/nonexistent")];
+    let told = [
+        refused(&project, &tier("le-staging"), 4),
+        refused(&project, &tier("le-prod-wildcard"), 4),
+        refused_with(&project, &tier("le-prod-wildcard"), &[("BOMA_IT_ACCEPT_RISK", "R6")], 4),
+        refused_with(&project, &tier("pebble"), &path, 4),
+        refused_with(&project, &["cycle", "--host", "askari"], &[path[0], ("BOMA_IT_CERTS", "pebble")], 4),
+    ];
+    insta::assert_snapshot!(told.map(|told| format!("{told}\n")).join("\n"));
+    let accepted = ["cycle", "--host", "askari", "--certs", "le-prod-wildcard", "--accept-risk", "R6"];
+    let told = refused(&project, &accepted, 4);
+    assert!(told.stderr.contains("token") && !told.stderr.contains("R6"), "{told}");
+}
+
+#[test]
+fn a_tier_that_needs_the_egress_that_is_cut() {
+    let project = Project::new();
+    project
+        .write("scenarios/cut.yml", "version: 1\nprofile: askari\ndescription: no way out\negress: false\n");
+    let args = ["up", "--host", "askari", "--scenario", "cut"];
+    let told = refused_with(&project, &args, &[("BOMA_IT_CERTS", "pebble")], 2);
+    let option = refused(&project, &["up", "--host", "askari", "--scenario", "cut", "--certs", "pebble"], 2);
+    assert_eq!(told.stderr, option.stderr);
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn a_risk_that_is_none() {
+    let args = ["up", "--host", "askari", "--accept-risk", "R66"];
+    insta::assert_snapshot!(refused(&Project::new(), &args, 2));
 }
 
 #[test]

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use boma_it::catalog::Plan;
-use boma_it::catalog::plan::Tier;
 use boma_it::catalog::quantity::Bytes;
-use boma_it::cycle::{AtWork, Job, Keep, NotLive, TierUnavailable, World, run};
+use boma_it::cycle::{AtWork, Job, Keep, NotLive, World, run};
 use boma_it::machine::guard::Refusal;
 use boma_it::machine::{DomainState, Hypervisor, Lifetime, Owner};
 use boma_it::outcome::Outcome;
@@ -168,16 +167,6 @@ fn an_interrupt_ends_the_wait_in_the_queue() {
     assert!(error.chain().any(|it| it.is::<boma_it::support::interrupt::Interrupted>()), "{error:?}");
     assert_eq!(lab.runs().len(), 0);
     drop(lock);
-}
-
-#[test]
-fn a_tier_that_is_not_there_is_refused_before_anything_is_asked() {
-    let lab = Lab::new();
-    let mut plan = lab.plan();
-    plan.certs = Tier::Pebble;
-    let error = run(&lab.world(Keep::Never), &plan, Job::Cycle).unwrap_err();
-    assert!(error.is::<TierUnavailable>() && error.to_string().contains("`pebble`"), "{error:?}");
-    assert_eq!(lab.fake.calls(), []);
 }
 
 #[test]

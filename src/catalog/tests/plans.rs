@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{Choices, Fixture, INCIDENT};
 use crate::catalog::plan::{DEBIAN_IMAGES, ImageSource, Official, Packages, Release, Tier};
 use crate::catalog::quantity::Bytes;
+use crate::catalog::risk::Risk;
 use crate::catalog::secrets::SecretPlan;
 
 #[test]
@@ -94,12 +95,31 @@ fn choices_go_over_files_and_the_narrower_file_over_the_wider() {
     assert_eq!((plan.harness.timeouts.up.as_secs(), plan.harness.timeouts.down.as_secs()), (90, 60));
     let choices = Choices {
         certs: Some(Tier::LeProdWildcard),
+        accept_risk: Some(Risk::R6),
         uri: Some("qemu+ssh://far/system".to_owned()),
         runs: Some(PathBuf::from("/tmp/runs")),
     };
     let plan = fixture.plan("askari", Some("big"), &choices).unwrap();
     assert_eq!((plan.certs, plan.harness.uri.as_str()), (Tier::LeProdWildcard, "qemu+ssh://far/system"));
     assert_eq!(plan.harness.runs, PathBuf::from("/tmp/runs"));
+    assert_eq!(plan.accepted_risks, [Risk::R6]);
+}
+
+/// A tier that puts records into a real zone takes the provider's token along, where its source is named.
+#[rstest::rstest]
+#[case(Tier::Internal, "vault.gandi.pat", &[])]
+#[case(Tier::Pebble, "vault.gandi.pat", &[])]
+#[case(Tier::LeStaging, "vault.gandi.pat", &["vault.gandi.pat"])]
+#[case(Tier::LeProdWildcard, "vault.gandi.pat", &["vault.gandi.pat"])]
+#[case(Tier::LeStaging, "vault.other", &[])]
+fn a_tier_takes_the_token_that_it_needs(#[case] tier: Tier, #[case] known: &str, #[case] needed: &[&str]) {
+    let fixture = Fixture::sound();
+    let text = format!("version: 1\nsecrets:\n  {known}: {{env: TOKEN}}\n");
+    fixture.write("harness/harness.yml", text.as_bytes());
+    let choices = Choices { certs: Some(tier), ..Choices::default() };
+    let plan = fixture.plan("askari", None, &choices).unwrap();
+    let names: Vec<_> = plan.secrets.iter().map(|secret| secret.name.as_str()).collect();
+    assert_eq!(names, needed);
 }
 
 #[rstest::rstest]
@@ -177,7 +197,8 @@ fn a_scenario_without_egress_takes_the_internal_tier_only() {
     let refused = plan(Some(Tier::Pebble)).unwrap_err();
     assert_eq!(
         refused,
-        "trial `askari::x` cannot run with certificate tier `pebble` (its scenario allows: internal)"
+        "trial `askari::x` cannot run with certificate tier `pebble`: ACME needs egress, which its scenario cuts \
+         (`egress: false`), so it runs with `internal` only"
     );
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::finished::describe;
-use super::{GRACE, Process, ProcessError, open_log, signal_group};
+use super::{GRACE, Process, ProcessError, append, signal_group};
 use crate::support::deadline::Deadline;
 
 /// A child that runs until it is stopped.
@@ -30,7 +30,8 @@ impl Process {
         let io = |source| ProcessError::Io { command: command.clone(), source };
         let mut child = self.to_command();
         child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        if let Some(log) = self.log.as_deref().map(open_log).transpose().map_err(io)? {
+        // Its own file, past our writers: what it says is gone through when the run is over.
+        if let Some(log) = self.log.as_deref().map(append).transpose().map_err(io)? {
             child.stderr(log.try_clone().map_err(io)?).stdout(log);
         }
         Ok(Service { child: self.spawn_contained(child)?, command, ended: None })

@@ -1,0 +1,283 @@
+//! The script by which role `reverse_proxy` of the reference site gets its certificate: with its settings rendered by a real
+//! Ansible from the role and the override of askari, the real lego, and the tier's own ACME server on loopback.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use boma_it::catalog::certs::{CertsPlan, DnsPlan, DnsProvider};
+use boma_it::catalog::plan::Tier;
+use boma_it::site::certs::pebble::Files;
+use boma_it::site::certs::{Acme, Pebble};
+use boma_it::support::env;
+use boma_it::support::process::{Finished, Process, is_available};
+use serde_json::{Value, json};
+
+use crate::world::{ansible, minute};
+
+const DOMAIN: &str = "askari.boma.example";
+const SCRIPT: &str = "site/roles/reverse_proxy/templates/certificate.sh.j2";
+
+/// A host with the script, its settings, and in Caddy's place a list of what systemd was asked for.
+struct Host {
+    folder: tempfile::TempDir,
+    address: IpAddr,
+}
+
+impl Host {
+    fn new(last: u8) -> Self {
+        let host = Self { folder: tempfile::tempdir().unwrap(), address: [127, 84, 2, last].into() };
+        fs::create_dir(host.path("units")).unwrap();
+        host.program("script", &fs::read_to_string(ours(SCRIPT)).unwrap());
+        host.program(
+            "bin/systemctl",
+            &format!("#!/bin/sh\necho \"$@\" >>{}\n", host.path("asked").display()),
+        );
+        host.program(
+            "bin/curl",
+            &format!(
+                "#!/bin/sh\necho \"$@\" >>{}\nPATH=${{PATH#*:}} exec curl \"$@\"\n",
+                host.path("argv").display()
+            ),
+        );
+        host
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn program(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn pebble(&self) -> Pebble {
+        let files = Files { folder: self.path("certs"), key: self.path("key") };
+        Pebble::start(&files, self.address, &minute()).unwrap()
+    }
+
+    /// Renders the settings as a run of the role does, with `more` as the last extra variables.
+    fn configure(&self, more: &Value) {
+        let vars = self.path("vars.json");
+        fs::write(&vars, more.to_string()).unwrap();
+        let settings = self.path("settings");
+        let template = ours("site/roles/reverse_proxy/templates/certificate.env.j2");
+        let program = ansible().map_or(PathBuf::from("ansible"), |folder| folder.join("ansible"));
+        let mut process = Process::new(program).args(["localhost", "--connection", "local"]);
+        let files = [
+            "site/roles/reverse_proxy/defaults/main.yml",
+            "site/inventory/production/group_vars/all.yml",
+            "site/inventory/production/host_vars/askari.yml",
+            "overrides/askari.yml",
+        ];
+        for file in files.map(ours).iter().chain([&vars]) {
+            process = process.arg("--extra-vars").arg(format!("@{}", file.display()));
+        }
+        let arguments = format!("src={} dest={}", template.display(), settings.display());
+        process
+            .args(["--module-name", "ansible.builtin.template", "--args", &arguments])
+            .env("ANSIBLE_LOCALHOST_WARNING", "false")
+            .env("ANSIBLE_HOME", self.path("ansible"))
+            .run_ok(&minute())
+            .unwrap();
+        let here = format!(
+            "STATE={}\nSERVED={}\nGROUP=$(id -gn)\nUNITS={}\n",
+            self.path("state").display(),
+            self.path("served").display(),
+            self.path("units").display()
+        );
+        let text = fs::read_to_string(&settings).unwrap();
+        fs::write(&settings, text + &here).unwrap();
+    }
+
+    fn configure_for(&self, tier: Tier, pebble: &Pebble) {
+        let settings = CertsPlan {
+            directory: None,
+            root: None,
+            domain: None,
+            dns: DnsPlan { provider: DnsProvider::Gandi, token: "vault.gandi.pat".to_owned() },
+        };
+        let acme = Acme::of(tier, &settings, Some(pebble.authority()), None);
+        self.configure(&json!({
+            "boma_it_certs": tier,
+            "boma_it_acme_directory": acme.directory,
+            "boma_it_acme_ca": acme.ca,
+            "boma_it_dns_provider": acme.dns,
+            "boma_it_certs_domain": acme.domain,
+        }));
+    }
+
+    fn script(&self, args: &[&str]) -> Finished {
+        let path = format!("{}:{}", self.path("bin").display(), env::path().to_string_lossy());
+        let process = Process::new(self.path("script")).args(args).env("PATH", path);
+        process.env("SETTINGS", self.path("settings")).run(&minute()).unwrap()
+    }
+
+    /// What the script changed; it must have ended well.
+    #[track_caller]
+    fn changed(&self, what: &str) -> String {
+        let finished = self.script(&[what]);
+        assert!(finished.status.success(), "{}{}", finished.stdout, finished.stderr);
+        finished.stdout
+    }
+
+    fn openssl(&self, args: &[&str]) -> String {
+        let process = Process::new("openssl").args(args).cwd(self.folder.path());
+        process.run_ok(&minute()).unwrap()
+    }
+
+    fn asked(&self) -> String {
+        fs::read_to_string(self.path("asked")).unwrap_or_default()
+    }
+}
+
+fn ours(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Whether this machine has what this takes; where CI looks it must.
+fn here() -> bool {
+    let missing: Vec<_> = ["pebble", "pebble-challtestsrv", "lego", "openssl", "curl"]
+        .into_iter()
+        .filter(|program| !is_available(program))
+        .collect();
+    assert!(missing.is_empty() || !env::is_ci(), "not on PATH: {missing:?}; `make setup` installs them");
+    if !missing.is_empty() {
+        eprintln!("skipped: not on PATH: {missing:?}; `make setup` installs them");
+    }
+    missing.is_empty()
+}
+
+#[test]
+fn a_wildcard_certificate_is_had_kept_renewed_and_survives_an_authority_that_forgot_us() {
+    if !here() {
+        return;
+    }
+    let host = Host::new(1);
+    let pebble = host.pebble();
+    host.configure_for(Tier::Pebble, &pebble);
+    let first = host.changed("setup");
+    let timer = "installed reverse-proxy-certificate.timer\n";
+    assert!(first.starts_with(&format!("{timer}certificate of {DOMAIN}: serial=")), "{first}");
+    assert_eq!(host.asked(), "--quiet enable --now reverse-proxy-certificate.timer\n");
+    let service = fs::read_to_string(host.path("units/reverse-proxy-certificate@.service")).unwrap();
+    assert!(service.contains("\n[Service]\nType=oneshot\nExecStart=/"), "{service}");
+    let names = host.openssl(&["x509", "-noout", "-ext", "subjectAltName", "-in", "served/site.crt"]);
+    assert!(
+        names.contains(&format!("DNS:{DOMAIN}")) && names.contains(&format!("DNS:*.{DOMAIN}")),
+        "{names}"
+    );
+    let verify = [
+        "verify",
+        "-x509_strict",
+        "-CAfile",
+        "certs/roots.pem",
+        "-untrusted",
+        "served/site.crt",
+        "served/site.crt",
+    ];
+    host.openssl(&verify);
+    let mode = |name: &str| fs::metadata(host.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("served"), mode("served/site.key"), mode("state")), (0o750, 0o640, 0o700));
+    // Caddy's configuration did not name the first one yet: no reload was asked for.
+    assert_eq!(
+        (host.changed("setup"), host.changed("due")),
+        (String::new(), String::new()),
+        "nothing is due"
+    );
+    let second = host.changed("now");
+    assert!(second != first && !second.is_empty(), "{second}");
+    host.openssl(&verify);
+    assert!(host.asked().ends_with("timer\nreload caddy.service\n"), "{}", host.asked());
+
+    // Another server at the same place: it has other roots, and knows nobody.
+    pebble.stop();
+    let pebble = host.pebble();
+    let third = host.changed("now");
+    assert!(third != second && !third.is_empty(), "{third}");
+    host.openssl(&verify);
+    pebble.stop();
+    // Nobody there: what lego says is told, and what is served stays.
+    let finished = host.script(&["now"]);
+    assert_eq!(finished.status.code(), Some(1));
+    assert!(finished.stderr.contains("connection refused"), "{}", finished.stderr);
+    host.openssl(&verify);
+}
+
+#[test]
+fn a_wrong_record_is_refused_by_the_authority() {
+    if !here() {
+        return;
+    }
+    let host = Host::new(2);
+    let pebble = host.pebble();
+    host.configure_for(Tier::Pebble, &pebble);
+    // The hook says that it has put the record, and has not.
+    host.program("bin/curl", "#!/bin/sh\nexit 0\n");
+    let finished = host.script(&["due"]);
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.stdout);
+    assert!(finished.stderr.contains("urn:ietf:params:acme:error:unauthorized"), "{}", finished.stderr);
+    assert!(!host.path("served").exists());
+}
+
+#[test]
+fn gandi_is_told_the_record_and_the_token_is_on_no_command_line() {
+    if !is_available("curl") {
+        return;
+    }
+    let host = Host::new(3);
+    let listener = TcpListener::bind((host.address, 0)).unwrap();
+    let api = format!("http://{}/v5/livedns", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || [request(&listener), request(&listener)]);
+    host.configure(&json!({
+        "boma_it_certs": "le-staging",
+        "boma_it_acme_directory": "https://127.0.0.1/dir",
+        "boma_it_acme_ca": null,
+        "boma_it_dns_provider": {"name": "gandi"},
+        "boma_it_certs_domain": null,
+        "vault": {"gandi": {"pat": "a'made up token, no secret"}},
+    }));
+    let settings = fs::read_to_string(host.path("settings")).unwrap();
+    assert!(settings.contains("\nDNS_API=https://api.gandi.net/v5/livedns\n"), "{settings}");
+    fs::write(host.path("settings"), settings + &format!("DNS_API={api}\n")).unwrap();
+    let record = format!("_acme-challenge.{DOMAIN}.");
+    for word in ["present", "cleanup"] {
+        let finished = host.script(&[word, &record, "the-proof"]);
+        assert!(finished.status.success(), "{}", finished.stderr);
+    }
+    let [put, delete] = server.join().unwrap();
+    let path = "/v5/livedns/domains/boma.example/records/_acme-challenge.askari/TXT";
+    assert!(put.starts_with(&format!("PUT {path} ")), "{put}");
+    assert!(put.ends_with(r#"{"rrset_ttl": 300, "rrset_values": ["the-proof"]}"#), "{put}");
+    assert!(delete.starts_with(&format!("DELETE {path} ")), "{delete}");
+    for request in [put, delete] {
+        assert!(request.contains("Authorization: Bearer a'made up token, no secret\r\n"), "{request}");
+    }
+    let argv = fs::read_to_string(host.path("argv")).unwrap();
+    assert!(argv.lines().count() == 2 && !argv.contains("made up"), "{argv}");
+}
+
+/// Answers one request, and gives it.
+fn request(listener: &TcpListener) -> String {
+    let (stream, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(stream);
+    let (mut head, mut length) = (String::new(), 0);
+    while !head.ends_with("\r\n\r\n") {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+        head += &line;
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let answer = "HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    reader.get_mut().write_all(answer.as_bytes()).unwrap();
+    head + &String::from_utf8(body).unwrap()
+}

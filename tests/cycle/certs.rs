@@ -1,0 +1,218 @@
+//! Certificate tiers in a cycle: what is refused before anything exists, what Ansible is told, and the real ACME server on
+//! loopback, which lives from the first stage that needs it to the end of the run and no longer.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use boma_it::catalog::Plan;
+use boma_it::catalog::plan::{Expectation, Tier, Verdict};
+use boma_it::catalog::risk::Risk;
+use boma_it::catalog::secrets::{SecretPlan, SecretSource};
+use boma_it::cycle::{Job, Keep, World, run};
+use boma_it::event::RunReport;
+use boma_it::outcome::Outcome;
+use boma_it::site::certs::Unmet;
+use boma_it::support::deadline::{Deadline, Progress};
+use boma_it::support::process::is_available;
+use serde_json::Value;
+
+use crate::guest::{After, Guest};
+use crate::lab::{Lab, PORTS, Task, json, record};
+
+fn plan_with(lab: &Lab, tier: Tier) -> Plan {
+    Plan { certs: tier, ..lab.plan() }
+}
+
+/// With the DNS provider's token at hand, in a file.
+fn plan_with_token(lab: &Lab, tier: Tier) -> Plan {
+    let path = lab.path("token");
+    std::fs::write(&path, "no-real-token-of-gandis").unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    let token = SecretPlan { name: "vault.gandi.pat".to_owned(), source: SecretSource::File(path) };
+    Plan { secrets: vec![token], ..plan_with(lab, tier) }
+}
+
+/// What a run is refused for; nothing may have been asked or made.
+fn refusal(world: &World, lab: &Lab, plan: &Plan, job: Job) -> String {
+    let started = Instant::now();
+    let error = run(world, plan, job).unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(1), "refused after {:?}", started.elapsed());
+    assert!(error.is::<Unmet>(), "{error:?}");
+    assert_eq!((lab.fake.calls(), lab.runs().len()), (Vec::new(), 0), "who is refused starts nothing");
+    error.to_string()
+}
+
+#[test]
+fn a_tier_that_lacks_something_is_refused_at_once_by_every_step_that_would_need_it() {
+    let lab = Lab::new();
+    let bare = lab.world(Keep::Never);
+    for job in [Job::Cycle, Job::Up, Job::Apply] {
+        let said = refusal(&bare, &lab, &plan_with(&lab, Tier::LeStaging), job);
+        assert!(
+            said.contains("no token for the DNS provider") && said.contains("`vault.gandi.pat`"),
+            "{said}"
+        );
+        let mut other = plan_with_token(&lab, Tier::LeStaging);
+        other.harness.certs.dns.token = "vault.dns.token".to_owned();
+        let said = refusal(&bare, &lab, &other, job);
+        assert!(said.contains("`vault.dns.token`"), "{said}");
+        let said = refusal(&bare, &lab, &plan_with_token(&lab, Tier::LeProdWildcard), job);
+        assert!(said.contains("nobody has accepted risk R6") && !said.contains("token"), "{said}");
+        let mut cut = plan_with_token(&lab, Tier::LeStaging);
+        cut.egress = false;
+        assert!(refusal(&bare, &lab, &cut, job).contains("no egress, which ACME needs"));
+    }
+}
+
+/// Whether this machine has the ACME server; where CI looks it must.
+fn has_pebble() -> bool {
+    let has = ["pebble", "pebble-challtestsrv"].into_iter().all(is_available);
+    assert!(has || !boma_it::support::env::is_ci(), "no pebble on PATH: `make setup` installs it");
+    if !has {
+        eprintln!("skipped: no pebble on PATH; `make setup` installs it");
+    }
+    has
+}
+
+/// A cycle of `plan` in which every phase leaves what it was told in a file, and whether the ACME server answered to it. Nothing
+/// may be left.
+fn cycle(lab: &Lab, world: &World, plan: &Plan) -> (RunReport, Vec<Value>) {
+    let phases = ["apply", "before", "assert"];
+    for phase in phases {
+        let (play, task) = match phase {
+            "apply" => ("site", Task::ok("base : firewall")),
+            _ => ("verify", Task::ok(PORTS).asserting()),
+        };
+        let seen = lab.path(&format!("{phase}.seen"));
+        let script = format!(
+            "vars=$(dirname \"$BOMA_IT_RECORD\")/{phase}.vars.json\n\
+             url=$(sed -n 's/.*\"boma_it_acme_directory\": \"\\(.*\\)\",/\\1/p' \"$vars\")\n\
+             run=$(dirname \"$vars\")/..\n\
+             if [ -n \"$url\" ] && [ -e \"$run/certs/ca.pem\" ]; then\n\
+             curl -sS --cacert \"$run/certs/ca.pem\" \"$url\" >'{0}.directory' 2>&1\nfi\n\
+             cp \"$vars\" '{0}'\n{1}",
+            seen.display(),
+            record(play, &[task])
+        );
+        lab.playbook(phase, &script);
+    }
+    let _guest = Guest::of(lab, world, After::AnotherBoot);
+    let expect = Expectation { before_reboot: Some(Verdict::Pass), fail: None };
+    let plan = Plan { expect, ..plan.clone() };
+    let report = run(world, &plan, Job::Cycle).unwrap();
+    lab.assert_nothing_left(&report);
+    let vars = phases.map(|phase| json(&lab.path(&format!("{phase}.seen"))));
+    (report, vars.into())
+}
+
+#[test]
+fn the_acme_server_lives_from_apply_to_the_last_assert_and_no_longer() {
+    if !has_pebble() {
+        return;
+    }
+    let lab = Lab::new();
+    let (report, told) = cycle(&lab, &lab.world(Keep::Never), &plan_with(&lab, Tier::Pebble));
+    assert_eq!(report.outcome, Outcome::Passed, "{}", report.seen);
+    let value = |phase: usize, name: &str| told[phase][name].as_str().unwrap().to_owned();
+    let directory = value(0, "boma_it_acme_directory");
+    assert!(directory.starts_with("https://127.83.") && directory.ends_with(".1:14000/dir"), "{directory}");
+    assert_eq!(told[0]["boma_it_dns_provider"]["name"], "challtestsrv");
+    for phase in 0..3 {
+        assert_eq!(value(phase, "boma_it_acme_directory"), directory);
+        assert_eq!(value(phase, "boma_it_acme_root"), value(0, "boma_it_acme_root"), "one server, one root");
+        let name = ["apply", "before", "assert"][phase];
+        let answer = std::fs::read_to_string(lab.path(&format!("{name}.seen.directory"))).unwrap();
+        assert!(answer.contains("newOrder"), "at {name}: {answer}");
+    }
+    let log = std::fs::read_to_string(report.folder.join("certs/pebble.log")).unwrap();
+    assert!(log.matches("GET /dir").count() >= 3, "{log}");
+    assert!(report.folder.join("certs/challtestsrv.log").is_file());
+    assert_gone(&report.folder);
+}
+
+/// No process has our run folder on its command line.
+#[track_caller]
+fn assert_gone(folder: &Path) {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let path = entry.unwrap().path().join("cmdline");
+        Some(String::from_utf8_lossy(&std::fs::read(path).ok()?).replace('\0', " "))
+    });
+    let folder = folder.to_string_lossy();
+    let left: Vec<_> =
+        processes.filter(|line| line.starts_with("pebble") && line.contains(&*folder)).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[rstest::rstest]
+#[case::a_failing_playbook(false, Outcome::Errored)]
+#[case::an_interrupt(true, Outcome::Interrupted)]
+fn the_acme_server_is_gone_however_the_run_ends(#[case] interrupted: bool, #[case] outcome: Outcome) {
+    if !has_pebble() {
+        return;
+    }
+    let lab = Lab::new();
+    let mark = lab.path("mark");
+    let script = format!("touch {}\nsleep 60\n", mark.display());
+    lab.playbook("apply", if interrupted { &script } else { "exit 2\n" });
+    let world = lab.world(Keep::UntilDown);
+    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+    let interrupt = lab.interrupt.clone();
+    let raiser = std::thread::spawn(move || {
+        let begun =
+            || Ok(if mark.exists() { Progress::Ready(()) } else { Progress::Pending("not yet".into()) });
+        let patience = Duration::from_secs(if interrupted { 60 } else { 0 });
+        let deadline = Deadline::uninterrupted(patience, "the test");
+        if deadline.wait_for("the playbook", Duration::from_millis(5), begun).is_ok() {
+            interrupt.raise(2);
+        }
+    });
+    let report = run(&world, &plan_with(&lab, Tier::Pebble), Job::Cycle).unwrap();
+    raiser.join().unwrap();
+    assert_eq!(report.outcome, outcome, "{}", report.seen);
+    assert!(report.folder.join("certs/pebble.log").is_file());
+    assert_gone(&report.folder);
+}
+
+#[test]
+fn a_vm_on_another_machine_is_refused_the_acme_server_of_this_one() {
+    if !has_pebble() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.fake.place_elsewhere("qemu+ssh://far/system");
+    let error = run(&lab.world(Keep::Never), &plan_with(&lab, Tier::Pebble), Job::Cycle).unwrap_err();
+    assert!(error.is::<Unmet>(), "{error:?}");
+    let said = error.to_string();
+    assert!(said.contains("a VM of qemu+ssh://far/system cannot reach it"), "{said}");
+    assert_eq!((lab.left(), lab.runs().len()), (Vec::new(), 0));
+}
+
+#[test]
+fn a_tier_of_lets_encrypts_points_where_the_setting_says_and_by_itself_at_the_real_directory() {
+    let lab = Lab::new();
+    let world = lab.world(Keep::Never);
+    let plan = Plan { accepted_risks: vec![Risk::R6], ..plan_with_token(&lab, Tier::LeProdWildcard) };
+    let (report, told) = cycle(&lab, &world, &plan);
+    assert_eq!(report.outcome, Outcome::Passed, "{}", report.seen);
+    assert_eq!(told[0]["boma_it_acme_directory"], "https://acme-v02.api.letsencrypt.org/directory");
+    assert_eq!(told[0]["boma_it_dns_provider"], serde_json::json!({"name": "gandi"}));
+    assert_eq!(
+        (&told[2]["boma_it_acme_root"], &told[2]["boma_it_certs_domain"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert!(!report.folder.join("certs").exists(), "no ACME server of ours was asked for");
+
+    let lab = Lab::new();
+    let world = lab.world(Keep::Never);
+    lab.write("roots.pem", "-----BEGIN CERTIFICATE-----\n");
+    let mut plan = plan_with_token(&lab, Tier::LeStaging);
+    plan.harness.certs.directory = Some("https://127.0.0.1:14000/dir".to_owned());
+    plan.harness.certs.root = Some(lab.path("roots.pem"));
+    plan.harness.certs.domain = Some("trial.example.org".to_owned());
+    let (_, told) = cycle(&lab, &world, &plan);
+    assert_eq!(told[0]["boma_it_acme_directory"], "https://127.0.0.1:14000/dir");
+    assert_eq!(told[0]["boma_it_acme_root"], "-----BEGIN CERTIFICATE-----\n");
+    assert_eq!(told[0]["boma_it_certs_domain"], "trial.example.org");
+}
