@@ -84,8 +84,8 @@ impl Archive<'_> {
             }
             Err(error) => error,
         };
-        // Whoever was stopped learned nothing about the server.
-        if deadline.check("the official image").is_err() {
+        // Whoever was stopped, or has no room, learned nothing about the server.
+        if deadline.check("the official image").is_err() || !matches!(error, ImageError::Official(_)) {
             return Err(error);
         }
         let noted = memory.note_trouble(&self.wanted.url, error.reason());
