@@ -105,7 +105,8 @@ pub(super) fn source_schemas() -> Value {
 
 /// What has exactly one of these keys, each a text.
 pub(super) fn one_of_keys(keys: &[&str]) -> Value {
-    let only = |key: &&str| json!({"required": [key], "properties": {*key: {"type": "string"}}, "maxProperties": 1});
+    let only =
+        |key: &&str| json!({"required": [key], "properties": {*key: {"type": "string"}}, "maxProperties": 1});
     keys.iter().map(only).collect()
 }
 

@@ -17,7 +17,6 @@ use crate::machine::Hypervisor;
 use crate::outcome::{Assertion, AssertionStatus, Outcome};
 use crate::site::certs::Acme;
 use crate::site::{self, Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Workspace};
-use crate::support::deadline::Deadline;
 
 /// How long listing a site's hosts and tags may take.
 const CHECK: Duration = Duration::from_secs(120);
@@ -45,65 +44,62 @@ pub(super) fn check(plan: &Plan, ledger: &Ledger) -> anyhow::Result<Checked> {
     Ok(site::check(&plan.site, &vars(plan, nowhere, Acme::default()), &deadline)?)
 }
 
-/// Applies the site playbook.
-pub(super) fn apply(
-    hypervisor: &dyn Hypervisor,
-    plan: &Plan,
-    live: &Live,
-    checked: &Checked,
-    acme: Acme,
-    ledger: &Ledger,
-) -> Result<Done<()>, Stop> {
-    let deadline = ledger.deadline(live.patience(plan.harness.timeouts.apply), "apply");
-    let report = run(hypervisor, plan, live, checked, acme, Phase::Apply, &deadline, ledger)?;
-    Ok(Done::passed((), format!("{} tasks, {} changed", report.ok, report.changed)))
+/// What a playbook is run with, and against what.
+#[derive(Clone, Copy)]
+pub(super) struct Stand<'a> {
+    /// Where the VM lives: watched meanwhile.
+    pub hypervisor: &'a dyn Hypervisor,
+    /// What is to be done.
+    pub plan: &'a Plan,
+    /// The VM.
+    pub live: &'a Live,
+    /// The site, checked at admission.
+    pub checked: &'a Checked,
+    /// The run's book.
+    pub ledger: &'a Ledger,
 }
 
-/// Runs `verify.yml`. Gives every assertion of it.
-pub(super) fn verify(
-    hypervisor: &dyn Hypervisor,
-    plan: &Plan,
-    live: &Live,
-    checked: &Checked,
-    acme: Acme,
-    phase: Phase,
-    ledger: &Ledger,
-) -> Result<Done<Vec<Assertion>>, Stop> {
-    let deadline = ledger.deadline(live.patience(plan.harness.timeouts.assert), "assert");
-    let report = run(hypervisor, plan, live, checked, acme, phase, &deadline, ledger)?;
-    let found = site::verification(&report, plan.trial.host.as_str()).map_err(anyhow::Error::from)?;
-    if let Some(task) = found.trouble {
-        let said = task.message.unwrap_or_default();
-        ledger.note(format!("could not find everything out: “{}” ({}) failed: {said}", task.task, task.path));
+impl Stand<'_> {
+    /// Applies the site playbook.
+    pub(super) fn apply(self, acme: Acme) -> Result<Done<()>, Stop> {
+        let report = self.run(acme, Phase::Apply, self.plan.harness.timeouts.apply)?;
+        Ok(Done::passed((), format!("{} tasks, {} changed", report.ok, report.changed)))
     }
-    let failed = found.assertions.iter().any(|it| it.status == AssertionStatus::Failed);
-    let outcome = if failed { Outcome::Failed } else { Outcome::Passed };
-    let summary = judge::count(&found.assertions);
-    Ok(Done { value: found.assertions, outcome, summary })
-}
 
-fn run(
-    hypervisor: &dyn Hypervisor,
-    plan: &Plan,
-    live: &Live,
-    checked: &Checked,
-    acme: Acme,
-    phase: Phase,
-    deadline: &Deadline,
-    ledger: &Ledger,
-) -> Result<PlaybookReport, Stop> {
-    let folder = live.folder.join("ansible");
-    let workspace = Workspace::prepare(&folder, &plan.site, checked, &live.target())
-        .context("cannot prepare for Ansible")?;
-    let mut hear = |event: TaskEvent| match event {
-        TaskEvent::Started { task } => ledger.tell(&Event::TaskStarted { task }),
-        TaskEvent::Finished(result) => ledger.tell(&Event::TaskFinished(result)),
-    };
-    let vars = vars(plan, live.access.address, acme);
-    let ran = watched(hypervisor, &live.machine, deadline, |deadline| {
-        workspace.run(phase, &vars, deadline, &mut hear)
-    });
-    ran.context("the VM was lost while Ansible ran")?.map_err(|error| stop(phase, error))
+    /// Runs `verify.yml`. Gives every assertion of it.
+    pub(super) fn verify(self, acme: Acme, phase: Phase) -> Result<Done<Vec<Assertion>>, Stop> {
+        let report = self.run(acme, phase, self.plan.harness.timeouts.assert)?;
+        let found =
+            site::verification(&report, self.plan.trial.host.as_str()).map_err(anyhow::Error::from)?;
+        if let Some(task) = found.trouble {
+            let said = task.message.unwrap_or_default();
+            let note =
+                format!("could not find everything out: “{}” ({}) failed: {said}", task.task, task.path);
+            self.ledger.note(note);
+        }
+        let failed = found.assertions.iter().any(|it| it.status == AssertionStatus::Failed);
+        let outcome = if failed { Outcome::Failed } else { Outcome::Passed };
+        let summary = judge::count(&found.assertions);
+        Ok(Done { value: found.assertions, outcome, summary })
+    }
+
+    /// Runs the playbook of `phase`, which may take `budget` with KVM.
+    fn run(self, acme: Acme, phase: Phase, budget: Duration) -> Result<PlaybookReport, Stop> {
+        let Self { hypervisor, plan, live, checked, ledger } = self;
+        let deadline = ledger.deadline(live.patience(budget), phase.as_str());
+        let folder = live.folder.join("ansible");
+        let workspace = Workspace::prepare(&folder, &plan.site, checked, &live.target())
+            .context("cannot prepare for Ansible")?;
+        let mut hear = |event: TaskEvent| match event {
+            TaskEvent::Started { task } => ledger.tell(&Event::TaskStarted { task }),
+            TaskEvent::Finished(result) => ledger.tell(&Event::TaskFinished(result)),
+        };
+        let vars = vars(plan, live.access.address, acme);
+        let ran = watched(hypervisor, &live.machine, &deadline, |deadline| {
+            workspace.run(phase, &vars, deadline, &mut hear)
+        });
+        ran.context("the VM was lost while Ansible ran")?.map_err(|error| stop(phase, error))
+    }
 }
 
 fn stop(phase: Phase, error: PlaybookError) -> Stop {

@@ -8,6 +8,7 @@ use super::image_used::ImageUsed;
 use super::judge::{self, End, Judgement, Seen};
 use super::ledger::Ledger;
 use super::live::Live;
+use super::play::Stand;
 use super::stop::{Done, Stop};
 use super::world::World;
 use super::{admit, down, explain, play, reboot, secrets, up};
@@ -157,8 +158,7 @@ impl Run<'_> {
         if self.job.does(Stage::Apply) {
             self.stage(Stage::Apply, |run| {
                 let acme = run.certs.serve(run.plan, &run.folder, &run.ledger)?;
-                let hypervisor = run.world.hypervisor.as_ref();
-                play::apply(hypervisor, run.plan, run.live()?, &run.checked, acme, &run.ledger)
+                run.stand()?.apply(acme)
             })?;
         }
         if let (Job::Cycle, Some(verdict)) = (self.job, self.plan.expect.before_reboot) {
@@ -181,8 +181,7 @@ impl Run<'_> {
     fn verify(&mut self, stage: Stage, phase: Phase) -> Result<Vec<Assertion>, (Stage, Stop)> {
         self.stage(stage, |run| {
             let acme = run.certs.serve(run.plan, &run.folder, &run.ledger)?;
-            let hypervisor = run.world.hypervisor.as_ref();
-            play::verify(hypervisor, run.plan, run.live()?, &run.checked, acme, phase, &run.ledger)
+            run.stand()?.verify(acme, phase)
         })
     }
 
@@ -199,6 +198,16 @@ impl Run<'_> {
             Err(stop) => self.ledger.end(running, stop.outcome(), &stop.to_string()),
         }
         result.map(|done| done.value).map_err(|stop| (stage, stop))
+    }
+
+    fn stand(&self) -> Result<Stand<'_>, Stop> {
+        Ok(Stand {
+            hypervisor: self.world.hypervisor.as_ref(),
+            plan: self.plan,
+            live: self.live()?,
+            checked: &self.checked,
+            ledger: &self.ledger,
+        })
     }
 
     fn live(&self) -> Result<&Live, Stop> {

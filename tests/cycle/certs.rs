@@ -87,7 +87,7 @@ fn cycle(lab: &Lab, world: &World, plan: &Plan) -> (RunReport, Vec<Value>) {
         };
         let seen = lab.path(&format!("{phase}.seen"));
         let script = format!(
-            "vars=$(dirname \"$BOMA_IT_RECORD\")/{phase}.vars.json\n\
+            "vars=$(printf '%s\\n' \"$@\" | sed -n 's/^@\\(.*{phase}.vars.json\\)$/\\1/p')\n\
              url=$(sed -n 's/.*\"boma_it_acme_directory\": \"\\(.*\\)\",/\\1/p' \"$vars\")\n\
              run=$(dirname \"$vars\")/..\n\
              if [ -n \"$url\" ] && [ -e \"$run/certs/ca.pem\" ]; then\n\
