@@ -117,7 +117,7 @@ fn unescape(rest: &[u8]) -> (usize, Vec<u8>) {
     }
 }
 
-/// `\uXXXX`, or two of them for what lies beyond 16 bits.
+/// `\uHHHH`, or two of them for what lies beyond 16 bits.
 fn unicode(digits: &[u8]) -> (usize, Vec<u8>) {
     let Some(first) = hex(digits, 4) else { return (2, vec![b'u']) };
     if let Some(character) = char::from_u32(first) {
