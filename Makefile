@@ -27,8 +27,8 @@ setup: ## packages, the Ansible venv, libvirt's daemons; ends with a verdict
 ready:
 	@tools/setup --brief
 
-test: ready ## every test of the project, the real trials included
-	cargo test
+test: ready ## every test of the project, the real trials included; SKIP="name ...": but those with this in their name
+	cargo test $(if $(SKIP),-- $(addprefix --skip ,$(SKIP)))
 
 test-integration: host-given ready ## HOST=name [SCENARIO=name] [CERTS=tier] [KEEP=1]: the trials of one host
 	@# A filter that matches nothing would be a green run of no tests: the plan is asked first, and knows every name.
