@@ -148,7 +148,7 @@ fn a_guest_that_never_answers_is_given_up_at_the_deadline_with_the_last_reason()
 fn a_started_vm_is_kept_for_a_person_with_the_commands_that_lead_to_it() {
     let lab = Lab::new();
     let mut plan = lab.plan();
-    plan.harness.timeouts.up = Duration::from_secs(1);
+    plan.harness.timeouts.up = Duration::from_secs(2);
     let report = run(&lab.world(Keep::UntilDown), &plan, Job::Cycle).unwrap();
     assert!(report.kept && report.outcome == Outcome::Errored);
     assert_eq!(lab.fake.state(ASKARI).unwrap(), DomainState::Running);
