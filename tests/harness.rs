@@ -206,7 +206,14 @@ fn a_long_list_is_quick() {
         assert_eq!((told.code, told.stdout.lines().count()), (Some(0), 500 * 5 + 3));
         started.elapsed()
     };
-    // The machine may be busy with a VM: the quickest of some is what the harness itself takes.
-    let best = (0..8).map(|_| list()).min().unwrap();
-    assert!(best < Duration::from_millis(150), "the quickest took {best:?}");
+    // The machine may be busy: what the harness itself takes shows in the quickest, and that may be long in coming.
+    let bound = Duration::from_millis(150);
+    let mut best = list();
+    for _ in 0..40 {
+        if best < bound {
+            return;
+        }
+        best = best.min(list());
+    }
+    panic!("the quickest took {best:?}");
 }
