@@ -113,6 +113,7 @@ start() {
 		    <firmware><feature enabled='no' name='secure-boot'/></firmware></os>
 		  <features><acpi/></features>
 		  <cpu mode='$([ "$ACCEL" = kvm ] && echo host-passthrough || echo maximum)'/>
+		  <clock offset='utc'><timer name='hpet' present='no'/></clock>
 		  <on_reboot>restart</on_reboot>
 		  <devices>
 		    <disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='unsafe' discard='unmap'/>

@@ -63,7 +63,13 @@ impl DomainSpec {
             .with(firmware())
             .with(el("features").with(el("acpi")).with(el("apic")))
             .with(cpu)
-            .with(el("clock").attr("offset", "utc"))
+            // As virt-install has it for every Linux guest. With QEMU's HPET an emulated kernel has been seen to stand still
+            // in its boot, its other timers not firing.
+            .with(
+                el("clock")
+                    .attr("offset", "utc")
+                    .with(el("timer").attr("name", "hpet").attr("present", "no")),
+            )
             .with(text("on_poweroff", "destroy"))
             .with(text("on_reboot", "restart"))
             .with(text("on_crash", "preserve"))
