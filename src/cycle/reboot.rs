@@ -24,7 +24,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub(super) fn reboot(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) -> Result<Done<()>, Stop> {
     let hypervisor = world.hypervisor.as_ref();
     let deadline = ledger.deadline(live.patience(plan.harness.timeouts.reboot), "reboot");
-    let mut vigil = Vigil::from_now_on(hypervisor, &live.machine);
+    let told = |what: String| ledger.note(what);
+    let mut vigil =
+        Vigil::from_now_on(hypervisor, &live.machine).beginning_again(live.ownership.accelerator, &told);
     let mut progress = |what: &str| ledger.doing(what);
     // The baseline is read from a settled guest: cloud-init may itself have asked for a reboot a moment ago.
     let ready = wait_ready(&live.access, &deadline, &mut || vigil.look(), &mut progress)

@@ -73,7 +73,9 @@ pub(super) fn make<'a>(
 /// Waits until the VM that was just powered on is ready.
 pub(super) fn ready(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) -> Result<Done<()>, Stop> {
     let deadline = ledger.deadline(live.patience(plan.harness.timeouts.up), "up");
-    let mut vigil = Vigil::from_power_on(world.hypervisor.as_ref(), &live.machine);
+    let told = |what: String| ledger.note(what);
+    let mut vigil = Vigil::from_power_on(world.hypervisor.as_ref(), &live.machine)
+        .beginning_again(live.ownership.accelerator, &told);
     let mut progress = |what: &str| ledger.doing(what);
     let ready =
         wait_ready(&live.access, &deadline, &mut || vigil.look(), &mut progress).map_err(|error| {

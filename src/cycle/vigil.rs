@@ -1,5 +1,9 @@
 //! The vigil over a VM while something else is waited for: its state as the hypervisor has it, and what its console
 //! says. A guest that died, froze, panicked or fell into emergency mode ends the wait at once, by name.
+//!
+//! One thing it can mend. An emulated kernel now and then stands still while it looks for its disks: QEMU has lost a timer
+//! interrupt of one CPU, and nothing comes of waiting. Nothing of the guest has run by then, so to reset it is to begin the
+//! same boot once more; and it is told, as it is a trait of the emulator that no host has.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -8,10 +12,12 @@ use anyhow::Context;
 
 use crate::catalog::plan::ExpectedFault;
 use crate::guest::{console, journal};
-use crate::machine::{Hypervisor, MachineFiles};
+use crate::machine::{Accelerator, Hypervisor, MachineFiles, Push};
 
 /// How often the hypervisor and the console are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often, during one wait, a boot that stood still before its init is begun again.
+const FRESH_STARTS: usize = 2;
 
 /// The guest will not come: nothing to wait for.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +105,13 @@ pub(super) struct Vigil<'a> {
     /// When the end of that boot was first seen there, and the line that says so.
     ended: Option<(Instant, String)>,
     next: Instant,
+    again: Option<Again<'a>>,
+}
+
+/// That a boot may be begun again.
+struct Again<'a> {
+    told: &'a (dyn Fn(String) + Sync),
+    times: usize,
 }
 
 /// What was read so far of a volume that grows.
@@ -126,7 +139,7 @@ impl<'a> Vigil<'a> {
     /// Heeds everything the console says.
     pub(super) fn from_power_on(hypervisor: &'a dyn Hypervisor, machine: &'a str) -> Self {
         let (console, next) = (Tail::default(), Instant::now());
-        Self { hypervisor, machine, console, mark: None, journal: None, ended: None, next }
+        Self { hypervisor, machine, console, mark: None, journal: None, ended: None, next, again: None }
     }
 
     /// Heeds what the console says from now on: for a restart.
@@ -134,6 +147,16 @@ impl<'a> Vigil<'a> {
         let mut vigil = Self::from_power_on(hypervisor, machine);
         vigil.mark();
         vigil
+    }
+
+    /// Under emulation, begins a boot again that stands still before the disk's init has run, and says so to `told`.
+    pub(super) fn beginning_again(
+        mut self,
+        accelerator: Accelerator,
+        told: &'a (dyn Fn(String) + Sync),
+    ) -> Self {
+        self.again = (accelerator == Accelerator::Tcg).then_some(Again { told, times: 0 });
+        self
     }
 
     /// From here on: what the console said so far belongs to the boot that is about to end.
@@ -163,11 +186,29 @@ impl<'a> Vigil<'a> {
         if let Some(why) = state.trouble() {
             return Err(Lost::State { machine: self.machine.to_owned(), why }.into());
         }
-        if let Some(fault) = self.hear().fault {
-            return Err(Lost::Console { machine: self.machine.to_owned(), fault }.into());
+        let console::Told { fault, init, .. } = self.hear();
+        if let Some(fault) = fault {
+            let stands_still = fault.kind == console::FaultKind::Stalled && !init;
+            if !(stands_still && self.begin_again()?) {
+                return Err(Lost::Console { machine: self.machine.to_owned(), fault }.into());
+            }
         }
         self.next = Instant::now() + INTERVAL;
         Ok(())
+    }
+
+    /// Resets the VM, if that is still to be tried; gives whether it was.
+    fn begin_again(&mut self) -> anyhow::Result<bool> {
+        let Some(again) = self.again.as_mut().filter(|it| it.times < FRESH_STARTS) else { return Ok(false) };
+        again.times += 1;
+        (again.told)(format!(
+            "{}'s kernel stood still before its init, as QEMU had lost a timer of it: reset, the boot begins again",
+            self.machine
+        ));
+        self.mark();
+        let reset = self.hypervisor.restart(self.machine, Push::Reset);
+        reset.context("the VM stood still in its boot and could not be reset")?;
+        Ok(true)
     }
 
     /// What shows that the guest came up since the mark, whether or not it answers: a line of its console or its journal.

@@ -24,6 +24,8 @@ pub enum FaultKind {
     Emergency,
     /// The kernel panicked.
     Panic,
+    /// A CPU of the guest hears no timer any more, and what waits for one waits for ever.
+    Stalled,
 }
 
 impl std::fmt::Display for FaultKind {
@@ -33,6 +35,7 @@ impl std::fmt::Display for FaultKind {
             Self::Initramfs => "the initramfs gave up",
             Self::Emergency => "the guest is in emergency mode",
             Self::Panic => "the kernel panicked",
+            Self::Stalled => "the guest's kernel stands still, a CPU of it hears no timer",
         })
     }
 }
@@ -51,6 +54,11 @@ const SIGNS: &[(FaultKind, &str)] = &[
     (FaultKind::Firmware, "No bootable device"),
     (FaultKind::Firmware, "UEFI Interactive Shell"),
 ];
+/// How the kernel's stall detector names a CPU that hears no timer (kernel/rcu/tree_stall.h). A host that was busy for long may
+/// bring it about once; a second time, a minute later, nothing has moved.
+const STALL: (&str, usize) = ("kthread timer wakeup didn't happen", 2);
+/// The first words of systemd, and of its units: from then on something of the disk runs.
+const INIT: &[&str] = &["systemd[1]:", "Welcome to ", "[  OK  ]"];
 /// The firmware may go on to another device after a denial, but not to one of ours.
 const DENIED: (&str, &str) = ("BdsDxe: failed to load", "Access Denied");
 /// What systemd and initramfs-tools write of a failure that may be the cause.
@@ -65,6 +73,8 @@ pub struct Told {
     pub fault: Option<Fault>,
     /// How many boots began.
     pub boots: usize,
+    /// Whether the disk's own init spoke in it: before that, firmware, kernel and initramfs ran, and nothing of the guest.
+    pub init: bool,
     /// The line that shows that it came up: a login prompt, or systemd's word that `multi-user.target` is reached.
     pub up: Option<String>,
     /// The last line with anything in it.
@@ -87,7 +97,7 @@ pub fn hear(console: &str, since: usize) -> Told {
             told.last = Some(line.trim().to_owned());
         }
     }
-    Told { fault: boot.fault, up: boot.up, ..told }
+    Told { fault: boot.fault, init: boot.init, up: boot.up, ..told }
 }
 
 /// The fault of [`hear`] alone.
@@ -101,6 +111,8 @@ struct Boot {
     begins: bool,
     begun: bool,
     kernel: bool,
+    init: bool,
+    stalls: usize,
     causes: Vec<String>,
     fault: Option<Fault>,
     up: Option<String>,
@@ -119,6 +131,8 @@ impl Boot {
         if self.begun && self.up.is_none() && is_up(line) {
             self.up = Some(line.to_owned());
         }
+        self.init |= INIT.iter().any(|word| line.contains(word));
+        self.stalls += usize::from(line.contains(STALL.0));
         if is_kernel {
             self.kernel = true;
             // A kernel runs: whatever the firmware complained about, it found something.
@@ -131,8 +145,8 @@ impl Boot {
             self.causes.push(line.to_owned());
         }
         if self.fault.is_none() {
-            self.fault =
-                kind_of(line).map(|kind| Fault { kind, line: line.to_owned(), because: self.causes.clone() });
+            let kind = if self.stalls >= STALL.1 { Some(FaultKind::Stalled) } else { kind_of(line) };
+            self.fault = kind.map(|kind| Fault { kind, line: line.to_owned(), because: self.causes.clone() });
         }
     }
 }

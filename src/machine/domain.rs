@@ -63,8 +63,7 @@ impl DomainSpec {
             .with(firmware())
             .with(el("features").with(el("acpi")).with(el("apic")))
             .with(cpu)
-            // As virt-install has it for every Linux guest. With QEMU's HPET an emulated kernel has been seen to stand still
-            // in its boot, its other timers not firing.
+            // As virt-install has it for every Linux guest.
             .with(
                 el("clock")
                     .attr("offset", "utc")

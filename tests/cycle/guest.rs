@@ -32,6 +32,13 @@ pub(crate) const BEGUN: &str = begun!();
 pub(crate) const BOOTED: &str =
     concat!(begun!(), "[  OK  ] Reached target getty.target - Login Prompts.\r\n\r\naskari login: ");
 
+/// How a kernel tells that a CPU of its hears no timer: believed when it is said again.
+pub(crate) const STALLS: &str = concat!(
+    begun!(),
+    "rcu: rcu_preempt kthread timer wakeup didn't happen for 5254 jiffies!\r\n",
+    "rcu: rcu_preempt kthread timer wakeup didn't happen for 15758 jiffies!\r\n"
+);
+
 /// What a guest does when it is asked to restart.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum After {
@@ -41,6 +48,8 @@ pub(crate) enum After {
     SameBoot,
     /// It goes on for this long, sshd and all, and then comes back as another boot.
     Lingers(Duration),
+    /// Its next boot stands still before its init; and once it is reset, it comes back as another boot.
+    StandsStill,
     /// Its sshd never answers again, and its console is silent.
     Silence,
     /// It prints this on its console, and its sshd is gone.
@@ -112,6 +121,11 @@ impl Body {
                     After::AnotherBoot => self.boot(1),
                     After::Lingers(time) => {
                         self.pause(*time);
+                        self.boot(1);
+                    }
+                    After::StandsStill => {
+                        self.fake.print(ASKARI, STALLS);
+                        self.sees(Verb::Restart, seen);
                         self.boot(1);
                     }
                     After::SameBoot => {}

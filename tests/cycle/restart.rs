@@ -89,6 +89,35 @@ fn emergency_mode_after_the_restart_is_noticed_at_once_and_judged_as_declared() 
     }
 }
 
+/// Nothing of the guest has run by then: it is the same reboot, begun once more, and still exactly one boot.
+#[test]
+fn an_emulated_kernel_that_stands_still_before_its_init_is_reset_and_told() {
+    let lab = Lab::new();
+    let world = lab.world(Keep::Never);
+    let _guest = Guest::of(&lab, &world, After::StandsStill);
+    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
+    lab.assert_nothing_left(&report);
+    assert_eq!((report.outcome, report.error.as_deref()), (Outcome::Passed, None), "{}", report.seen);
+    assert!(report.stages[2].summary.starts_with("boot 11111111 → 22222222 in "), "{:?}", report.stages[2]);
+    let resets = lab.fake.calls().iter().filter(|(verb, _)| *verb == Verb::Restart).count();
+    assert_eq!(resets, 2, "the restart that was asked for, and the reset");
+    let notes = lab.heard.notes();
+    assert!(notes.iter().any(|note| note.contains("stood still before its init")), "{notes:?}");
+}
+
+#[test]
+fn a_kernel_that_stands_still_once_the_guest_runs_is_an_error_at_once() {
+    const LATER: &str = concat!(
+        "Linux version 6.12\r\nWelcome to Debian GNU/Linux 13 (trixie)!\r\n",
+        "rcu: rcu_preempt kthread timer wakeup didn't happen for 5254 jiffies!\r\n",
+        "rcu: rcu_preempt kthread timer wakeup didn't happen for 15758 jiffies!\r\n"
+    );
+    let report = go_wrong(After::Says(LATER), Some(ExpectedFault::Unreachable), Duration::from_secs(60));
+    assert_eq!(report.outcome, Outcome::Errored);
+    assert!(report.seen.contains("the guest's kernel stands still"), "{}", report.seen);
+    assert!(report.stages[2].took < Duration::from_secs(6), "{:?}", report.stages[2]);
+}
+
 #[test]
 fn no_restart_is_no_reboot() {
     let lab = Lab::new();

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use boma_it::catalog::plan::{ExpectedFailure, ExpectedFault};
 use boma_it::cycle::{Job, Keep, run};
 use boma_it::event::RunReport;
-use boma_it::machine::fake::Verb;
+use boma_it::machine::fake::{Fake, Verb};
 use boma_it::machine::hypervisor::{PauseReason, StopReason};
 use boma_it::machine::{DomainState, Hypervisor};
 use boma_it::outcome::{Outcome, Stage};
 use boma_it::support::deadline::{Deadline, Progress};
 
+use crate::guest::STALLS;
 use crate::lab::{ASKARI, Lab};
 
 /// The longest from an accident to the end of the run, the teardown included.
@@ -81,6 +82,31 @@ fn what_the_console_gives_away_is_noticed_at_once_and_saved(#[case] text: &'stat
     assert!(report.seen.contains(words), "{}", report.seen);
     let console = std::fs::read_to_string(report.folder.join("console.log")).unwrap();
     assert!(console.ends_with(text), "{console}");
+}
+
+/// Whoever printed it last, it stands still again after every reset.
+#[test]
+fn a_first_boot_that_stands_still_again_and_again_is_given_up() {
+    let lab = Lab::new();
+    let fake = lab.fake.clone();
+    let report = run_with(&lab, move || {
+        let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
+        for reset in 1..=3 {
+            fake.print(ASKARI, STALLS);
+            let noticed = deadline.wait_for("the reset", Duration::from_millis(5), || {
+                let there = resets(&fake) == reset || reset == 3;
+                Ok(if there { Progress::Ready(()) } else { Progress::Pending("not yet".into()) })
+            });
+            noticed.unwrap();
+        }
+    });
+    assert_eq!(report.outcome, Outcome::Errored);
+    assert!(report.seen.contains("the guest's kernel stands still"), "{}", report.seen);
+    assert_eq!(resets(&lab.fake), 2);
+}
+
+fn resets(fake: &Fake) -> usize {
+    fake.calls().iter().filter(|(verb, _)| *verb == Verb::Restart).count()
 }
 
 const EMERGENCY: &str = "You are in emergency mode. After logging in, type \"journalctl -xb\"\r\n";

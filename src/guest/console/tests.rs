@@ -16,6 +16,11 @@ fn boot(rest: &str) -> String {
     format!("{FIRMWARE}{KERNEL}{rest}")
 }
 
+/// As captured under QEMU 10.0.2, of two CPUs, in the initramfs.
+const STALL: &str = "[   23.175270] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\r\n\
+    [   23.178856] rcu: rcu_preempt kthread timer wakeup didn't happen for 5254 jiffies! g-1147 f0x0 RCU_GP_WAIT_FQS(5) ->state=0x402\r\n\
+    [   23.178856] rcu: \tPossible timer handling issue on cpu=0 timer-softirq=27\r\n";
+
 #[test]
 fn an_ordinary_boot_has_no_fault() {
     let console = boot(
@@ -53,6 +58,26 @@ fn a_boot_option_that_is_not_there_is_no_fault_while_another_boots() {
     assert_eq!(fault(&format!("{skipped}{}", boot("")), 0), None);
     let denied = "BdsDxe: failed to load Boot0001 \"x\": Access Denied\r\n";
     assert_eq!(fault(&format!("{denied}{}", boot("")), 0), None, "a kernel runs all the same");
+}
+
+#[test]
+fn a_kernel_that_stalls_again_stands_still_and_once_it_may_have_been_the_host() {
+    assert_eq!(fault(&boot(STALL), 0), None);
+    let again = format!("{}{STALL}", boot(STALL));
+    let told = hear(&again, 0);
+    let fault = told.fault.unwrap();
+    assert_eq!((fault.kind, told.init), (FaultKind::Stalled, false));
+    assert!(fault.line.starts_with("[   23.178856] rcu: rcu_preempt kthread timer wakeup"), "{fault}");
+    assert_eq!(hear(&format!("{again}{}", boot(STALL)), 0).fault, None, "the next boot counts anew");
+}
+
+#[rstest::rstest]
+#[case::systemd("systemd[1]: systemd 257.9 running in system mode\r\n")]
+#[case::its_greeting("Welcome to \u{1b}[1mDebian GNU/Linux 13 (trixie)\u{1b}[0m!\r\n")]
+#[case::a_unit("[\u{1b}[0;32m  OK  \u{1b}[0m] Created slice system.slice.\r\n")]
+fn from_its_inits_first_word_on_the_guest_itself_runs(#[case] word: &str) {
+    assert!(!hear(&boot("Run /init as init process\r\n"), 0).init, "the initramfs has one too");
+    assert!(hear(&boot(word), 0).init);
 }
 
 #[test]
