@@ -1,5 +1,5 @@
-//! The script by which role `reverse_proxy` of the reference site gets its certificate: with its settings rendered by a real
-//! Ansible from the role and the override of askari, the real lego, and the tier's own ACME server on loopback.
+//! How role `reverse_proxy` of the reference site gets its certificate: its own tasks, run by a real Ansible with the variables
+//! and the override of askari on a host that is a folder, the real lego, and the tier's own ACME server on loopback.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,9 +18,18 @@ use serde_json::{Value, json};
 use crate::world::{ansible, minute};
 
 const DOMAIN: &str = "askari.boma.example";
-const SCRIPT: &str = "site/roles/reverse_proxy/templates/certificate.sh.j2";
+/// The tasks of the role that have to do with the certificate, for a host that is a folder.
+const PLAYBOOK: &str = "
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  vars: {ansible_python_interpreter: '{{ ansible_playbook_python }}'}
+  environment: {ROOT: '{{ root }}', PATH: '{{ path }}'}
+  tasks:
+    - ansible.builtin.import_role: {name: reverse_proxy, tasks_from: certificate}
+";
 
-/// A host with the script, its settings, and in Caddy's place a list of what systemd was asked for.
+/// A host that is a folder, and in Caddy's place a list of what systemd was asked for.
 struct Host {
     folder: tempfile::TempDir,
     address: IpAddr,
@@ -29,8 +38,9 @@ struct Host {
 impl Host {
     fn new(last: u8) -> Self {
         let host = Self { folder: tempfile::tempdir().unwrap(), address: [127, 84, 2, last].into() };
-        fs::create_dir(host.path("units")).unwrap();
-        host.program("script", &fs::read_to_string(ours(SCRIPT)).unwrap());
+        for folder in ["root/etc/systemd/system", "root/usr/local/sbin"] {
+            fs::create_dir_all(host.path(folder)).unwrap();
+        }
         host.program(
             "bin/systemctl",
             &format!("#!/bin/sh\necho \"$@\" >>{}\n", host.path("asked").display()),
@@ -61,41 +71,43 @@ impl Host {
         Pebble::start(&files, self.address, &minute()).unwrap()
     }
 
-    /// Renders the settings as a run of the role does, with `more` as the last extra variables.
-    fn configure(&self, more: &Value) {
-        let vars = self.path("vars.json");
-        fs::write(&vars, more.to_string()).unwrap();
-        let settings = self.path("settings");
-        let template = ours("site/roles/reverse_proxy/templates/certificate.env.j2");
-        let program = ansible().map_or(PathBuf::from("ansible"), |folder| folder.join("ansible"));
-        let mut process = Process::new(program).args(["localhost", "--connection", "local"]);
+    /// Where the programs of the host are.
+    fn programs(&self) -> String {
+        format!("{}:{}", self.path("bin").display(), env::path().to_string_lossy())
+    }
+
+    /// Applies the role's tasks, with `more` as the last extra variables.
+    fn apply(&self, more: &Value) -> Finished {
+        let group = Process::new("id").args(["--group", "--name"]).run_ok(&minute()).unwrap();
+        let mut vars = json!({
+            "root": self.path("root"),
+            "path": self.programs(),
+            "reverse_proxy_certificates": self.path("served"),
+            "reverse_proxy_group": group.trim(),
+            "reverse_proxy_dns_token_file": self.path("token"),
+        });
+        vars.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        fs::write(self.path("vars.json"), vars.to_string()).unwrap();
+        fs::write(self.path("play.yml"), PLAYBOOK).unwrap();
+        let program = ansible().map_or(PathBuf::from("ansible-playbook"), |dir| dir.join("ansible-playbook"));
+        let mut process = Process::new(program).arg("--inventory").arg("localhost,");
         let files = [
-            "site/roles/reverse_proxy/defaults/main.yml",
             "site/inventory/production/group_vars/all.yml",
             "site/inventory/production/host_vars/askari.yml",
             "overrides/askari.yml",
         ];
-        for file in files.map(ours).iter().chain([&vars]) {
+        for file in files.map(ours).iter().chain([&self.path("vars.json")]) {
             process = process.arg("--extra-vars").arg(format!("@{}", file.display()));
         }
-        let arguments = format!("src={} dest={}", template.display(), settings.display());
         process
-            .args(["--module-name", "ansible.builtin.template", "--args", &arguments])
-            .env("ANSIBLE_LOCALHOST_WARNING", "false")
+            .arg(self.path("play.yml"))
+            .env("ANSIBLE_ROLES_PATH", ours("site/roles"))
             .env("ANSIBLE_HOME", self.path("ansible"))
-            .run_ok(&minute())
-            .unwrap();
-        let here = format!(
-            "STATE={}\nSERVED={}\nGROUP=$(id -gn)\nUNITS={}\n",
-            self.path("state").display(),
-            self.path("served").display(),
-            self.path("units").display()
-        );
-        let text = fs::read_to_string(&settings).unwrap();
-        fs::write(&settings, text + &here).unwrap();
+            .run(&minute())
+            .unwrap()
     }
 
-    fn configure_for(&self, tier: Tier, pebble: &Pebble) {
+    fn apply_under(&self, tier: Tier, pebble: &Pebble) -> Finished {
         let settings = CertsPlan {
             directory: None,
             root: None,
@@ -103,19 +115,18 @@ impl Host {
             dns: DnsPlan { provider: DnsProvider::Gandi, token: "vault.gandi.pat".to_owned() },
         };
         let acme = Acme::of(tier, &settings, Some(pebble.authority()), None);
-        self.configure(&json!({
+        self.apply(&json!({
             "boma_it_certs": tier,
             "boma_it_acme_directory": acme.directory,
             "boma_it_acme_ca": acme.ca,
             "boma_it_dns_provider": acme.dns,
             "boma_it_certs_domain": acme.domain,
-        }));
+        }))
     }
 
     fn script(&self, args: &[&str]) -> Finished {
-        let path = format!("{}:{}", self.path("bin").display(), env::path().to_string_lossy());
-        let process = Process::new(self.path("script")).args(args).env("PATH", path);
-        process.env("SETTINGS", self.path("settings")).run(&minute()).unwrap()
+        let process = Process::new(self.path("root/usr/local/sbin/reverse-proxy-certificate")).args(args);
+        process.env("PATH", self.programs()).env("ROOT", self.path("root")).run(&minute()).unwrap()
     }
 
     /// What the script changed; it must have ended well.
@@ -160,12 +171,16 @@ fn a_wildcard_certificate_is_had_kept_renewed_and_survives_an_authority_that_for
     }
     let host = Host::new(1);
     let pebble = host.pebble();
-    host.configure_for(Tier::Pebble, &pebble);
-    let first = host.changed("setup");
-    let timer = "installed reverse-proxy-certificate.timer\n";
-    assert!(first.starts_with(&format!("{timer}certificate of {DOMAIN}: serial=")), "{first}");
+    let first = host.apply_under(Tier::Pebble, &pebble);
+    assert!(
+        first.status.success() && first.stdout.contains("changed=1 "),
+        "{}{}",
+        first.stdout,
+        first.stderr
+    );
     assert_eq!(host.asked(), "--quiet enable --now reverse-proxy-certificate.timer\n");
-    let service = fs::read_to_string(host.path("units/reverse-proxy-certificate@.service")).unwrap();
+    let unit = "root/etc/systemd/system/reverse-proxy-certificate@.service";
+    let service = fs::read_to_string(host.path(unit)).unwrap();
     assert!(service.contains("\n[Service]\nType=oneshot\nExecStart=/"), "{service}");
     let names = host.openssl(&["x509", "-noout", "-ext", "subjectAltName", "-in", "served/site.crt"]);
     assert!(
@@ -183,15 +198,15 @@ fn a_wildcard_certificate_is_had_kept_renewed_and_survives_an_authority_that_for
     ];
     host.openssl(&verify);
     let mode = |name: &str| fs::metadata(host.path(name)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("served"), mode("served/site.key"), mode("state")), (0o750, 0o640, 0o700));
+    assert_eq!((mode("served"), mode("served/site.key")), (0o750, 0o640));
+    assert_eq!(mode("root/var/lib/reverse-proxy-certificate"), 0o700);
+    assert!(!host.path("token").exists(), "no token is asked for");
     // Caddy's configuration did not name the first one yet: no reload was asked for.
-    assert_eq!(
-        (host.changed("setup"), host.changed("due")),
-        (String::new(), String::new()),
-        "nothing is due"
-    );
+    assert_eq!(host.changed("due"), "", "nothing is due");
+    let again = host.apply_under(Tier::Pebble, &pebble);
+    assert!(again.status.success() && again.stdout.contains("changed=0 "), "{}", again.stdout);
     let second = host.changed("now");
-    assert!(second != first && !second.is_empty(), "{second}");
+    assert!(second.starts_with(&format!("certificate of {DOMAIN}: serial=")), "{second}");
     host.openssl(&verify);
     assert!(host.asked().ends_with("timer\nreload caddy.service\n"), "{}", host.asked());
 
@@ -216,35 +231,40 @@ fn a_wrong_record_is_refused_by_the_authority() {
     }
     let host = Host::new(2);
     let pebble = host.pebble();
-    host.configure_for(Tier::Pebble, &pebble);
     // The hook says that it has put the record, and has not.
     host.program("bin/curl", "#!/bin/sh\nexit 0\n");
-    let finished = host.script(&["due"]);
-    assert_eq!(finished.status.code(), Some(1), "{}", finished.stdout);
-    assert!(finished.stderr.contains("urn:ietf:params:acme:error:unauthorized"), "{}", finished.stderr);
+    let finished = host.apply_under(Tier::Pebble, &pebble);
+    assert!(!finished.status.success(), "{}", finished.stdout);
+    assert!(finished.stdout.contains("urn:ietf:params:acme:error:unauthorized"), "{}", finished.stdout);
     assert!(!host.path("served").exists());
 }
 
 #[test]
 fn gandi_is_told_the_record_and_the_token_is_on_no_command_line() {
-    if !is_available("curl") {
+    if !here() {
         return;
     }
     let host = Host::new(3);
     let listener = TcpListener::bind((host.address, 0)).unwrap();
     let api = format!("http://{}/v5/livedns", listener.local_addr().unwrap());
     let server = std::thread::spawn(move || [request(&listener), request(&listener)]);
-    host.configure(&json!({
+    // Nobody issues anything there. What the hook needs is on the host all the same.
+    let finished = host.apply(&json!({
         "boma_it_certs": "le-staging",
-        "boma_it_acme_directory": "https://127.0.0.1/dir",
+        "boma_it_acme_directory": "https://127.0.0.1:1/dir",
         "boma_it_acme_ca": null,
         "boma_it_dns_provider": {"name": "gandi"},
         "boma_it_certs_domain": null,
         "vault": {"gandi": {"pat": "a'made up token, no secret"}},
     }));
-    let settings = fs::read_to_string(host.path("settings")).unwrap();
-    assert!(settings.contains("\nDNS_API=https://api.gandi.net/v5/livedns\n"), "{settings}");
-    fs::write(host.path("settings"), settings + &format!("DNS_API={api}\n")).unwrap();
+    assert!(finished.stdout.contains("connection refused"), "{}{}", finished.stdout, finished.stderr);
+    let token = fs::metadata(host.path("token")).unwrap();
+    assert_eq!(token.permissions().mode() & 0o777, 0o600);
+    let settings = host.path("root/etc/reverse-proxy-certificate.env");
+    let text = fs::read_to_string(&settings).unwrap();
+    assert!(text.contains("\nDNS_API='https://api.gandi.net/v5/livedns'\n"), "{text}");
+    assert!(!text.contains("made up"), "{text}");
+    fs::write(settings, text + &format!("DNS_API={api}\n")).unwrap();
     let record = format!("_acme-challenge.{DOMAIN}.");
     for word in ["present", "cleanup"] {
         let finished = host.script(&[word, &record, "the-proof"]);

@@ -1,18 +1,55 @@
 #!/bin/sh
-# Managed by Ansible, role reverse_proxy.
+# Part of role reverse_proxy, which runs `setup`.
 #
-#   reverse-proxy-certificate setup    has the certificate, and a timer that looks at it every day
+#   reverse-proxy-certificate setup    keeps this script, the settings in its environment and a timer that looks at the
+#                                      certificate every day; and has the certificate
 #   reverse-proxy-certificate due      has the certificate, and a new one in the last 30 days of the old
 #   reverse-proxy-certificate now      has a new one, whatever is left of the old
 #
 # The certificate is for DOMAIN and *.DOMAIN, by ACME's DNS-01 (RFC 8555, 8.4). lego speaks to the authority, and calls this
 # script back, as `present` and `cleanup`, for the TXT record that proves whose the domain is. Prints what changed.
 set -eu
-self=$(realpath "$0")
-. "${SETTINGS:-/etc/reverse-proxy-certificate.env}"
+
+# Kept with the script. No secret is among them: DNS_TOKEN_FILE has the token of the DNS provider in it.
+SETTINGS="DOMAIN EMAIL DIRECTORY CA DNS DNS_API DNS_ZONE DNS_RESOLVER DNS_TOKEN_FILE SERVED GROUP"
+# Another place for all of this, for tests.
+ROOT=${ROOT-}
+self=$ROOT/usr/local/sbin/reverse-proxy-certificate
+settings=$ROOT/etc/reverse-proxy-certificate.env
+units=$ROOT/etc/systemd/system
+
+# Has standard input's text as the file $2, with mode $1, and tells if that is new.
+keep() {
+	cat >"$2.new"
+	if cmp -s "$2.new" "$2"; then
+		rm "$2.new"
+	else
+		chmod "$1" "$2.new"
+		mv "$2.new" "$2"
+		echo "installed $2"
+	fi
+}
+
+keep_settings() {
+	for name in $SETTINGS; do
+		eval "value=\${$name-}"
+		printf "%s='%s'\n" "$name" "$(printf '%s' "$value" | sed "s/'/'\\\\''/g")"
+	done | keep 0644 "$settings"
+}
+
+case ${1-} in
+setup)
+	keep_settings
+	keep 0755 "$self" <"$0" ;;
+due | now | present | cleanup)
+	. "$settings" ;;
+*)
+	echo "usage: $0 setup|due|now" >&2
+	exit 64 ;;
+esac
 
 # One folder an authority: who changes from a staging directory to the real one must not keep the certificate of the first.
-state=$STATE/$(echo "$DIRECTORY" | cut -d / -f 3 | tr : _)
+state=$ROOT/var/lib/reverse-proxy-certificate/$(echo "$DIRECTORY" | cut -d / -f 3 | tr : _)
 mine=$state/certificates/$DOMAIN
 
 # The hook. The providers set the record that they are told of, and nothing else is at that name: lego asks for one at a time.
@@ -30,26 +67,14 @@ present:gandi | cleanup:gandi)
 		set -- --request DELETE "$2"
 	fi
 	# The token by standard input: arguments are for everybody on this host to see.
-	printf 'header = "Authorization: Bearer %s"\n' "$DNS_TOKEN" |
+	printf 'header = "Authorization: Bearer %s"\n' "$(cat "$DNS_TOKEN_FILE")" |
 		curl -sS --fail --max-time 30 --output /dev/null --config - "$@"
 	exit ;;
-setup:* | due:* | now:*) ;;
-*)
-	echo "usage: $0 setup|due|now" >&2
-	exit 64 ;;
 esac
 
-# The file $1 with standard input's text; says whether that is new.
-install_unit() {
-	cat >"$state/unit"
-	cmp -s "$state/unit" "$UNITS/$1" && return 1
-	install -m 0644 "$state/unit" "$UNITS/$1"
-}
-
-# Two units and what enables them, in one step of the playbook. The service's instance is this script's argument.
-install_timer() {
-	changed=false
-	install_unit reverse-proxy-certificate@.service <<-UNIT && changed=true
+# The service's instance is this script's argument.
+keep_units() {
+	keep 0644 "$units/reverse-proxy-certificate@.service" <<-UNIT
 		# Written by $self.
 		[Unit]
 		Description=Certificate of the reverse proxy (%i)
@@ -60,7 +85,7 @@ install_timer() {
 		Type=oneshot
 		ExecStart=$self %i
 	UNIT
-	install_unit reverse-proxy-certificate.timer <<-UNIT && changed=true
+	keep 0644 "$units/reverse-proxy-certificate.timer" <<-UNIT
 		# Written by $self.
 		[Unit]
 		Description=Daily look at the certificate of the reverse proxy
@@ -74,26 +99,32 @@ install_timer() {
 		[Install]
 		WantedBy=timers.target
 	UNIT
-	if $changed; then
-		# Has systemd read the units anew as well.
-		systemctl --quiet enable --now reverse-proxy-certificate.timer
-		echo "installed reverse-proxy-certificate.timer"
-	fi
+}
+
+have_timer() {
+	new=$(keep_units)
+	[ -n "$new" ] || return 0
+	# Has systemd read the units anew as well.
+	systemctl --quiet enable --now reverse-proxy-certificate.timer
+	echo "$new"
 }
 
 order() {
+	# Seconds: until the zone's servers have a record, and between two looks at them.
+	timeout=1200 interval=20
 	set -- lego --path "$state" --server "$DIRECTORY" --accept-tos --email "$EMAIL" \
 		--domains "$DOMAIN" --domains "*.$DOMAIN" --dns exec
 	# The companion of a test authority: its own DNS server is the only one that knows the record, and knows it at once.
 	if [ "$DNS" = challtestsrv ]; then
+		timeout=10 interval=0
 		set -- "$@" --dns.disable-cp --dns.resolvers "$DNS_RESOLVER"
 	fi
 	if [ -n "$CA" ]; then
 		printf '%s\n' "$CA" >"$state/ca.pem"
 		export LEGO_CA_CERTIFICATES="$state/ca.pem"
 	fi
-	EXEC_PATH=$self EXEC_PROPAGATION_TIMEOUT=$DNS_TIMEOUT EXEC_POLLING_INTERVAL=$DNS_INTERVAL \
-		EXEC_SEQUENCE_INTERVAL=$DNS_INTERVAL "$@" run >"$state/log" 2>&1
+	EXEC_PATH=$self EXEC_PROPAGATION_TIMEOUT=$timeout EXEC_POLLING_INTERVAL=$interval EXEC_SEQUENCE_INTERVAL=$interval \
+		"$@" run >"$state/log" 2>&1
 }
 
 # An authority may forget an account, as test ones do: then a new one is made.
@@ -112,7 +143,7 @@ if [ "$1" = now ] || ! openssl x509 -noout -checkend $((30 * 24 * 3600)) -in "$m
 		exit 1
 	}
 fi
-if [ "$1" = setup ]; then install_timer; fi
+if [ "$1" = setup ]; then have_timer; fi
 
 # What Caddy reads: the files of the certificate that is good now.
 cmp -s "$mine.crt" "$SERVED/site.crt" && exit 0
