@@ -186,9 +186,9 @@ impl<'a> Vigil<'a> {
         if let Some(why) = state.trouble() {
             return Err(Lost::State { machine: self.machine.to_owned(), why }.into());
         }
-        let console::Told { fault, init, .. } = self.hear();
+        let console::Told { fault, boots, init, .. } = self.hear();
         if let Some(fault) = fault {
-            let stands_still = fault.kind == console::FaultKind::Stalled && !init;
+            let stands_still = fault.kind == console::FaultKind::Stalled && boots > 0 && !init;
             if !(stands_still && self.begin_again()?) {
                 return Err(Lost::Console { machine: self.machine.to_owned(), fault }.into());
             }

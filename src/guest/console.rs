@@ -128,6 +128,10 @@ impl Boot {
         }
         self.begins = is_beginning && !self.begun;
         self.begun |= is_beginning;
+        if self.begins {
+            // What went before was the end of another boot.
+            (self.init, self.stalls) = (false, 0);
+        }
         if self.begun && self.up.is_none() && is_up(line) {
             self.up = Some(line.to_owned());
         }

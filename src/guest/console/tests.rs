@@ -71,6 +71,17 @@ fn a_kernel_that_stalls_again_stands_still_and_once_it_may_have_been_the_host() 
     assert_eq!(hear(&format!("{again}{}", boot(STALL)), 0).fault, None, "the next boot counts anew");
 }
 
+#[test]
+fn the_end_of_the_boot_before_is_none_of_the_next() {
+    let end =
+        format!("{STALL}[  OK  ] Reached target reboot.target.\r\n[  158.3] systemd[1]: Rebooting.\r\n");
+    assert!(hear(&end, 0).init);
+    let told = hear(&format!("{end}{}", boot(STALL)), 0);
+    assert_eq!((told.fault, told.init, told.boots), (None, false, 1));
+    let told = hear(&format!("{end}{}{STALL}", boot(STALL)), 0);
+    assert_eq!((told.fault.unwrap().kind, told.init), (FaultKind::Stalled, false));
+}
+
 #[rstest::rstest]
 #[case::systemd("systemd[1]: systemd 257.9 running in system mode\r\n")]
 #[case::its_greeting("Welcome to \u{1b}[1mDebian GNU/Linux 13 (trixie)\u{1b}[0m!\r\n")]
