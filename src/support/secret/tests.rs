@@ -215,6 +215,29 @@ fn a_stream_without_secrets_is_passed_on_at_once() {
     assert_eq!(out, b"line\n");
 }
 
+/// What a look at a text takes is a multiple of its length.
+#[test]
+fn much_at_once_is_looked_at_in_pieces() {
+    struct Pieces(usize, usize);
+    impl Write for Pieces {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            (self.0, self.1) = (self.0 + bytes.len(), self.1.max(bytes.len()));
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let redactor = Redactor::new();
+    redactor.add("a", &Secret::new("made-up-secret").unwrap()).unwrap();
+    let mut pieces = Pieces(0, 0);
+    let mut writer = Redacting::new(&mut pieces, &redactor);
+    writer.write_all(&vec![b'-'; 1 << 20]).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(pieces.0, 1 << 20);
+    assert!(pieces.1 <= 32 << 10, "{} bytes in one go", pieces.1);
+}
+
 #[test]
 fn a_folder_is_swept_but_for_what_is_spared() {
     use std::os::unix::fs::PermissionsExt;

@@ -5,6 +5,10 @@ use std::io::{self, Write};
 use super::redactor::{Redactor, replace};
 use super::views::is_solid;
 
+/// How much is looked at in one go, beside what is held back. Each byte of a view knows where it stands, and there are up to
+/// sixteen views: to look at a whole console at once would take hundreds of times its length.
+const PIECE: usize = 16 << 10;
+
 /// Passes on what is written without the secrets. As long as there are secrets it holds back the last part, in which
 /// one may have begun; [`Redacting::finish`], or dropping it, passes that on too.
 #[derive(Debug)]
@@ -60,8 +64,10 @@ impl<W: Write> Redacting<W> {
 
 impl<W: Write> Write for Redacting<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.held.extend(bytes);
-        self.pass(false)?;
+        for piece in bytes.chunks(PIECE) {
+            self.held.extend(piece);
+            self.pass(false)?;
+        }
         Ok(bytes.len())
     }
 
