@@ -9,6 +9,7 @@
 # ROLES    tags, by commas (those of the profile)      PREFIX   start of all our names       (plain)
 # SUBNET   first three numbers of the network          ACCEL    qemu (TCG) or kvm            (qemu)
 # ANSIBLE  folder of ansible-playbook (from PATH)      EXTRA    more variables, as JSON      ({})
+# VAULT_PASSWORD  what opens harness/vault.yml, which holds no secret  (not-a-secret)
 # BEFORE=1 verify once before the reboot as well       TWICE=1  apply again, must change nothing
 # PEEK     a command to run in the guest before the reboot and at the end, on stderr
 # shellcheck disable=SC2317 # functions are called through `step`
@@ -92,6 +93,7 @@ make_files() {
 		  - systemctl mask --now apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service
 	END
 	: >"$work/ansible.cfg" # the operator's own must not matter
+	printf '%s\n' "${VAULT_PASSWORD:-not-a-secret}" >"$work/vault-password"
 	printf 'instance-id: %s\n' "$vm-$$" >"$work/meta-data"
 	printf 'version: 2\nethernets:\n  all:\n    match: {macaddress: "%s"}\n    dhcp4: true\n' "$mac" >"$work/network-config"
 	truncate -s 1M "$work/seed.img"
@@ -162,7 +164,8 @@ play() {
 		ansible-playbook -i site/inventory/production --limit "$HOST" "$playbook" \
 		-e "ansible_host=$address ansible_user=ansible ansible_python_interpreter=/usr/bin/python3" \
 		-e "boma_it_host=$HOST boma_it_scenario= boma_it_address=$address boma_it_certs=internal" \
-		-e '{"boma_it_egress": true}' -e "@overrides/$HOST.yml" -e "$EXTRA" "$@"
+		-e '{"boma_it_egress": true}' -e "@overrides/$HOST.yml" -e "$EXTRA" \
+		-e @harness/vault.yml --vault-password-file "$work/vault-password" "$@"
 }
 
 apply() { play site/site.yml --tags "$ROLES"; }
