@@ -1,9 +1,9 @@
 //! The vigil over a VM while something else is waited for: its state as the hypervisor has it, and what its console
 //! says. A guest that died, froze, panicked or fell into emergency mode ends the wait at once, by name.
 //!
-//! One thing it can mend. An emulated kernel now and then stands still while it looks for its disks: QEMU has lost a timer
-//! interrupt of one CPU, and nothing comes of waiting. Nothing of the guest has run by then, so to reset it is to begin the
-//! same boot once more; and it is told, as it is a trait of the emulator that no host has.
+//! One thing it can mend. An emulated kernel now and then stands still while it looks for its disks: one CPU hears no timer any
+//! more, for a cause in QEMU that is not known, and nothing comes of waiting. Nothing of the guest has run by then, so to
+//! reset it is to begin the same boot once more; and it is told, as it is a trait of the emulator that no host has.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -202,7 +202,7 @@ impl<'a> Vigil<'a> {
         let Some(again) = self.again.as_mut().filter(|it| it.times < FRESH_STARTS) else { return Ok(false) };
         again.times += 1;
         (again.told)(format!(
-            "{}'s kernel stood still before its init, as QEMU had lost a timer of it: reset, the boot begins again",
+            "{}'s emulated kernel stood still before its init, hearing no timer: reset, the boot begins again",
             self.machine
         ));
         self.mark();

@@ -128,8 +128,8 @@ impl Boot {
         }
         self.begins = is_beginning && !self.begun;
         self.begun |= is_beginning;
-        if self.begins {
-            // What went before was the end of another boot.
+        if self.begins || is_kernel {
+            // What went before was the end of another boot, or a boot loader's welcome.
             (self.init, self.stalls) = (false, 0);
         }
         if self.begun && self.up.is_none() && is_up(line) {

@@ -78,7 +78,7 @@ fn the_end_of_the_boot_before_is_none_of_the_next() {
     assert!(hear(&end, 0).init);
     let told = hear(&format!("{end}{}", boot(STALL)), 0);
     assert_eq!((told.fault, told.init, told.boots), (None, false, 1));
-    let told = hear(&format!("{end}{}{STALL}", boot(STALL)), 0);
+    let told = hear(&format!("{end}{FIRMWARE}Welcome to GRUB!\r\n{KERNEL}{STALL}{STALL}"), 0);
     assert_eq!((told.fault.unwrap().kind, told.init), (FaultKind::Stalled, false));
 }
 
