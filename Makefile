@@ -30,11 +30,14 @@ ready:
 test: ready ## every test of the project, the real trials included; SKIP="name ...": but those with this in their name
 	cargo test $(if $(SKIP),-- $(addprefix --skip ,$(SKIP)))
 
-test-integration: host-given ready ## HOST=name [SCENARIO=name] [CERTS=tier] [KEEP=1]: the trials of one host
-	@# A filter that matches nothing would be a green run of no tests: the plan is asked first, and knows every name.
-	@if [ -z "$$SCENARIO" ] || [ "$$SCENARIO" = cycle ]; then \
-	  cargo it plan --host "$$HOST" >/dev/null; else cargo it plan --host "$$HOST" --scenario "$$SCENARIO" >/dev/null; fi
-	@if [ -z "$$SCENARIO" ]; then set -- "$$HOST::"; else set -- --exact "$$HOST::$$SCENARIO"; fi; \
+test-integration: host-given ready ## HOST=name [SCENARIO=name|all] [CERTS=tier] [KEEP=1]: the plain cycle of a host, or a scenario
+	@# As in the driver, no scenario means the plain cycle. A filter that matches nothing would be a green run of no tests:
+	@# the plan is asked first, and knows every name.
+	@case "$$SCENARIO" in \
+	  all) set -- "$$HOST::"; plan= ;; \
+	  '' | cycle) set -- --exact "$$HOST::cycle"; plan= ;; \
+	  *) set -- --exact "$$HOST::$$SCENARIO"; plan=$$SCENARIO ;; esac; \
+	  cargo it plan --host "$$HOST" $${plan:+--scenario "$$plan"} >/dev/null; \
 	  set -x; cargo test --test integration -- "$$@"
 
 host-given:
