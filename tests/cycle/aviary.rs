@@ -141,13 +141,15 @@ impl Aviary {
         aviary
     }
 
-    /// What `ansible-playbook` does in a phase: it notes what it was handed, repeats it on both streams, takes its time, and
-    /// does `script`.
+    /// What `ansible-playbook` does in a phase: it notes what it was handed, repeats it on both streams, lives until the watch
+    /// has looked at it, and does `script`.
     pub(crate) fn playbook(&self, phase: &str, script: &str) {
-        let [words, seen] = ["words", "seen"].map(|name| self.lab.path(name).display().to_string());
+        let [words, seen, looked] =
+            ["words", "seen", "looked"].map(|name| self.lab.path(name).display().to_string());
         let chatter = format!(
             "for word in \"$@\"; do case $word in *secrets.vars.json) cp \"${{word#@}}\" {seen}.json; stat -c %a \"${{word#@}}\" >{seen}.mode ;; esac; done\n\
-             cat {words}; cat {words} >&2; echo {phase} >>{seen}; sleep 0.3\n"
+             cat {words}; cat {words} >&2; echo {phase} >>{seen}; rm -f {looked}\n\
+             for moment in $(seq 300); do [ -e {looked} ] && break; sleep 0.05; done\n"
         );
         self.lab.playbook(phase, &(chatter + script));
     }
@@ -163,21 +165,23 @@ impl Aviary {
         let all = disguised();
         std::thread::scope(|scope| {
             let watch = scope.spawn(|| {
-                let (mut looks, mut spoken) = (0, false);
+                let (mut looked, mut spoken) = (false, false);
                 while !done.load(Ordering::Relaxed) {
-                    looks += 1;
-                    self.look_around(&all);
+                    if self.look_around(&all) {
+                        looked = true;
+                        self.lab.write("looked", "");
+                    }
                     if !spoken && self.lab.path("seen").exists() && self.lab.fake.spec(ASKARI).is_some() {
                         spoken = true;
                         self.speak();
                     }
                     Deadline::uninterrupted(Duration::from_millis(10), "the watch").wait_a_moment();
                 }
-                looks
+                looked
             });
             let report = run(&self.world, &self.lab.plan(), job);
             done.store(true, Ordering::Relaxed);
-            assert!(watch.join().unwrap() > 3, "the watch was asleep");
+            assert!(watch.join().unwrap(), "the watch saw no child of this run");
             report.unwrap()
         })
     }
@@ -189,8 +193,9 @@ impl Aviary {
         self.lab.fake.put_volume(&MachineFiles(ASKARI).journal(), words.as_bytes());
     }
 
-    /// No child is told a secret, and none rests in the run folder, while it all happens.
-    fn look_around(&self, all: &BTreeSet<String>) {
+    /// No child is told a secret, and none rests in the run folder, while it all happens. Whether a child of this run was seen.
+    fn look_around(&self, all: &BTreeSet<String>) -> bool {
+        let mut seen = false;
         let of = |child: u32, what: &str| fs::read(format!("/proc/{child}/{what}")).unwrap_or_default();
         for child in descendants(std::process::id()) {
             let [arguments, environment] = ["cmdline", "environ"].map(|what| of(child, what));
@@ -202,6 +207,7 @@ impl Aviary {
             let is_here =
                 [&arguments, &environment].iter().any(|text| String::from_utf8_lossy(text).contains(&here));
             if is_other && is_here {
+                seen = true;
                 let told = String::from_utf8_lossy(&environment).into_owned();
                 assert_eq!(betrayed(&environment, all), None, "{told}");
             }
@@ -212,6 +218,7 @@ impl Aviary {
             let text = fs::read(path).unwrap_or_default();
             assert_eq!(betrayed(&text, all), None, "for a while, in {}", path.display());
         }
+        seen
     }
 
     /// Nothing that was said or left has a secret; and that means something, as `places` say where one was.
