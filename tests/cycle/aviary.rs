@@ -142,14 +142,15 @@ impl Aviary {
     }
 
     /// What `ansible-playbook` does in a phase: it notes what it was handed, repeats it on both streams, lives until the watch
-    /// has looked at it, and does `script`.
+    /// has looked at it, if there is one, and does `script`.
     pub(crate) fn playbook(&self, phase: &str, script: &str) {
-        let [words, seen, looked] =
-            ["words", "seen", "looked"].map(|name| self.lab.path(name).display().to_string());
+        let [words, seen, watched, looked] =
+            ["words", "seen", "watched", "looked"].map(|name| self.lab.path(name).display().to_string());
         let chatter = format!(
             "for word in \"$@\"; do case $word in *secrets.vars.json) cp \"${{word#@}}\" {seen}.json; stat -c %a \"${{word#@}}\" >{seen}.mode ;; esac; done\n\
-             cat {words}; cat {words} >&2; echo {phase} >>{seen}; rm -f {looked}\n\
-             for moment in $(seq 300); do [ -e {looked} ] && break; sleep 0.05; done\n"
+             cat {words}; cat {words} >&2; echo {phase} >>{seen}\n\
+             if [ -e {watched} ]; then\nrm -f {looked}\n\
+             for moment in $(seq 300); do [ -e {looked} ] && break; sleep 0.05; done; [ -e {looked} ] || exit 97\nfi\n"
         );
         self.lab.playbook(phase, &(chatter + script));
     }
@@ -163,6 +164,7 @@ impl Aviary {
     pub(crate) fn fly(&self, job: Job) -> RunReport {
         let done = AtomicBool::new(false);
         let all = disguised();
+        self.lab.write("watched", "");
         std::thread::scope(|scope| {
             let watch = scope.spawn(|| {
                 let (mut looked, mut spoken) = (false, false);

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -29,12 +29,13 @@ pub(crate) const ASKARI: &str = "boma-it-askari";
 /// The assertion that the scripted `verify.yml` makes.
 pub(crate) const PORTS: &str = "published ports answer";
 
-/// Networks of loopback, one a lab. Neither the tests of one process meet there, nor those that nextest runs at the same time,
-/// each in a process of its own.
-fn network() -> [u8; 3] {
+/// A network of loopback, 127.83.N.0/24, that is a lab's own while the listener lives: no other lab gets it, be it in this
+/// process or in another, as nextest has one for each test.
+fn claim_network() -> (u8, TcpListener) {
     static NEXT: AtomicU8 = AtomicU8::new(0);
-    let process = u8::try_from(std::process::id() % 128).unwrap();
-    [127, 128 + process, NEXT.fetch_add(1, Ordering::Relaxed)]
+    let mut networks = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take(256);
+    let claim = |network| Some((network, TcpListener::bind(format!("127.83.{network}.254:14083")).ok()?));
+    networks.find_map(claim).expect("a network of loopback that no lab has")
 }
 
 pub(crate) struct Lab {
@@ -42,7 +43,8 @@ pub(crate) struct Lab {
     pub(crate) fake: Arc<Fake>,
     pub(crate) heard: Arc<Heard>,
     pub(crate) interrupt: Interrupt,
-    network: [u8; 3],
+    network: u8,
+    _claim: TcpListener,
     port: u16,
 }
 
@@ -95,15 +97,15 @@ impl Heard {
 impl Lab {
     /// A project in which all is well: askari and ubongo, applied and verified without a failure.
     pub(crate) fn new() -> Self {
-        let network = network();
-        let [a, b, c] = network;
-        let port = TcpListener::bind((Ipv4Addr::new(a, b, c, 10), 0)).unwrap().local_addr().unwrap().port();
+        let (network, claim) = claim_network();
+        let port = TcpListener::bind(format!("127.83.{network}.10:0")).unwrap().local_addr().unwrap().port();
         let lab = Self {
             folder: tempfile::tempdir().unwrap(),
             fake: Arc::new(Fake::new()),
             heard: Arc::default(),
             interrupt: Interrupt::never(),
             network,
+            _claim: claim,
             port,
         };
         lab.write("harness/harness.yml", "version: 1\nsite: {ansible: ansible}\n");
@@ -177,8 +179,7 @@ impl Lab {
             TrialName { host: host.parse().unwrap(), scenario: scenario.map(|name| name.parse().unwrap()) };
         let mut plan = Catalog::load(self.folder.path()).unwrap().plan(&trial, &choices).unwrap();
         plan.image = boma_it::catalog::plan::ImageSource::Path { path: self.path("golden.qcow2") };
-        let [a, b, c] = self.network;
-        plan.harness.subnet = Subnet { network: Ipv4Addr::new(a, b, c, 0), prefix: 24 };
+        plan.harness.subnet = Subnet { network: [127, 83, self.network, 0].into(), prefix: 24 };
         let timeouts = &mut plan.harness.timeouts;
         for timeout in [&mut timeouts.up, &mut timeouts.reboot, &mut timeouts.apply, &mut timeouts.assert] {
             *timeout = Duration::from_secs(30);
