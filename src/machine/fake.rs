@@ -15,7 +15,8 @@
 mod verbs;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::domain::DomainSpec;
@@ -63,7 +64,20 @@ pub enum Kvm {
 
 /// The hypervisor in memory.
 #[derive(Debug)]
-pub struct Fake(Mutex<World>);
+pub struct Fake {
+    world: Mutex<World>,
+    after: Mutex<Vec<(Verb, Act)>>,
+}
+
+/// What a test does when a verb was carried out, given the name of what the call was about.
+#[derive(Clone)]
+struct Act(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl fmt::Debug for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Act")
+    }
+}
 
 #[derive(Debug)]
 struct World {
@@ -100,7 +114,7 @@ impl Default for Fake {
 impl Fake {
     /// An empty one, local, without KVM, with 16 GiB of memory to spare.
     pub fn new() -> Self {
-        Self(Mutex::new(World {
+        let world = World {
             facts: Facts {
                 uri: "fake:///system".to_owned(),
                 version: "QEMU 10.0.2".to_owned(),
@@ -116,7 +130,8 @@ impl Fake {
             domains: BTreeMap::new(),
             calls: Vec::new(),
             faults: Vec::new(),
-        }))
+        };
+        Self { world: Mutex::new(world), after: Mutex::default() }
     }
 
     /// Lets the `nth` call of `verb` from now on (1 is the next) fail, with nothing done.
@@ -132,6 +147,12 @@ impl Fake {
     /// Lets the `nth` call of `verb` from now on fail for a full disk.
     pub fn fill_disk(&self, verb: Verb, nth: usize) {
         self.add_fault(verb, nth, Fault::Full);
+    }
+
+    /// Does `act` at the end of every call of `verb` from now on, even of one that fails: what a domain's guest must have come
+    /// to before the call returns. It may call the fake itself.
+    pub fn after(&self, verb: Verb, act: impl Fn(&str) + Send + Sync + 'static) {
+        self.acts().push((verb, Act(Arc::new(act))));
     }
 
     /// Is from now on the hypervisor of another machine, reached by this URI.
@@ -194,11 +215,24 @@ impl Fake {
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Books the call, and does it unless a fault is due.
+    fn acts(&self) -> MutexGuard<'_, Vec<(Verb, Act)>> {
+        self.after.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Books the call, does it unless a fault is due, and lets happen what is to happen after it.
     fn call<T>(&self, verb: Verb, name: &str, work: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        let result = self.carry_out(verb, name, work);
+        let acts = self.acts().clone();
+        for (_, Act(act)) in acts.iter().filter(|(after, _)| *after == verb) {
+            act(name);
+        }
+        result
+    }
+
+    fn carry_out<T>(&self, verb: Verb, name: &str, work: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
         let mut world = self.world();
         world.calls.push((verb, name.to_owned()));
         let object = if name.is_empty() { "the hypervisor" } else { name }.to_owned();

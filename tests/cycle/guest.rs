@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -73,11 +73,16 @@ impl Guest {
         let stop = Interrupt::never();
         let script = lab.path("guest");
         let happened = Arc::new(OnceLock::new());
+        let server = Arc::new(Server::default());
+        let gone = server.clone();
+        // When a domain is gone its sshd is: the next domain has other keys, at the same address.
+        lab.fake.after(Verb::Undefine, move |_| gone.end());
         let body = Body {
             fake: lab.fake.clone(),
             port: world.door.port,
             folder: script,
             stop: stop.clone(),
+            server,
             happened: happened.clone(),
         };
         Self { stop, thread: Some(std::thread::spawn(move || body.live(&after))), happened }
@@ -103,9 +108,37 @@ impl Drop for Guest {
 struct Body {
     fake: Arc<Fake>,
     port: u16,
-    folder: std::path::PathBuf,
+    folder: PathBuf,
     stop: Interrupt,
+    server: Arc<Server>,
     happened: Arc<OnceLock<Instant>>,
+}
+
+/// The sshd of the present boot, if there is one.
+#[derive(Default)]
+struct Server(Mutex<Option<(Interrupt, JoinHandle<()>)>>);
+
+impl Server {
+    /// Begins one with the configuration that `prepare` has written, unless it gives none. What ends it waits for that.
+    fn begin(&self, prepare: impl FnOnce() -> Option<PathBuf>) {
+        let mut server = self.0.lock().unwrap();
+        let Some(config) = prepare() else { return };
+        let off = Interrupt::never();
+        let deadline = Deadline::after(Duration::from_secs(300), "sshd", off.clone(), Waited::default());
+        let thread = std::thread::spawn(move || {
+            let ended = Process::new("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(config).run(&deadline);
+            assert!(ended.is_err(), "sshd ended by itself: {ended:?}");
+        });
+        *server = Some((off, thread));
+    }
+
+    /// Ends it; when this returns nothing listens any more.
+    fn end(&self) {
+        if let Some((off, thread)) = self.0.lock().unwrap().take() {
+            off.raise(15);
+            thread.join().unwrap();
+        }
+    }
 }
 
 impl Body {
@@ -114,8 +147,7 @@ impl Body {
         while self.sees(Verb::Start, seen) {
             seen += 1;
             self.boot(0);
-            let off = Interrupt::never();
-            let server = self.serve(&off);
+            self.server.begin(|| self.configure());
             if self.sees(Verb::Restart, seen - 1) {
                 match after {
                     After::AnotherBoot => self.boot(1),
@@ -129,13 +161,13 @@ impl Body {
                         self.boot(1);
                     }
                     After::SameBoot => {}
-                    After::Silence => off.raise(15),
+                    After::Silence => self.server.end(),
                     After::Says(text) => {
-                        off.raise(15);
+                        self.server.end();
                         self.fake.print(ASKARI, text);
                     }
                     After::Streams(text, journal) => {
-                        off.raise(15);
+                        self.server.end();
                         let look = (Verb::Download, MachineFiles(ASKARI).journal());
                         let looks = || self.fake.calls().iter().filter(|call| **call == look).count();
                         let before = looks();
@@ -144,18 +176,16 @@ impl Body {
                         self.fake.log(ASKARI, journal);
                     }
                     After::Ends(state) => {
-                        off.raise(15);
+                        self.server.end();
                         self.fake.set_state(ASKARI, state.clone());
                     }
                 }
                 let _ = self.happened.set(Instant::now());
-                // It is there until its domain is gone: the next one has other keys.
                 self.wait(&mut || {
                     self.fake.calls().iter().filter(|(verb, _)| *verb == Verb::Undefine).count() >= seen
                 });
             }
-            off.raise(15);
-            server.join().unwrap();
+            self.server.end();
         }
     }
 
@@ -204,9 +234,9 @@ impl Body {
         fs::rename(self.folder.join("says.new"), self.folder.join("says")).unwrap();
     }
 
-    fn serve(&self, off: &Interrupt) -> JoinHandle<()> {
-        let owned = self.fake.spec(ASKARI).map(|spec| spec.ownership);
-        let Some(owned) = owned else { return std::thread::spawn(|| {}) };
+    /// Writes the configuration of the present domain's sshd, if there is a domain.
+    fn configure(&self) -> Option<PathBuf> {
+        let owned = self.fake.spec(ASKARI)?.ownership;
         let keys = owned.run_folder.join("keys");
         let folder = self.folder.display();
         let answer = format!(
@@ -219,19 +249,15 @@ impl Body {
         let copy = |name: &str, to: &Path| fs::copy(keys.join(name), to).unwrap();
         copy("host", &self.folder.join("host"));
         copy("client.pub", &self.folder.join("authorized"));
-        let config = format!(
+        let config = self.folder.join("config");
+        let text = format!(
             "Port {}\nListenAddress {}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\nPidFile none\nUsePAM no\n\
              StrictModes no\nPermitRootLogin yes\nLogLevel ERROR\nForceCommand {folder}/answer\n",
             self.port, owned.address
         );
-        fs::write(self.folder.join("config"), config).unwrap();
+        fs::write(&config, text).unwrap();
         // Where sshd runs as root, it insists on this folder; elsewhere it needs none.
         let _ = fs::create_dir_all("/run/sshd");
-        let (config, off) = (self.folder.join("config"), off.clone());
-        std::thread::spawn(move || {
-            let deadline = Deadline::after(Duration::from_secs(300), "sshd", off, Waited::default());
-            let ended = Process::new("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(config).run(&deadline);
-            assert!(ended.is_err(), "sshd ended by itself: {ended:?}");
-        })
+        Some(config)
     }
 }
