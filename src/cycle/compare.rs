@@ -10,7 +10,9 @@ use crate::outcome::{Assertion, AssertionStatus, Stage};
 /// all assertions beside those; a failed one that nobody declared has a line of its own.
 pub(super) fn compare(expect: &Expectation, seen: &Seen) -> Vec<Compared> {
     let mut lines = Vec::new();
-    if let Some(verdict) = expect.before_reboot {
+    // A step that asserts after the reboot comes without the look before it, and is not judged by that.
+    let is_step = seen.before.is_none() && matches!(seen.end, Some(End::Asserted(_)));
+    if let Some(verdict) = expect.before_reboot.filter(|_| !is_step) {
         lines.push(before(verdict, seen.before.as_deref()));
     }
     match expect.fail.as_ref().map(|fail| (fail.at, &fail.what)) {

@@ -8,6 +8,7 @@ use super::stop::Stop;
 use crate::catalog::plan::{Expectation, ExpectedFailure, ExpectedFault, Verdict};
 use crate::event::{Compared, StageReport};
 use crate::outcome::{Assertion, AssertionStatus, Outcome, Stage};
+use crate::site::Phase;
 
 /// What was seen of a trial.
 #[derive(Debug)]
@@ -105,6 +106,16 @@ pub fn before(verdict: Verdict, assertions: &[Assertion]) -> Result<(), String> 
         (Verdict::Fail, true) => {
             Err("before the reboot every assertion passed, although a failure was declared there".to_owned())
         }
+    }
+}
+
+/// Whether assertions are declared to fail where `verify.yml` is run as `phase`. Then it must come to its end: what it could not
+/// find out may be another failure, and a declared one counts alone.
+pub fn is_failure_declared(expect: &Expectation, phase: Phase) -> bool {
+    match phase {
+        Phase::Before => expect.before_reboot == Some(Verdict::Fail),
+        Phase::Assert => expect.fail.as_ref().is_some_and(|fail| fail.at == Stage::Assert),
+        Phase::Apply => false,
     }
 }
 

@@ -54,19 +54,28 @@ pub(super) fn reboot(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) -
     let proven = prove_reboot(old, &live.access, &deadline, &mut alive, &mut resign, &mut progress);
     let (ready, proof) = proven.map_err(|error| stop(error, &mut vigil.borrow_mut()))?;
     ready.notes().into_iter().for_each(|note| ledger.note(note));
+    if proof.boots.is_none() {
+        ledger.note(
+            "the guest's journal does not tell how many boots there were: that it was one is not proven",
+        );
+    }
     Ok(Done::passed(
         (),
         format!("boot {} → {} in {}", proof.old.short(), proof.new.short(), humane(proof.took)),
     ))
 }
 
-/// A guest that cannot be reached counts as locked only if it came up: one that hangs in its boot is just as silent.
+/// A fault that can be declared is one of the new boot. And a guest that cannot be reached counts as locked only if it came up:
+/// one that hangs in its boot is just as silent.
 fn stop(error: RebootError, vigil: &mut Vigil<'_>) -> Stop {
     let unreachable = matches!(error, RebootError::Unreachable { .. });
     let error = anyhow::Error::from(error);
     let lost = Lost::in_chain(&error).and_then(Lost::fault);
     match lost {
-        Some(fault) => Stop::Fault(fault, error),
+        Some(fault) => match vigil.began_once() {
+            Ok(_) => Stop::Fault(fault, error),
+            Err(why) => Stop::Error(error.context(why)),
+        },
         None if unreachable => match vigil.came_up() {
             Ok(line) => Stop::Fault(
                 ExpectedFault::Unreachable,

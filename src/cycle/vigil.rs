@@ -216,14 +216,22 @@ impl<'a> Vigil<'a> {
     /// # Errors
     /// [`NotUp`], where nothing does.
     pub(super) fn came_up(&mut self) -> Result<String, NotUp> {
-        let console::Told { boots, up, last, .. } = self.hear();
-        let machine = self.machine.to_owned();
+        let console::Told { up, last, .. } = self.began_once()?;
         let ended = self.ended.as_ref().map(|(_, line)| line.clone());
-        match (boots, up.or(ended)) {
-            (0, _) => Err(NotUp::NotBegun { machine, last }),
-            (1, Some(line)) => Ok(line),
-            (1, None) => Err(NotUp::NotEnded { machine, last }),
-            (boots, _) => Err(NotUp::Again { machine, boots }),
+        up.or(ended).ok_or_else(|| NotUp::NotEnded { machine: self.machine.to_owned(), last })
+    }
+
+    /// What the console tells, if exactly one boot began since the mark: else it may be the old boot's word, or a loop's.
+    ///
+    /// # Errors
+    /// [`NotUp`].
+    pub(super) fn began_once(&mut self) -> Result<console::Told, NotUp> {
+        let told = self.hear();
+        let machine = self.machine.to_owned();
+        match told.boots {
+            0 => Err(NotUp::NotBegun { machine, last: told.last }),
+            1 => Ok(told),
+            boots => Err(NotUp::Again { machine, boots }),
         }
     }
 

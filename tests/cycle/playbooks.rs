@@ -278,4 +278,28 @@ fn a_declared_failure_passes_only_where_it_was_declared() {
     assert_eq!(report.outcome, Outcome::Failed);
     assert!(report.seen.starts_with("before the reboot, “published ports answer” failed"), "{}", report.seen);
     assert_eq!(last_but_down(&report).0, Stage::Before, "there is no use in going on");
+
+    let probe = || Task::failed("ask the firewall", "no nft");
+    let (_lab, report) = incident(&[holds()], &[fails(), probe()]);
+    assert_eq!(report.outcome, Outcome::Errored, "what nobody looked at may have failed as well");
+    assert!(report.seen.starts_with("at assert: could not find everything out: “ask the firewall”"));
+    assert!(report.compared.iter().any(|line| !line.holds), "{:?}", report.compared);
+}
+
+#[test]
+fn a_declared_failure_before_the_reboot_is_none_where_the_rest_was_not_looked_at() {
+    let fails = || Task::failed(PORTS, "refused").asserting();
+    for (probe, outcome) in [(None, Outcome::Passed), (Some("ask the firewall"), Outcome::Errored)] {
+        let lab = Lab::new();
+        let tasks: Vec<_> =
+            std::iter::once(fails()).chain(probe.map(|name| Task::failed(name, "no nft"))).collect();
+        lab.playbook("before", &record("verify", &tasks));
+        let world = lab.world(Keep::Never);
+        let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+        let mut plan = lab.plan();
+        plan.expect.before_reboot = Some(Verdict::Fail);
+        let report = run(&world, &plan, Job::Cycle).unwrap();
+        lab.assert_nothing_left(&report);
+        assert_eq!(report.outcome, outcome, "{}", report.seen);
+    }
 }

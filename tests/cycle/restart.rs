@@ -74,14 +74,19 @@ fn a_vm_that_did_not_restart_is_an_error_whatever_was_declared() {
 
 #[test]
 fn emergency_mode_after_the_restart_is_noticed_at_once_and_judged_as_declared() {
-    let emergency =
-        After::Says("[FAILED] Failed to mount /data.\r\nYou are in emergency mode. Press Enter\r\n");
-    for (declared, outcome) in [
-        (None, Outcome::Errored),
-        (Some(ExpectedFault::Emergency), Outcome::Passed),
-        (Some(ExpectedFault::Unreachable), Outcome::Errored),
+    macro_rules! emergency {
+        () => {
+            "[FAILED] Failed to mount /data.\r\nYou are in emergency mode. Press Enter\r\n"
+        };
+    }
+    let (of_the_new_boot, of_the_old_one) = (concat!("Linux version 6.12\r\n", emergency!()), emergency!());
+    for (says, declared, outcome) in [
+        (of_the_new_boot, None, Outcome::Errored),
+        (of_the_new_boot, Some(ExpectedFault::Emergency), Outcome::Passed),
+        (of_the_new_boot, Some(ExpectedFault::Unreachable), Outcome::Errored),
+        (of_the_old_one, Some(ExpectedFault::Emergency), Outcome::Errored),
     ] {
-        let report = go_wrong(emergency.clone(), declared, Duration::from_secs(60));
+        let report = go_wrong(After::Says(says), declared, Duration::from_secs(60));
         assert_eq!(report.outcome, outcome, "{}", report.seen);
         let reboot = &report.stages[2];
         assert!(reboot.stage == Stage::Reboot && reboot.took < Duration::from_secs(6), "{reboot:?}");

@@ -156,6 +156,8 @@ fn expected_stands_beside_seen() {
         told(&passes(), &end(&["~ports"])),
         told(&passes(), &error(Stage::Up)),
         told(&expect_before, &before(&["+ports"], end(&[&marks("-"), "+sshd"]).end)),
+        // The step `assert` by itself, without the look before the reboot.
+        told(&expect_before, &end(&[&marks("-"), "+sshd"])),
         told(&expect_before, &before(&["-ports", "+sshd"], None)),
         told(&incident(), &end(&[&marks("+"), "+sshd"])),
         told(&incident(), &end(&[&marks("+"), "-sshd", "+mesh"])),
