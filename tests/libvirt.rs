@@ -306,7 +306,8 @@ fn pruning_takes_orphans_and_stray_volumes_and_spares_the_living_and_the_images(
             hypervisor.create_overlay(&overlay(name), "golden-empty.qcow2", Bytes::mib(64)).unwrap();
         }
         let pruned = prune(hypervisor, realm, &processes, Reach::Orphans).unwrap();
-        assert_eq!(pruned, Pruned { machines: vec![orphan], volumes: vec![overlay(&stray)] });
+        let run_folders = vec![dead.ownership.run_folder];
+        assert_eq!(pruned, Pruned { machines: vec![orphan], run_folders, volumes: vec![overlay(&stray)] });
         assert!(prune(hypervisor, realm, &processes, Reach::Orphans).unwrap().is_empty());
         let pruned = prune(hypervisor, realm, &processes, Reach::Everything).unwrap();
         assert_eq!(pruned.machines, [alive]);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::down::forget_keys_in;
 use super::ledger::Ledger;
 use super::world::World;
 use crate::catalog::Plan;
@@ -56,15 +57,28 @@ pub(super) fn room(world: &World, plan: &Plan) -> anyhow::Result<Vec<String>> {
     let machines = hypervisor.machines().context("cannot see which VMs there are")?;
     let Admission { reap, displace } =
         guard::admit(&plan.machine, Some(&world.session), &machines, &world.processes)?;
-    for (machines, why) in [(reap, "its process is gone"), (displace, "an earlier trial of this run kept it")]
-    {
-        for machine in machines {
-            teardown(hypervisor, &machine).with_context(|| format!("cannot reap {machine}"))?;
-            notes.push(format!("reaped the VM {machine}: {why}"));
+    for (names, why) in [(reap, "its process is gone"), (displace, "an earlier trial of this run kept it")] {
+        for name in names {
+            teardown(hypervisor, &name).with_context(|| format!("cannot reap {name}"))?;
+            let owned = machines.iter().filter(|it| it.name == name).filter_map(|it| it.ownership.as_ref());
+            forget_keys_in(owned.map(|it| it.run_folder.as_path()));
+            notes.push(format!("reaped the VM {name}: {why}"));
         }
     }
     let facts = hypervisor.facts().context("cannot ask the hypervisor what it has")?;
     guard::check_memory(plan.vm.memory, facts.available_memory, plan.harness.memory_reserve)?;
     notes.extend(facts.local.then(|| host_note("/sys/class/net".as_ref())).flatten());
     Ok(notes)
+}
+
+/// Once more, right before the start, that no other VM runs. The lock is a user's; another user of this hypervisor may have come
+/// to this point as well, while an image was built here.
+///
+/// # Errors
+/// [`guard::Refusal`]; or that the hypervisor does not answer.
+pub(super) fn alone(world: &World, plan: &Plan) -> anyhow::Result<()> {
+    let machines = world.hypervisor.machines().context("cannot see which VMs there are")?;
+    let others: Vec<_> = machines.into_iter().filter(|it| it.name != plan.machine).collect();
+    guard::admit(&plan.machine, Some(&world.session), &others, &world.processes)?;
+    Ok(())
 }

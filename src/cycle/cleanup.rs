@@ -5,21 +5,18 @@ use std::time::Duration;
 
 use crate::support::deadline::Deadline;
 
-/// How long one undo may take. Not interruptible: this is what runs after an interrupt.
-const BOUND: Duration = Duration::from_secs(45);
-
 type Undo<'a> = Box<dyn FnOnce(&Deadline) -> anyhow::Result<()> + 'a>;
 
 /// Undos, last pushed first run. Dropping the stack runs what is left of it.
-#[derive(Default)]
 pub struct Cleanup<'a> {
     undos: Vec<(String, Undo<'a>)>,
+    bound: Duration,
 }
 
 impl<'a> Cleanup<'a> {
-    /// An empty stack.
-    pub fn new() -> Self {
-        Self::default()
+    /// An empty stack. One undo may take `bound`, and no interrupt ends it: this is what runs after one.
+    pub fn new(bound: Duration) -> Self {
+        Self { undos: Vec::new(), bound }
     }
 
     /// Remembers how to undo what is about to be acquired. `what` names it: `domain boma-it-askari`. The undo must
@@ -32,7 +29,7 @@ impl<'a> Cleanup<'a> {
     pub fn run(&mut self) -> Vec<anyhow::Error> {
         let mut trouble = Vec::new();
         while let Some((what, undo)) = self.undos.pop() {
-            let deadline = Deadline::uninterrupted(BOUND, format!("removing {what}"));
+            let deadline = Deadline::uninterrupted(self.bound, format!("removing {what}"));
             if let Err(error) = undo(&deadline) {
                 trouble
                     .push(error.context(format!("{what} could not be removed; `boma-it prune` tries again")));
@@ -64,7 +61,7 @@ mod tests {
     #[test]
     fn undos_run_once_in_reverse_and_a_failing_one_stops_no_other() {
         let log = RefCell::new(Vec::new());
-        let mut cleanup = Cleanup::new();
+        let mut cleanup = Cleanup::new(Duration::from_secs(1));
         for name in ["overlay", "seed", "domain"] {
             let log = &log;
             cleanup.push(name, move |_| {
@@ -83,7 +80,7 @@ mod tests {
     fn a_panic_still_cleans_up_and_a_disarmed_stack_does_not() {
         let log = RefCell::new(0);
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut cleanup = Cleanup::new();
+            let mut cleanup = Cleanup::new(Duration::from_secs(1));
             cleanup.push("vm", |_| {
                 *log.borrow_mut() += 1;
                 Ok(())
@@ -91,7 +88,7 @@ mod tests {
             panic!("in the middle of a stage");
         }));
         assert_eq!(*log.borrow(), 1);
-        let mut kept = Cleanup::new();
+        let mut kept = Cleanup::new(Duration::from_secs(1));
         kept.push("vm", |_| panic!("was disarmed"));
         kept.disarm();
     }

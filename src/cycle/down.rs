@@ -1,7 +1,7 @@
 //! The stage `down`: save what the VM said, destroy it, forget its keys.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -72,6 +72,11 @@ pub(super) fn save_logs(hypervisor: &dyn Hypervisor, machine: &str, folder: &Run
 /// Removes the keys of a VM that is no more: they open nothing now, and a run folder holds no secrets.
 pub(super) fn forget_keys(folder: &RunFolder) {
     let _ = fs::remove_dir_all(keys(folder));
+}
+
+/// The same for the run folders at `paths`, as far as they are there.
+pub fn forget_keys_in<'a>(paths: impl IntoIterator<Item = &'a Path>) {
+    paths.into_iter().filter_map(|path| RunFolder::open(path).ok()).for_each(|folder| forget_keys(&folder));
 }
 
 fn is_absent(error: &anyhow::Error) -> bool {

@@ -27,7 +27,7 @@ mod watchman;
 mod world;
 
 pub use admit::AtWork;
-pub use down::down;
+pub use down::{down, forget_keys_in};
 pub use live::{Live, NotLive};
 pub use run::{Job, run};
 pub use secrets::{learn_of_run, prune_secrets};

@@ -90,7 +90,7 @@ pub fn run(world: &World, plan: &Plan, job: Job) -> anyhow::Result<RunReport> {
         certs,
         started: Zoned::now(),
         ledger,
-        cleanup: Cleanup::new(),
+        cleanup: Cleanup::new(plan.harness.timeouts.down),
         folder,
         live,
         before: None,

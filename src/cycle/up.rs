@@ -1,10 +1,12 @@
 //! The stage `up`: golden image → overlay → seed → domain → ready. Each thing's undo is pushed before it is made.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Zoned;
 
+use super::admit;
 use super::cleanup::Cleanup;
 use super::image_used::ImageUsed;
 use super::ledger::Ledger;
@@ -21,10 +23,13 @@ use crate::machine::image::Image;
 use crate::machine::network::{NetworkSpec, Slot};
 use crate::machine::ownership::Processes;
 use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec};
-use crate::machine::teardown::teardown;
+use crate::machine::teardown::teardown_within;
 use crate::machine::{Accelerator, DomainSpec, Egress, Lifetime, MachineFiles, Ownership};
 use crate::support::run_folder::{RunFolder, retain};
 use crate::support::secret::Redactor;
+
+/// How long this machine may take to make a VM's keys, or to fill its volumes.
+const FURNISH: Duration = Duration::from_secs(120);
 
 /// Makes the run's folder with the plan in it, and lets the oldest ones go.
 ///
@@ -64,8 +69,11 @@ pub(super) fn make<'a>(
     let image = image(world, plan, folder, ledger)?;
     let mut ownership = ownership(world, plan, folder, &image)?;
     ownership.accelerator = accelerator(world, &image, &ownership, ledger)?;
-    cleanup.push(format!("the VM {}", plan.machine), |_| Ok(teardown(hypervisor, &plan.machine)?));
+    cleanup.push(format!("the VM {}", plan.machine), |deadline| {
+        Ok(teardown_within(hypervisor, &plan.machine, deadline)?)
+    });
     let live = define(world, plan, folder, ownership, ledger)?;
+    admit::alone(world, plan)?;
     hypervisor.start(&plan.machine).context("cannot start the VM")?;
     Ok(live)
 }
@@ -192,7 +200,7 @@ fn define(
     hypervisor.define(&spec).context("cannot define the VM")?;
     let files = MachineFiles(&plan.machine);
     let seed = seed(world, plan, folder, &ownership, ledger)?;
-    let deadline = ledger.deadline(plan.harness.timeouts.up, "the volumes");
+    let deadline = ledger.deadline(FURNISH, "the volumes");
     hypervisor.upload(&files.seed(), &seed, &deadline, &mut |_| {}).context("cannot make the seed volume")?;
     hypervisor
         .create_overlay(&files.overlay(), &world.realm.image_volume(&ownership.image), plan.vm.disk)
@@ -209,7 +217,7 @@ fn seed(
     ledger: &Ledger,
 ) -> anyhow::Result<std::path::PathBuf> {
     let keys = live::make_keys(folder)?;
-    let deadline = ledger.deadline(plan.harness.timeouts.up, "the keys");
+    let deadline = ledger.deadline(FURNISH, "the keys");
     let client = KeyPair::generate(&keys, live::CLIENT_KEY, &deadline)?;
     let host = KeyPair::generate(&keys, live::HOST_KEY, &deadline)?;
     let spec = SeedSpec {

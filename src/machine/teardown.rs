@@ -1,9 +1,16 @@
 //! Undoing machines: one, and all that nobody answers for. Every step succeeds when there is nothing to undo, so it
 //! can be run from any half-built (or half-undone) state, and again.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use super::hypervisor::{Hypervisor, HypervisorError, Result};
 use super::names::{MachineFiles, Realm};
 use super::ownership::Processes;
+use crate::support::deadline::Deadline;
+
+/// How long a teardown may take that nobody has set a time for.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Destroys a machine: its power, its volumes, its domain with the firmware variables.
 ///
@@ -13,9 +20,23 @@ use super::ownership::Processes;
 /// # Errors
 /// The first step's that failed.
 pub fn teardown(hypervisor: &dyn Hypervisor, domain: &str) -> Result<()> {
-    let power = hypervisor.power_off(domain);
-    let volumes = MachineFiles(domain).all().map(|volume| hypervisor.delete_volume(&volume));
-    let undefine = hypervisor.undefine(domain);
+    teardown_within(hypervisor, domain, &Deadline::uninterrupted(PATIENCE, format!("removing {domain}")))
+}
+
+/// As [`teardown`], and what is not begun by the deadline is left: a hypervisor that hangs must not hold us for ever.
+///
+/// # Errors
+/// As [`teardown`]; or the deadline's.
+pub fn teardown_within(hypervisor: &dyn Hypervisor, domain: &str, deadline: &Deadline) -> Result<()> {
+    let in_time = |what: String, step: &dyn Fn() -> Result<()>| {
+        deadline.check(&what).map_err(|source| HypervisorError::Ended { what, source })?;
+        step()
+    };
+    let power = in_time(format!("stop domain {domain}"), &|| hypervisor.power_off(domain));
+    let volumes = MachineFiles(domain)
+        .all()
+        .map(|volume| in_time(format!("delete volume {volume}"), &|| hypervisor.delete_volume(&volume)));
+    let undefine = in_time(format!("undefine domain {domain}"), &|| hypervisor.undefine(domain));
     std::iter::once(power).chain(volumes).chain([undefine]).collect()
 }
 
@@ -24,6 +45,8 @@ pub fn teardown(hypervisor: &dyn Hypervisor, domain: &str) -> Result<()> {
 pub struct Pruned {
     /// Machines, by the name of the domain.
     pub machines: Vec<String>,
+    /// The run folders of these machines, as far as they are known: keys lie there that open nothing any more.
+    pub run_folders: Vec<PathBuf>,
     /// Volumes of machines that were not there any more.
     pub volumes: Vec<String>,
 }
@@ -61,6 +84,7 @@ pub fn prune(
         let orphan = machine.ownership.as_ref().is_some_and(|it| it.is_orphan(processes));
         if (orphan || reach == Reach::Everything) && note(teardown(hypervisor, &machine.name)) {
             pruned.machines.push(machine.name);
+            pruned.run_folders.extend(machine.ownership.map(|it| it.run_folder));
         }
     }
     match stray_volumes(hypervisor, realm) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use boma_it::catalog::Plan;
 use boma_it::catalog::quantity::Bytes;
 use boma_it::cycle::{AtWork, Job, Keep, NotLive, World, run};
+use boma_it::machine::fake::Verb;
 use boma_it::machine::guard::Refusal;
 use boma_it::machine::{DomainState, Hypervisor, Lifetime, Owner};
 use boma_it::outcome::Outcome;
@@ -61,12 +62,15 @@ fn a_vm_kept_in_this_test_run_makes_room_for_the_next_trial_and_for_nobody_else(
         lab.fake.spec(ASKARI).unwrap().ownership.lifetime,
         Lifetime::Kept { session: "one".to_owned() }
     );
+    let keys = lab.fake.spec(ASKARI).unwrap().ownership.run_folder.join("keys");
+    assert!(keys.join("client").exists());
     let said = refusal(&lab, &lab.world_of("two", Keep::ForSession), &lab.plan_of("ubongo", None));
     assert!(said.contains("kept for inspection by run 20") && said.contains("--host askari"), "{said}");
 
     let report = run(&lab.world_of("one", Keep::Never), &short(&lab, "ubongo"), Job::Cycle).unwrap();
     let note = "reaped the VM boma-it-askari: an earlier trial of this run kept it".to_owned();
     assert!(lab.heard.notes().contains(&note), "{:?}", lab.heard.notes());
+    assert!(!keys.exists(), "they open nothing any more: {keys:?}");
     lab.assert_nothing_left(&report);
 }
 
@@ -76,6 +80,8 @@ fn what_a_dead_process_left_behind_is_reaped_with_a_note_and_what_a_living_one_h
     let world = lab.world(Keep::UntilDown);
     keep_askari(&lab, &world);
     let mut owned = lab.fake.spec(ASKARI).unwrap().ownership;
+    let keys = owned.run_folder.join("keys");
+    assert!(keys.join("client").exists());
     owned.lifetime = Lifetime::Trial { session: "before".to_owned() };
     lab.fake.set_ownership(ASKARI, &owned).unwrap();
     let said = refusal(&lab, &world, &short(&lab, "ubongo"));
@@ -87,7 +93,32 @@ fn what_a_dead_process_left_behind_is_reaped_with_a_note_and_what_a_living_one_h
     let report = run(&lab.world(Keep::Never), &short(&lab, "ubongo"), Job::Cycle).unwrap();
     let note = "reaped the VM boma-it-askari: its process is gone".to_owned();
     assert!(lab.heard.notes().contains(&note), "{:?}", lab.heard.notes());
+    assert!(!keys.exists(), "they open nothing any more: {keys:?}");
     lab.assert_nothing_left(&report);
+}
+
+/// The lock is a user's, and somebody else's VM came up while ours was made.
+#[test]
+fn a_vm_that_appeared_meanwhile_is_noticed_before_ours_is_started() {
+    const UBONGO: &str = "boma-it-ubongo";
+    let lab = Lab::new();
+    let fake = lab.fake.clone();
+    lab.fake.after(Verb::Define, move |name| {
+        if name == ASKARI {
+            let theirs = fake.spec(ASKARI).unwrap();
+            fake.define(&boma_it::machine::DomainSpec { name: UBONGO.to_owned(), ..theirs }).unwrap();
+            fake.set_state(UBONGO, DomainState::Running);
+        }
+    });
+    let report = run(&lab.world(Keep::Never), &lab.plan(), Job::Cycle).unwrap();
+    assert_eq!(report.outcome, Outcome::Errored);
+    assert!(
+        report.seen.contains("the VM boma-it-ubongo runs already, and one runs at a time"),
+        "{}",
+        report.seen
+    );
+    assert!(lab.fake.calls().iter().all(|(verb, _)| *verb != Verb::Start), "ours was never started");
+    assert_eq!((lab.fake.spec(ASKARI), lab.fake.state(UBONGO).unwrap()), (None, DomainState::Running));
 }
 
 #[test]

@@ -40,6 +40,15 @@ fn a_teardown_that_failed_midway_tried_every_step_and_can_be_run_again(
 }
 
 #[test]
+fn what_a_teardown_has_no_time_for_is_left_and_named() {
+    let fake = built();
+    let error = teardown_within(&fake, NAME, &Deadline::uninterrupted(Duration::ZERO, "down")).unwrap_err();
+    assert!(matches!(error, HypervisorError::Ended { .. }), "{error}");
+    assert!(error.to_string().contains("cannot stop domain boma-it-askari"), "{error}");
+    assert_eq!(fake.calls().len(), 2, "nothing was asked for: {:?}", fake.calls());
+}
+
+#[test]
 fn the_domain_goes_last_as_it_is_the_record_of_the_volumes() {
     let fake = built();
     teardown(&fake, NAME).unwrap();
