@@ -21,7 +21,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::catalog::plan::TrialName;
 use crate::catalog::{Catalog, Choices, find_root};
-use crate::cycle::{self, Job, Keep, Times, World};
+use crate::cycle::{self, CutShort, Job, Keep, Times, World};
 use crate::event::Sinks;
 use crate::machine::HypervisorError;
 use crate::outcome::{Outcome, error_chain};
@@ -32,6 +32,7 @@ use crate::report::terminal::{self, Mode, Terminal, complain};
 use crate::site::SiteError;
 use crate::site::certs::Unmet;
 use crate::support::interrupt::Interrupt;
+use crate::support::process::ProcessError;
 use crate::support::secret::Redactor;
 use crate::support::{env, log};
 
@@ -121,17 +122,50 @@ fn attempt(catalog: &Catalog, name: &TrialName, interrupt: &Interrupt) -> anyhow
     Ok(())
 }
 
-/// Whether this machine lacks what VMs need, and what: such trials are ignored where a person sees why.
+/// Whether this machine lacks what VMs need, and what: such trials are ignored where a person sees why. What is there and broken, or
+/// gone when something had been seen already, is an error.
 fn missing(error: &anyhow::Error) -> Option<String> {
+    if error.is::<CutShort>() {
+        return None;
+    }
     let lacks = |cause: &(dyn std::error::Error + 'static)| {
         let hypervisor = matches!(
             cause.downcast_ref(),
             Some(HypervisorError::NoDaemon { .. } | HypervisorError::Permission { .. })
         );
         let acme = matches!(cause.downcast_ref(), Some(Unmet::Program { .. }));
-        hypervisor
-            || acme
-            || matches!(cause.downcast_ref(), Some(SiteError::Process(_) | SiteError::TooOld { .. }))
+        let ansible = matches!(
+            cause.downcast_ref(),
+            Some(SiteError::Process(ProcessError::Start { .. }) | SiteError::TooOld { .. })
+        );
+        hypervisor || acme || ansible
     };
-    error.chain().any(lacks).then(|| Redactor::of_process().redact(&error.to_string()).into_owned())
+    error.chain().any(lacks).then(|| Redactor::of_process().redact(&format!("{error:#}")).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn ansible(error: ProcessError) -> anyhow::Error {
+        anyhow::Error::from(SiteError::Process(error)).context("askari::cycle")
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_missing_and_what_is_broken_is_not() {
+        let absent = ansible(ProcessError::Start {
+            program: "ansible-inventory".to_owned(),
+            source: io::Error::from(io::ErrorKind::NotFound),
+        });
+        let told = missing(&absent).unwrap();
+        assert!(told.contains("askari::cycle: ") && told.contains("ansible-inventory"), "{told}");
+        let lost = ProcessError::Io {
+            command: "ansible-inventory --list".to_owned(),
+            source: io::Error::other("the pipe broke"),
+        };
+        assert_eq!(missing(&ansible(lost)), None, "it is there");
+        assert_eq!(missing(&anyhow::anyhow!("no libvirt daemon answers")), None, "words are no type");
+    }
 }

@@ -31,6 +31,6 @@ pub use down::{down, forget_keys_in};
 pub use live::{Live, NotLive};
 pub use run::{Job, run};
 pub use secrets::{learn_of_run, prune_secrets};
-pub use series::{InvalidTimes, Times, repeat};
+pub use series::{CutShort, InvalidTimes, Times, repeat};
 pub use vigil::{Lost, NotUp};
 pub use world::{Door, Keep, World};

@@ -54,11 +54,19 @@ impl fmt::Display for Times {
     }
 }
 
+/// A series ended before its last run, as that could not begin.
+#[derive(Debug, thiserror::Error)]
+#[error("the series ended after {runs} of {of} runs")]
+pub struct CutShort {
+    runs: usize,
+    of: Times,
+}
+
 /// Runs the whole cycle of `plan` as often as `times` says. The world's sink hears of the series when it has come to its end,
 /// also of one that an error cut short.
 ///
 /// # Errors
-/// As [`run()`], of the run that could not begin.
+/// As [`run()`], of the run that could not begin; within [`CutShort`] if others had been made.
 pub fn repeat(world: &mut World, plan: &Plan, times: Times) -> anyhow::Result<SeriesReport> {
     let keep = world.keep;
     let mut runs = Vec::new();
@@ -71,7 +79,8 @@ pub fn repeat(world: &mut World, plan: &Plan, times: Times) -> anyhow::Result<Se
     }
     match (stopped, report) {
         (None, Some(report)) => Ok(report),
-        (Some(error), _) => Err(error),
+        (Some(error), Some(report)) => Err(error.context(CutShort { runs: report.runs.len(), of: times })),
+        (Some(error), None) => Err(error),
         (None, None) => Err(anyhow::anyhow!("no run was made of {}", plan.trial)),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use boma_it::cycle::{Job, Keep, Times, repeat, run};
+use boma_it::cycle::{CutShort, Job, Keep, Times, repeat, run};
 use boma_it::event::SeriesReport;
 use boma_it::machine::DomainState;
 use boma_it::machine::Hypervisor;
@@ -167,6 +167,7 @@ fn a_run_that_cannot_begin_ends_the_series_and_what_was_seen_is_told_all_the_sam
     let error = repeat(&mut world, &lab.plan(), times(5)).unwrap_err();
     memory.join().unwrap();
     assert!(error.chain().any(|cause| cause.is::<Refusal>()), "{error:?}");
+    assert!(error.is::<CutShort>(), "so nobody takes it for a trial that cannot be run here: {error:?}");
     let file = json(&written(&lab)[0]);
     assert!(file["verdict"].as_str().unwrap().contains("; ended after "), "{file}");
     assert!(file["stopped"].as_str().unwrap().contains("too little free memory"), "{file}");
@@ -179,6 +180,6 @@ fn a_first_run_that_cannot_begin_makes_no_series() {
     let lab = Lab::new();
     lab.fake.set_available_memory(boma_it::catalog::quantity::Bytes::gib(1));
     let error = repeat(&mut lab.world(Keep::Never), &lab.plan(), times(5)).unwrap_err();
-    assert!(error.chain().any(|cause| cause.is::<Refusal>()), "{error:?}");
+    assert!(error.chain().any(|cause| cause.is::<Refusal>()) && !error.is::<CutShort>(), "{error:?}");
     assert_eq!(lab.runs().len(), 0);
 }
