@@ -51,9 +51,14 @@ pub fn down(world: &World, trial: &TrialName) -> anyhow::Result<Option<PathBuf>>
 /// Saves what the VM said on its console, and its journal, into the run folder. Trouble is noted, no more.
 pub(super) fn save_logs(hypervisor: &dyn Hypervisor, machine: &str, folder: &RunFolder, ledger: &Ledger) {
     let files = MachineFiles(machine);
+    let there: Vec<String> =
+        hypervisor.volumes().unwrap_or_default().into_iter().map(|volume| volume.name).collect();
     for (volume, name) in [(files.console(), "console.log"), (files.journal(), "journal.log")] {
         let save = || -> anyhow::Result<()> {
             let mut file = Redacting::of_process(File::create(folder.join(name))?);
+            for part in MachineFiles::rolled(&volume).iter().filter(|part| there.contains(part)) {
+                hypervisor.download(part, 0, &mut file)?;
+            }
             hypervisor.download(&volume, 0, &mut file)?;
             file.finish()?;
             Ok(())

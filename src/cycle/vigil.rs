@@ -12,7 +12,7 @@ use anyhow::Context;
 
 use crate::catalog::plan::ExpectedFault;
 use crate::guest::{console, journal};
-use crate::machine::{Accelerator, Hypervisor, MachineFiles, Push};
+use crate::machine::{Accelerator, Hypervisor, HypervisorError, MachineFiles, Push};
 
 /// How often the hypervisor and the console are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -108,6 +108,9 @@ pub(super) struct Vigil<'a> {
     again: Option<Again<'a>>,
 }
 
+/// No log is begun anew before it has so many bytes: virtlogd does it at 2 MiB.
+const LONG: u64 = 1 << 20;
+
 /// That a boot may be begun again.
 struct Again<'a> {
     told: &'a (dyn Fn(String) + Sync),
@@ -124,10 +127,25 @@ struct Tail {
 impl Tail {
     /// Consoles and journals are a help: what cannot be read now is read the next time.
     fn read(&mut self, hypervisor: &dyn Hypervisor, volume: &str) {
-        match hypervisor.download(volume, self.offset, &mut self.text) {
-            Ok(read) => self.offset += read,
+        match self.read_on(hypervisor, volume) {
+            Ok(()) => {}
             Err(error) => tracing::debug!("{volume} cannot be read: {error}"),
         }
+    }
+
+    fn read_on(&mut self, hypervisor: &dyn Hypervisor, volume: &str) -> Result<(), HypervisorError> {
+        let read = hypervisor.download(volume, self.offset, &mut self.text)?;
+        self.offset += read;
+        // A log that grew long was renamed, and begun anew: then it is shorter than what was read of it.
+        if read == 0 && self.offset > LONG {
+            let now = hypervisor.volumes()?.into_iter().find(|it| it.name == volume);
+            if now.is_some_and(|it| it.length.0 < self.offset) {
+                let [.., newest] = MachineFiles::rolled(volume);
+                hypervisor.download(&newest, self.offset, &mut self.text)?;
+                self.offset = hypervisor.download(volume, 0, &mut self.text)?;
+            }
+        }
+        Ok(())
     }
 
     fn text(&self) -> Cow<'_, str> {

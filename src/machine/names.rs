@@ -67,7 +67,10 @@ impl Realm {
 
     /// The domain that this volume belongs to by its name, if it is one of a machine of ours.
     pub fn domain_of<'a>(&self, volume: &'a str) -> Option<&'a str> {
-        let stem = MachineFiles::SUFFIXES.iter().find_map(|suffix| volume.strip_suffix(suffix))?;
+        let rolled = MachineFiles::ROLLED.iter().find_map(|suffix| volume.strip_suffix(suffix));
+        let log = rolled.filter(|name| name.ends_with(".log"));
+        let name = log.unwrap_or(volume);
+        let stem = MachineFiles::SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix))?;
         self.owns(stem).then_some(stem)
     }
 }
@@ -78,6 +81,9 @@ pub struct MachineFiles<'a>(pub &'a str);
 
 impl MachineFiles<'_> {
     const SUFFIXES: [&'static str; 4] = [".qcow2", ".seed.img", ".console.log", ".journal.log"];
+
+    /// What virtlogd does with a log that grows beyond 2 MiB, its `max_size`: it is renamed, and `max_backups`, 3, are kept.
+    const ROLLED: [&'static str; 3] = [".2", ".1", ".0"];
 
     /// The thin overlay over the golden image.
     pub fn overlay(self) -> String {
@@ -99,7 +105,12 @@ impl MachineFiles<'_> {
         format!("{}.journal.log", self.0)
     }
 
-    /// All of them.
+    /// The earlier parts of a log (its console, its journal), the oldest first, as far as the log grew so long.
+    pub fn rolled(log: &str) -> [String; 3] {
+        Self::ROLLED.map(|suffix| format!("{log}{suffix}"))
+    }
+
+    /// All of them, but for earlier parts of the logs.
     pub fn all(self) -> [String; 4] {
         Self::SUFFIXES.map(|suffix| format!("{}{suffix}", self.0))
     }
@@ -119,6 +130,12 @@ mod tests {
             assert_eq!(realm.domain_of(&volume), Some("boma-it-askari"), "{volume}");
         }
         assert_eq!(realm.domain_of(&realm.image_volume("0123abcd")), None);
+        for log in [files.console(), files.journal()] {
+            for part in MachineFiles::rolled(&log) {
+                assert_eq!(realm.domain_of(&part), Some("boma-it-askari"), "{part}");
+            }
+        }
+        assert_eq!(realm.domain_of("boma-it-askari.qcow2.0"), None);
         assert_eq!(realm.domain_of("boma-it-askari.iso"), None);
         assert_eq!(realm.domain_of("somebody-else.qcow2"), None);
         assert_eq!(realm.domain_of("boma-itx.qcow2"), None);

@@ -33,11 +33,39 @@ pub fn teardown_within(hypervisor: &dyn Hypervisor, domain: &str, deadline: &Dea
         step()
     };
     let power = in_time(format!("stop domain {domain}"), &|| hypervisor.power_off(domain));
-    let volumes = MachineFiles(domain)
+    let files = MachineFiles(domain);
+    let (parts, listed) = match earlier_parts(hypervisor, files, deadline) {
+        Ok(parts) => (parts, Ok(())),
+        Err(error) => (Vec::new(), Err(error)),
+    };
+    let volumes: Vec<_> = files
         .all()
-        .map(|volume| in_time(format!("delete volume {volume}"), &|| hypervisor.delete_volume(&volume)));
+        .into_iter()
+        .chain(parts)
+        .map(|volume| in_time(format!("delete volume {volume}"), &|| hypervisor.delete_volume(&volume)))
+        .collect();
     let undefine = in_time(format!("undefine domain {domain}"), &|| hypervisor.undefine(domain));
-    std::iter::once(power).chain(volumes).chain([undefine]).collect()
+    [power, listed].into_iter().chain(volumes).chain([undefine]).collect()
+}
+
+/// The earlier parts of a machine's logs that are there.
+fn earlier_parts(
+    hypervisor: &dyn Hypervisor,
+    files: MachineFiles<'_>,
+    deadline: &Deadline,
+) -> Result<Vec<String>> {
+    if deadline.remaining().is_zero() {
+        return Ok(Vec::new());
+    }
+    let parts = [files.console(), files.journal()].map(|log| MachineFiles::rolled(&log)).concat();
+    match hypervisor.volumes() {
+        Ok(there) => {
+            Ok(there.into_iter().map(|volume| volume.name).filter(|name| parts.contains(name)).collect())
+        }
+        // No pool, no volumes.
+        Err(HypervisorError::NotFound { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What [`prune`] removed.

@@ -61,6 +61,22 @@ fn a_guest_that_boots_again_and_again_never_came_up() {
     );
 }
 
+/// virtlogd renames a log at 2 MiB and begins it anew.
+#[test]
+fn a_console_that_was_begun_anew_is_read_on_with_nothing_lost() {
+    let fake = Fake::new();
+    let console = MachineFiles(VM).console();
+    let long = "so it goes\r\n".repeat(100_000);
+    fake.put_volume(&console, long.as_bytes());
+    let mut vigil = Vigil::from_now_on(&fake, VM);
+    let [.., newest] = MachineFiles::rolled(&console);
+    fake.put_volume(&newest, (long + "BdsDxe: starting Boot0001\r\n").as_bytes());
+    fake.put_volume(&console, b"");
+    assert!(matches!(vigil.came_up(), Err(NotUp::NotEnded { .. })), "the end of the part that was renamed");
+    fake.print(VM, "askari login: ");
+    assert_eq!(vigil.came_up().unwrap(), "askari login:");
+}
+
 /// A guest without our image has no journal, and a hypervisor may have none of either yet.
 #[test]
 fn what_cannot_be_read_is_no_trouble() {

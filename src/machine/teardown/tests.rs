@@ -39,6 +39,22 @@ fn a_teardown_that_failed_midway_tried_every_step_and_can_be_run_again(
     assert_eq!(fake.spec(NAME), None);
 }
 
+/// virtlogd renames a console's or a journal's log that grows beyond 2 MiB.
+#[test]
+fn the_earlier_parts_of_long_logs_go_too_and_a_namesakes_do_not() {
+    let fake = built();
+    for part in ["console.log.0", "journal.log.0", "journal.log.1"] {
+        fake.put_volume(&format!("{NAME}.{part}"), b"said long ago");
+        fake.put_volume(&format!("{NAME}-incident.{part}"), b"said by another");
+    }
+    teardown(&fake, NAME).unwrap();
+    let namesakes = ["console.log.0", "journal.log.0", "journal.log.1"];
+    let namesakes = namesakes.map(|part| format!("{NAME}-incident.{part}"));
+    assert_eq!(left(&fake), [&namesakes[..], &["golden-1.qcow2".to_owned()]].concat());
+    let pruned = prune(&fake, &Realm::default(), &Table(&[]), Reach::Orphans).unwrap();
+    assert_eq!(pruned.volumes, namesakes);
+}
+
 #[test]
 fn what_a_teardown_has_no_time_for_is_left_and_named() {
     let fake = built();
