@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_wait_that_times_out_names_what_it_waited_for_and_the_last_reason() {
         let mut tries = 0;
-        let error = soon(40)
+        let error = soon(900)
             .wait_for("a green light", Duration::from_millis(5), || {
                 tries += 1;
                 Ok(Progress::<()>::Pending(format!("red, look {tries}")))
@@ -215,7 +215,9 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            format!("gave up after 40ms waiting for a green light (deadline of the test): red, look {tries}")
+            format!(
+                "gave up after 900ms waiting for a green light (deadline of the test): red, look {tries}"
+            )
         );
         assert!(tries > 1);
     }
@@ -252,9 +254,9 @@ mod tests {
     #[test]
     fn a_part_never_outlives_the_whole_and_books_into_the_same_account() {
         let waited = Waited::default();
-        let whole = Deadline::after(Duration::from_millis(500), "whole", Interrupt::never(), waited.clone());
+        let whole = Deadline::after(Duration::from_secs(20), "whole", Interrupt::never(), waited.clone());
         let part = whole.within(Duration::from_secs(60), "part");
-        assert!(part.remaining() <= Duration::from_millis(500));
+        assert!(part.remaining() <= Duration::from_secs(20));
         part.waiting(|| part.pause(Duration::from_millis(20)));
         assert!(waited.total() >= Duration::from_millis(20));
     }

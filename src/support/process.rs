@@ -8,17 +8,16 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
 use super::deadline::{Deadline, WaitError};
 use super::secret::{Redacting, Redactor, withheld};
-use streams::{Input, read_streams};
+use streams::{Input, Line, Outputs, feed};
 
 pub use finished::{Finished, ProcessError, quote};
 pub use service::Service;
@@ -32,6 +31,10 @@ mod streams;
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the streams of a child that ended are still listened to, if somebody else holds them open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How often a child that is silent is looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// How often one that has closed its streams is looked at, which mostly ends at once.
+const MOMENT: Duration = Duration::from_millis(5);
 
 /// A program about to be run.
 #[derive(Debug)]
@@ -148,49 +151,49 @@ impl Process {
             .check(&command)
             .map_err(|source| ProcessError::Ended { command: command.clone(), source })?;
         let (mut child, input) = self.spawn()?;
-        let lines = read_streams(&mut child, input);
-        let mut finished = Finished {
-            status: ExitStatus::from_raw(0),
-            stdout: String::new(),
-            stderr: String::new(),
-            command,
+        if let Some(input) = input {
+            feed(input);
+        }
+        let mut outputs = Outputs::of(&mut child);
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        let mut hear = |(stream, bytes): Line| {
+            let text = String::from_utf8_lossy(&bytes);
+            let line = text.strip_suffix('\n').unwrap_or(&text);
+            on_line(stream, line.strip_suffix('\r').unwrap_or(line));
+            match stream {
+                Stream::Stdout => stdout.push_str(&text),
+                Stream::Stderr => stderr.push_str(&text),
+            }
+            log.as_mut().map_or(Ok(()), |log| log.write_all(&bytes))
         };
         let mut ended: Option<(WaitError, Deadline)> = None;
         let mut gone: Option<Deadline> = None;
-        loop {
-            match lines.recv_timeout(Duration::from_millis(50)) {
-                Ok((stream, bytes)) => {
-                    let text = String::from_utf8_lossy(&bytes);
-                    let line = text.strip_suffix('\n').unwrap_or(&text);
-                    on_line(stream, line.strip_suffix('\r').unwrap_or(line));
-                    if let Some(log) = &mut log {
-                        log.write_all(&bytes).map_err(|source| {
-                            signal_group(&child, Signal::KILL);
-                            let _ = child.wait();
-                            ProcessError::Io { command: finished.command.clone(), source }
-                        })?;
-                    }
-                    match stream {
-                        Stream::Stdout => finished.stdout.push_str(&text),
-                        Stream::Stderr => finished.stderr.push_str(&text),
-                    }
+        let heard: std::io::Result<()> = loop {
+            let heard = if outputs.are_at_their_end() { outputs.wait(MOMENT) } else { outputs.wait(TICK) };
+            // What the child said is in the pipes when it has ended, however long ago that was. Who inherited them (an ssh
+            // master, a daemon) is listened to for a while, and not waited for.
+            let heard = heard.and_then(|mut lines| {
+                if gone.is_none() && exited(&mut child) {
+                    lines.extend(outputs.held()?);
+                    gone = Some(Deadline::uninterrupted(LAST_WORDS, "the heirs of a child"));
                 }
-                // The child ended, and what it said last may still be on its way here. Who inherited its streams (an
-                // ssh master, a daemon) is not waited for.
-                Err(mpsc::RecvTimeoutError::Timeout) if gone.is_none() && exited(&mut child) => {
-                    gone = Some(Deadline::uninterrupted(LAST_WORDS, "the last words of a child"));
+                let over = gone
+                    .as_ref()
+                    .is_some_and(|left| outputs.are_at_their_end() || left.remaining().is_zero());
+                if over {
+                    lines.extend(outputs.break_off());
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) if exited(&mut child) => break,
-                Err(mpsc::RecvTimeoutError::Disconnected) => deadline.pause(Duration::from_millis(5)),
-            }
-            if gone.as_ref().is_some_and(|left| left.remaining().is_zero()) {
-                break;
+                lines.into_iter().try_for_each(&mut hear).map(|()| over)
+            });
+            match heard {
+                Ok(false) => {}
+                Ok(true) => break Ok(()),
+                Err(error) => break Err(error),
             }
             match &ended {
                 None if gone.is_some() => {}
                 None => {
-                    if let Err(reason) = deadline.check(&finished.command) {
+                    if let Err(reason) = deadline.check(&command) {
                         signal_group(&child, Signal::TERM);
                         ended = Some((reason, Deadline::uninterrupted(GRACE, "ending a child")));
                     }
@@ -198,19 +201,21 @@ impl Process {
                 Some((_, grace)) if grace.remaining().is_zero() => signal_group(&child, Signal::KILL),
                 Some(_) => {}
             }
+        };
+        if heard.is_err() {
+            signal_group(&child, Signal::KILL);
         }
-        finished.status =
-            child.wait().map_err(|source| ProcessError::Io { command: finished.command.clone(), source })?;
+        let status = child.wait();
+        let status = heard.and(status).map_err(io)?;
         match ended {
             Some((source, _)) => {
                 // Its children may have outlived it.
                 signal_group(&child, Signal::KILL);
-                Err(ProcessError::Ended { command: finished.command, source })
+                Err(ProcessError::Ended { command, source })
             }
             None => {
-                let written = log.map(Redacting::finish).transpose();
-                written.map_err(|source| ProcessError::Io { command: finished.command.clone(), source })?;
-                Ok(finished)
+                log.map(Redacting::finish).transpose().map_err(io)?;
+                Ok(Finished { status, stdout, stderr, command })
             }
         }
     }

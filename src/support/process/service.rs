@@ -86,6 +86,13 @@ mod tests {
         std::path::Path::new("/proc").join(pid.to_string()).exists()
     }
 
+    fn wait_until_it_spoke(log: &std::path::Path) {
+        use crate::support::deadline::Progress::{Pending, Ready};
+        let empty = || Ok(if std::fs::read(log)?.is_empty() { Pending("empty".into()) } else { Ready(()) });
+        let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
+        deadline.wait_for("the log", Duration::from_millis(5), empty).unwrap();
+    }
+
     #[test]
     fn a_service_keeps_its_log_and_is_gone_once_it_is_stopped_or_dropped() {
         let folder = tempfile::tempdir().unwrap();
@@ -94,12 +101,7 @@ mod tests {
             || Process::new("sh").args(["-c", "echo up; sleep 60 & wait"]).log_to(&log).start().unwrap();
         let mut stopped = start();
         assert!(lives(stopped.pid()) && stopped.ended().is_none());
-        Deadline::uninterrupted(Duration::from_secs(10), "the test")
-            .wait_for("the log", Duration::from_millis(5), || {
-                use crate::support::deadline::Progress::{Pending, Ready};
-                Ok(if std::fs::read(&log)?.is_empty() { Pending("empty".into()) } else { Ready(()) })
-            })
-            .unwrap();
+        wait_until_it_spoke(&log);
         stopped.stop();
         assert_eq!(stopped.ended().as_deref(), Some("signal 15"));
         let pid = stopped.pid();
@@ -113,10 +115,11 @@ mod tests {
 
     #[test]
     fn one_that_heeds_no_signal_is_killed() {
-        let mut deaf =
-            Process::new("sh").args(["-c", "trap '' TERM; while :; do sleep 1; done"]).start().unwrap();
-        // Only once the trap is set.
-        Deadline::uninterrupted(Duration::from_secs(1), "the test").pause(Duration::from_millis(300));
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let script = "trap '' TERM; echo deaf; while :; do sleep 1; done";
+        let mut deaf = Process::new("sh").args(["-c", script]).log_to(&log).start().unwrap();
+        wait_until_it_spoke(&log);
         deaf.stop();
         assert_eq!(deaf.ended().as_deref(), Some("signal 9"));
     }

@@ -1,9 +1,14 @@
-//! The three streams of a child: its input fed, its outputs read line by line, each by a thread of its own, so that
-//! none of them ever blocks the child.
+//! The three streams of a child: its input fed by a thread of its own, its outputs read by whoever runs it, line by line
+//! and as far as there is something to read.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStdin};
-use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, ioctl_fionread};
 
 /// Which stream a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,30 +24,111 @@ pub(super) type Line = (Stream, Vec<u8>);
 /// A child's input, and what to feed it.
 pub(super) type Input = (ChildStdin, Vec<u8>);
 
-/// Feeds `input` and gives the lines of both outputs as they come; the channel closes when both are at their end.
-pub(super) fn read_streams(child: &mut Child, input: Option<Input>) -> mpsc::Receiver<Line> {
-    let (sender, receiver) = mpsc::channel();
-    if let Some(stdout) = child.stdout.take() {
-        read_lines(stdout, Stream::Stdout, sender.clone());
-    }
-    if let Some(stderr) = child.stderr.take() {
-        read_lines(stderr, Stream::Stderr, sender);
-    }
-    if let Some((mut stdin, bytes)) = input {
-        // A child that does not read its input is its own affair: its exit status tells.
-        std::thread::spawn(move || stdin.write_all(&bytes));
-    }
-    receiver
+/// Feeds `input`. A child that does not read it is its own affair: its exit status tells.
+pub(super) fn feed((mut stdin, bytes): Input) {
+    std::thread::spawn(move || stdin.write_all(&bytes));
 }
 
-fn read_lines(from: impl Read + Send + 'static, stream: Stream, to: mpsc::Sender<Line>) {
-    std::thread::spawn(move || {
-        let mut reader = BufReader::new(from);
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-            if to.send((stream, std::mem::take(&mut line))).is_err() {
-                return;
+/// Both outputs of a child, until they are at their end.
+pub(super) struct Outputs {
+    open: Vec<Output>,
+}
+
+struct Output {
+    stream: Stream,
+    pipe: File,
+    /// The beginning of a line.
+    begun: Vec<u8>,
+}
+
+impl Outputs {
+    pub(super) fn of(child: &mut Child) -> Self {
+        let stdout = child.stdout.take().map(|pipe| (Stream::Stdout, OwnedFd::from(pipe)));
+        let stderr = child.stderr.take().map(|pipe| (Stream::Stderr, OwnedFd::from(pipe)));
+        let output = |(stream, pipe)| Output { stream, pipe: File::from(pipe), begun: Vec::new() };
+        Self { open: stdout.into_iter().chain(stderr).map(output).collect() }
+    }
+
+    /// Whether nobody can say anything more.
+    pub(super) fn are_at_their_end(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Waits for something to be said, `patience` at the longest, and gives the lines that it makes whole.
+    pub(super) fn wait(&mut self, patience: Duration) -> io::Result<Vec<Line>> {
+        let mut asked: Vec<_> =
+            self.open.iter().map(|output| PollFd::new(&output.pipe, PollFlags::IN)).collect();
+        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+        match poll(&mut asked, Some(&patience)) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        }
+        let speaks: Vec<bool> = asked.iter().map(|output| !output.revents().is_empty()).collect();
+        let mut lines = Vec::new();
+        let mut ended = Vec::new();
+        for (output, speaks) in self.open.iter_mut().zip(speaks) {
+            // We alone read it, so there is something to read or it is at its end: this does not block.
+            let ends = speaks && output.read(CHUNK, &mut lines)? == 0;
+            if ends {
+                output.break_off(&mut lines);
+            }
+            ended.push(ends);
+        }
+        let mut ended = ended.into_iter();
+        self.open.retain(|_| ended.next() != Some(true));
+        Ok(lines)
+    }
+
+    /// What is in the pipes at this moment, and not what is written to them meanwhile: of a child that has ended, all that
+    /// it said.
+    pub(super) fn held(&mut self) -> io::Result<Vec<Line>> {
+        let mut lines = Vec::new();
+        for output in &mut self.open {
+            let mut left = ioctl_fionread(&output.pipe)?;
+            while left > 0 {
+                match output.read(left, &mut lines)? {
+                    0 => break,
+                    read => left = left.saturating_sub(read),
+                }
             }
         }
-    });
+        Ok(lines)
+    }
+
+    /// Gives the beginnings of lines that will not become whole any more.
+    pub(super) fn break_off(&mut self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        self.open.drain(..).for_each(|mut output| output.break_off(&mut lines));
+        lines
+    }
+}
+
+/// As much as a pipe holds.
+const CHUNK: u64 = 64 * 1024;
+
+impl Output {
+    /// Reads once, `most` bytes at the most; gives how many, 0 at its end.
+    fn read(&mut self, most: u64, lines: &mut Vec<Line>) -> io::Result<u64> {
+        let mut bytes = vec![0; usize::try_from(most.min(CHUNK)).unwrap_or_default()];
+        let read = loop {
+            match self.pipe.read(&mut bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
+        for piece in bytes[..read].split_inclusive(|byte| *byte == b'\n') {
+            self.begun.extend(piece);
+            if piece.ends_with(b"\n") {
+                lines.push((self.stream, std::mem::take(&mut self.begun)));
+            }
+        }
+        Ok(read as u64)
+    }
+
+    fn break_off(&mut self, lines: &mut Vec<Line>) {
+        if !self.begun.is_empty() {
+            lines.push((self.stream, std::mem::take(&mut self.begun)));
+        }
+    }
 }

@@ -1,6 +1,8 @@
 use std::time::Instant;
 
 use super::*;
+use crate::support::deadline::Waited;
+use crate::support::interrupt::Interrupt;
 
 fn sh(script: &str) -> Process {
     Process::new("sh").arg("-c").arg(script)
@@ -33,11 +35,12 @@ fn the_deadline_ends_the_whole_process_group() {
     let dir = tempfile::tempdir().unwrap();
     let pid_file = dir.path().join("pid");
     let started = Instant::now();
+    // Three seconds for a shell to begin; asked to end, it does so before it would be killed.
     let error = sh(&format!("sleep 60 & echo $! > {}; wait", pid_file.display()))
-        .run(&Deadline::uninterrupted(Duration::from_millis(300), "the test"))
+        .run(&Deadline::uninterrupted(Duration::from_secs(3), "the test"))
         .unwrap_err();
     assert!(matches!(error, ProcessError::Ended { source: WaitError::TimedOut { .. }, .. }), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(4));
+    assert!(started.elapsed() < Duration::from_secs(3) + GRACE);
     let grandchild: i32 = std::fs::read_to_string(pid_file).unwrap().trim().parse().unwrap();
     let gone = plenty().wait_for("the grandchild to be gone", Duration::from_millis(10), || {
         let state = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
@@ -53,12 +56,19 @@ fn the_deadline_ends_the_whole_process_group() {
 
 #[test]
 fn a_child_that_ignores_sigterm_is_killed() {
-    let started = Instant::now();
-    let error = sh("trap '' TERM; while :; do sleep 0.1; done")
-        .run(&Deadline::uninterrupted(Duration::from_millis(200), "the test"))
+    let interrupt = Interrupt::never();
+    let deadline = Deadline::after(Duration::from_secs(60), "the test", interrupt.clone(), Waited::default());
+    let mut asked = None;
+    // It is asked once its trap is set.
+    let error = sh("trap '' TERM; echo deaf; while :; do sleep 0.1; done")
+        .run_with(&deadline, |_, _| {
+            interrupt.raise(15);
+            asked = Some(Instant::now());
+        })
         .unwrap_err();
-    assert!(matches!(error, ProcessError::Ended { .. }));
-    assert!(started.elapsed() >= GRACE && started.elapsed() < GRACE + Duration::from_secs(5));
+    assert!(matches!(error, ProcessError::Ended { source: WaitError::Interrupted(_), .. }), "{error}");
+    let took = asked.unwrap().elapsed();
+    assert!(took >= GRACE && took < GRACE + Duration::from_secs(5), "{took:?}");
 }
 
 #[test]
@@ -67,6 +77,24 @@ fn a_heir_of_the_streams_is_not_waited_for() {
     let finished = sh("sleep 20 & echo done").run(&plenty()).unwrap();
     assert_eq!(finished.stdout, "done\n");
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn an_heir_that_never_stops_talking_is_not_waited_for_either() {
+    let finished = sh("(while :; do echo heir; done) & echo last >&2").run(&plenty()).unwrap();
+    assert_eq!(finished.stderr, "last\n");
+}
+
+#[test]
+fn the_outputs_of_a_child_that_ended_are_all_that_it_said_and_nothing_that_comes_later() {
+    // Without a line feed at its end, in a pipe that an heir keeps open.
+    let mut child = sh("sleep 30 & head -c 4000 /dev/zero; echo whole >&2").spawn().unwrap().0;
+    child.wait().unwrap();
+    let mut outputs = Outputs::of(&mut child);
+    assert_eq!(outputs.held().unwrap(), [(Stream::Stderr, b"whole\n".to_vec())]);
+    assert!(outputs.held().unwrap().is_empty() && !outputs.are_at_their_end());
+    assert_eq!(outputs.break_off(), [(Stream::Stdout, vec![0; 4000])]);
+    signal_group(&child, Signal::KILL);
 }
 
 #[test]
