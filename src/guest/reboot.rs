@@ -22,8 +22,11 @@ pub struct RebootProof {
     /// The boot after.
     pub new: BootId,
     /// How many boots the guest's journal counts after the old one: 1. None where the journal does not reach back that
-    /// far (it is volatile, or a power cut lost it).
+    /// far (it is volatile, or a power cut lost it) or cannot be read.
     pub boots: Option<usize>,
+    /// Why they are not counted, where they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncounted: Option<String>,
     /// From the call to the settled new boot.
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub took: Duration,
@@ -120,16 +123,19 @@ fn prove<P: Prober>(
     };
     let took = started.elapsed();
     let new = facts.boot_id.clone();
-    let boots = prober.boots(&mut session, watch).and_then(|boots| boots_after(&boots, &old));
-    match boots {
-        None | Some(1) => Ok((session, facts, RebootProof { old, new, boots, took })),
-        Some(boots) => Err(RebootError::NotOnce { old, new, boots }),
-    }
+    let counted = prober.boots(&mut session, watch).and_then(|boots| boots_after(&boots, &old));
+    let (boots, uncounted) = match counted {
+        Ok(1) => (Some(1), None),
+        Ok(boots) => return Err(RebootError::NotOnce { old, new, boots }),
+        Err(why) => (None, Some(why)),
+    };
+    Ok((session, facts, RebootProof { old, new, boots, uncounted, took }))
 }
 
-/// How many boots came after `old`; none where the journal does not know `old`.
-fn boots_after(boots: &[BootId], old: &BootId) -> Option<usize> {
-    boots.iter().rev().position(|id| id == old)
+/// How many boots came after `old`; or that the journal does not know `old`.
+fn boots_after(boots: &[BootId], old: &BootId) -> Result<usize, String> {
+    let known = boots.iter().rev().position(|id| id == old);
+    known.ok_or_else(|| format!("it knows of {} boots, and not of boot {}", boots.len(), old.short()))
 }
 
 fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -97,7 +97,7 @@ impl Prober for Scripted {
         }
     }
 
-    fn boots(&mut self, _: &mut Act, _: &mut Watch<'_>) -> Option<Vec<BootId>> {
-        self.boots.clone()
+    fn boots(&mut self, _: &mut Act, _: &mut Watch<'_>) -> Result<Vec<BootId>, String> {
+        self.boots.clone().ok_or_else(|| "no journal".to_owned())
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Whom it asks is behind [`Prober`], so that restarts can be played through in tests.
 
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -42,8 +43,8 @@ pub(in crate::guest) trait Prober {
         on_line: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), SshError>;
 
-    /// The boots its journal knows, oldest first; none where it cannot tell.
-    fn boots(&mut self, session: &mut Self::Session, watch: &mut Watch<'_>) -> Option<Vec<BootId>>;
+    /// The boots its journal knows, oldest first; or why it cannot tell.
+    fn boots(&mut self, session: &mut Self::Session, watch: &mut Watch<'_>) -> Result<Vec<BootId>, String>;
 }
 
 /// What last answered.
@@ -226,21 +227,28 @@ impl Prober for Guest<'_> {
         Ok(())
     }
 
-    fn boots(&mut self, session: &mut Session, watch: &mut Watch<'_>) -> Option<Vec<BootId>> {
-        let mut text = Vec::new();
+    fn boots(&mut self, session: &mut Session, watch: &mut Watch<'_>) -> Result<Vec<BootId>, String> {
+        let (mut text, mut complaint) = (Vec::new(), Vec::new());
         let command = "sudo -n journalctl --list-boots --quiet --no-pager";
-        let ended = session.run::<()>(command, watch, &mut |stream, bytes| {
-            if stream == Stream::Stdout {
-                text.extend_from_slice(bytes);
+        let ended = session.run::<Infallible>(command, watch, &mut |stream, bytes| {
+            match stream {
+                Stream::Stdout => text.extend_from_slice(bytes),
+                Stream::Stderr => complaint.extend_from_slice(bytes),
             }
             ControlFlow::Continue(())
         });
-        matches!(ended, Ok(ControlFlow::Continue(status)) if status.is_success()).then_some(())?;
+        let ControlFlow::Continue(status) = ended.map_err(|error| format!("`{command}`: {error}"))?;
+        if !status.is_success() {
+            let complaint = String::from_utf8_lossy(&complaint);
+            let last = complaint.lines().last().unwrap_or("and no word");
+            return Err(format!("`{command}` ended with {status}: {last}"));
+        }
         // ` -1 4a6f… Mon 2026-11-23 08:49:43 UTC …`
-        String::from_utf8_lossy(&text)
-            .lines()
-            .map(|line| line.split_whitespace().nth(1).and_then(|id| id.parse().ok()))
-            .collect()
+        let id = |line: &str| {
+            let id = line.split_whitespace().nth(1).and_then(|id| id.parse().ok());
+            id.ok_or_else(|| format!("`{command}` said `{line}`"))
+        };
+        String::from_utf8_lossy(&text).lines().map(id).collect()
     }
 }
 

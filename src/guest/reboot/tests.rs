@@ -25,6 +25,7 @@ fn the_old_boot_answering_during_shutdown_is_waited_out() {
     ];
     let proof = play(Scripted::new(acts), LONG).unwrap();
     assert_eq!((proof.old, proof.new, proof.boots), (id(1), id(2), None));
+    assert_eq!(proof.uncounted.as_deref(), Some("no journal"));
 }
 
 #[test]
@@ -75,7 +76,11 @@ fn the_journal_is_held_to_exactly_one_new_boot(
     let mut guest = Scripted::new(vec![Act::Says(settled(2))]);
     guest.boots = Some(boots);
     let seen = match play(guest, LONG) {
-        Ok(proof) => Ok(proof.boots),
+        Ok(proof) => {
+            let unknown = "it knows of 2 boots, and not of boot ".to_owned() + id(1).short();
+            assert_eq!(proof.uncounted, proof.boots.is_none().then_some(unknown));
+            Ok(proof.boots)
+        }
         Err(RebootError::NotOnce { boots, .. }) => Err(boots),
         Err(other) => panic!("{other:?}"),
     };
