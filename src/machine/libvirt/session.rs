@@ -19,6 +19,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// The same for calls that need to know what QEMU can do: when it does not know (any more), libvirt first runs each
 /// QEMU that is installed, several times, and all callers wait; 100 s were seen on a busy machine of two cores.
 const PROBING: Duration = Duration::from_secs(240);
+/// The same for every call after one that hung, until one does not: a daemon that hangs keeps a teardown of some eight calls from
+/// its end, and that has less than a minute where nextest ends a trial.
+const AFTER_A_HANG: Duration = Duration::from_secs(3);
 /// How many messages a call may be ahead of who asked: bounds the memory of a download.
 const AHEAD: usize = 4;
 
@@ -26,6 +29,7 @@ const AHEAD: usize = 4;
 pub(super) struct Session {
     uri: String,
     connection: Mutex<Option<Connect>>,
+    hangs: AtomicBool,
 }
 
 /// What a call is about, for errors.
@@ -81,7 +85,7 @@ impl Session {
         static QUIET: Once = Once::new();
         // Libvirt would print each error on our standard error.
         QUIET.call_once(virt::error::clear_error_callback);
-        Self { uri, connection: Mutex::new(None) }
+        Self { uri, connection: Mutex::new(None), hangs: AtomicBool::new(false) }
     }
 
     /// The URI, as it was given.
@@ -106,6 +110,10 @@ impl Session {
         work: impl Fn(&Connect, &Line<C>) -> Result<T, Failure> + Send + 'static,
         mut hear: impl FnMut(C) -> Result<()>,
     ) -> Result<T> {
+        let about = match self.hangs.load(Ordering::Relaxed) {
+            true => About { silence: about.silence.min(AFTER_A_HANG), ..about },
+            false => about,
+        };
         let (sender, receiver) = sync_channel(AHEAD);
         let line = Line { sender, cancelled: Arc::default() };
         let cancelled = Arc::clone(&line.cancelled);
@@ -125,6 +133,7 @@ impl Session {
             heard
         });
         let done = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.hangs.store(done.is_none(), Ordering::Relaxed);
         match done {
             Some((connection, result)) => {
                 self.put(connection);
@@ -240,6 +249,10 @@ mod tests {
         assert!(matches!(error, HypervisorError::Hung { .. }), "{error}");
         assert!(error.to_string().contains("cannot start domain x"), "{error}");
         assert!(started.elapsed() < Duration::from_secs(2));
+        let (again, bound) = (Mutex::new(channel::<()>()), AFTER_A_HANG);
+        let hung =
+            session.call(about("stop", "domain", "x"), move |_| Ok(again.lock().unwrap().1.recv().is_ok()));
+        assert!(matches!(hung, Err(HypervisorError::Hung { bound: it, .. }) if it == bound), "{hung:?}");
         session.call(about("ask", "host", "x"), |connection| Ok(connection.hostname()?)).unwrap();
         drop(release);
     }
@@ -247,19 +260,21 @@ mod tests {
     #[test]
     fn a_call_that_is_slow_but_talks_is_not_given_up() {
         let mut heard = 0;
+        // Longer than it may be silent; a step of it has room for a busy machine.
         let work = |_: &Connect, line: &Line<u32>| {
-            for step in 0..5 {
-                crate::support::deadline::Deadline::uninterrupted(Duration::from_secs(1), "the test")
-                    .pause(Duration::from_millis(80));
+            for step in 0..25 {
+                crate::support::deadline::Deadline::uninterrupted(Duration::from_secs(9), "the test")
+                    .pause(Duration::from_millis(100));
                 line.say(step)?;
             }
             Ok("done")
         };
-        let result = mock().converse(soon("upload"), work, |step| {
+        let upload = About { silence: Duration::from_secs(2), ..about("upload", "volume", "x") };
+        let result = mock().converse(upload, work, |step| {
             heard += step;
             Ok(())
         });
-        assert_eq!((result.unwrap(), heard), ("done", 10));
+        assert_eq!((result.unwrap(), heard), ("done", 300));
     }
 
     #[test]
