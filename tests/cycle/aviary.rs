@@ -169,13 +169,16 @@ impl Aviary {
             let watch = scope.spawn(|| {
                 let (mut looked, mut spoken) = (false, false);
                 while !done.load(Ordering::Relaxed) {
-                    if self.look_around(&all) {
-                        looked = true;
-                        self.lab.write("looked", "");
-                    }
                     if !spoken && self.lab.path("seen").exists() && self.lab.fake.spec(ASKARI).is_some() {
                         spoken = true;
                         self.speak();
+                    }
+                    if self.look_around(&all) {
+                        looked = true;
+                        // A playbook that waits for this is sure of the guest's words as well.
+                        if spoken {
+                            self.lab.write("looked", "");
+                        }
                     }
                     Deadline::uninterrupted(Duration::from_millis(10), "the watch").wait_a_moment();
                 }

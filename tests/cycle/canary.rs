@@ -93,15 +93,15 @@ fn a_cycle_that_errs_keeps_its_secrets() {
 #[test]
 fn a_cycle_that_is_interrupted_keeps_its_secrets() {
     let aviary = Aviary::new(Keep::UntilDown);
-    aviary.playbook("apply", &format!("{}EOF\nsleep 600\n", begin("site")));
+    // Everybody has spoken by then, the guest as well.
+    let spoken = aviary.lab.path("spoken");
+    aviary.playbook("apply", &format!("{}EOF\ntouch {}\nsleep 600\n", begin("site"), spoken.display()));
     let _guest = Guest::of(&aviary.lab, &aviary.world, After::AnotherBoot);
     let interrupt = aviary.lab.interrupt.clone();
-    let seen = aviary.lab.path("seen");
     let raised = std::thread::spawn(move || {
-        while !seen.exists() {
+        while !spoken.exists() {
             Deadline::uninterrupted(Duration::from_millis(10), "the playbook").wait_a_moment();
         }
-        Deadline::uninterrupted(Duration::from_millis(500), "the middle of it").wait_a_moment();
         interrupt.raise(2);
     });
     let report = aviary.fly(Job::Cycle);

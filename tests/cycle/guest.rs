@@ -2,7 +2,6 @@
 //! with the host key of its run and a shell script in place of the system. A restart gives it another boot id.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -16,10 +15,13 @@ use boma_it::support::deadline::{Deadline, Progress, Waited};
 use boma_it::support::interrupt::Interrupt;
 use boma_it::support::process::Process;
 
-use crate::lab::{ASKARI, Lab};
+use crate::lab::{ASKARI, Heard, Lab};
 
 /// The boots, in their order.
 const BOOTS: [&str; 2] = ["11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"];
+
+/// What the harness says of the first one when that answers after the restart.
+pub(crate) const OLD: &str = "still the old boot 11111111";
 
 /// How a console begins to boot.
 macro_rules! begun {
@@ -46,8 +48,8 @@ pub(crate) enum After {
     AnotherBoot,
     /// It goes on as if nothing had been said.
     SameBoot,
-    /// It goes on for this long, sshd and all, and then comes back as another boot.
-    Lingers(Duration),
+    /// It goes on, sshd and all, until it was told that the old boot is still there, and then comes back as another boot.
+    Lingers,
     /// Its next boot stands still before its init; and once it is reset, it comes back as another boot.
     StandsStill,
     /// Its sshd never answers again, and its console is silent.
@@ -79,6 +81,7 @@ impl Guest {
         lab.fake.after(Verb::Undefine, move |_| gone.end());
         let body = Body {
             fake: lab.fake.clone(),
+            heard: lab.heard.clone(),
             port: world.door.port,
             folder: script,
             stop: stop.clone(),
@@ -107,6 +110,7 @@ impl Drop for Guest {
 
 struct Body {
     fake: Arc<Fake>,
+    heard: Arc<Heard>,
     port: u16,
     folder: PathBuf,
     stop: Interrupt,
@@ -151,8 +155,8 @@ impl Body {
             if self.sees(Verb::Restart, seen - 1) {
                 match after {
                     After::AnotherBoot => self.boot(1),
-                    After::Lingers(time) => {
-                        self.pause(*time);
+                    After::Lingers => {
+                        self.wait(&mut || self.heard.doings().iter().any(|doing| doing == OLD));
                         self.boot(1);
                     }
                     After::StandsStill => {
@@ -209,11 +213,6 @@ impl Body {
         called.unwrap_or(false)
     }
 
-    fn pause(&self, time: Duration) {
-        let until = Instant::now() + time;
-        self.wait(&mut || Instant::now() >= until);
-    }
-
     /// Waits until `is_so`, or for the test's end.
     fn wait(&self, is_so: &mut dyn FnMut() -> bool) {
         let deadline =
@@ -240,11 +239,10 @@ impl Body {
         let keys = owned.run_folder.join("keys");
         let folder = self.folder.display();
         let answer = format!(
-            "#!/bin/sh\ncase $SSH_ORIGINAL_COMMAND in\n*--list-boots*) cat {folder}/boots ;;\n\
+            "case $SSH_ORIGINAL_COMMAND in\n*--list-boots*) cat {folder}/boots ;;\n\
              *'is-system-running --wait'*) cat {folder}/says ;;\n*) echo \"as a guest would say\"; [ ! -e {folder}/words ] || cat {folder}/words ;;\nesac\n"
         );
         fs::write(self.folder.join("answer"), answer).unwrap();
-        fs::set_permissions(self.folder.join("answer"), fs::Permissions::from_mode(0o755)).unwrap();
         // Its own copies: the run removes its keys before the domain is seen to be gone.
         let copy = |name: &str, to: &Path| fs::copy(keys.join(name), to).unwrap();
         copy("host", &self.folder.join("host"));
@@ -252,7 +250,7 @@ impl Body {
         let config = self.folder.join("config");
         let text = format!(
             "Port {}\nListenAddress {}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\nPidFile none\nUsePAM no\n\
-             StrictModes no\nPermitRootLogin yes\nLogLevel ERROR\nForceCommand {folder}/answer\n",
+             StrictModes no\nPermitRootLogin yes\nLogLevel ERROR\nForceCommand /bin/sh {folder}/answer\n",
             self.port, owned.address
         );
         fs::write(&config, text).unwrap();

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -157,9 +157,10 @@ impl Lab {
             ),
         ];
         for (name, text) in programs {
-            let name = format!("ansible/{name}");
-            self.write(&name, &format!("#!/bin/sh\n{text}"));
-            fs::set_permissions(self.path(&name), fs::Permissions::from_mode(0o755)).unwrap();
+            self.write(&format!("ansible/{name}.body"), text);
+            // The program itself is not written: see there.
+            let scripted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ansible/program.sh");
+            symlink(scripted, self.path(&format!("ansible/{name}"))).unwrap();
         }
     }
 
@@ -207,6 +208,11 @@ impl Lab {
             interrupt: self.interrupt.clone(),
             sink: Arc::new(sinks),
         }
+    }
+
+    /// How what listens for its guests names its address, before the port.
+    pub(crate) fn gateway(&self) -> String {
+        format!("127.83.{}.1:", self.network)
     }
 
     /// The run folders, oldest first.

@@ -11,10 +11,8 @@ use boma_it::outcome::{Outcome, Stage};
 
 use crate::guest::{After, BEGUN, BOOTED, Guest};
 use crate::lab::{ASKARI, Lab};
-use crate::restart::go_wrong;
+use crate::restart::{SHORT, go_wrong};
 
-/// A deadline for what is told by the deadline only; four times as long under TCG. Long enough for a busy machine.
-const SHORT: Duration = Duration::from_secs(3);
 const END: &str = "[   60.000000] systemd[1]: Startup finished in 20s (kernel) + 40s (userspace) = 1min.\n";
 
 #[rstest::rstest]

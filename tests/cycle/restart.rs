@@ -9,8 +9,11 @@ use boma_it::machine::fake::Verb;
 use boma_it::machine::{DomainState, Hypervisor, Lifetime};
 use boma_it::outcome::{Outcome, Stage};
 
-use crate::guest::{After, Guest};
+use crate::guest::{After, Guest, OLD};
 use crate::lab::{ASKARI, Lab, json};
+
+/// A deadline for what is told by the deadline only; four times as long under TCG. Long enough for a busy machine.
+pub(crate) const SHORT: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_cycle_passes_and_leaves_nothing_but_its_folder() {
@@ -62,14 +65,14 @@ pub(crate) fn go_wrong(after: After, declared: Option<ExpectedFault>, patience: 
     report
 }
 
-#[test]
-fn a_vm_that_did_not_restart_is_an_error_whatever_was_declared() {
-    for declared in [None, Some(ExpectedFault::Unreachable)] {
-        let report = go_wrong(After::SameBoot, declared, Duration::from_secs(1));
-        assert_eq!(report.outcome, Outcome::Errored);
-        assert!(report.seen.starts_with("at reboot: the VM did not restart"), "{}", report.seen);
-        assert!(report.seen.contains("11111111-"), "{}", report.seen);
-    }
+#[rstest::rstest]
+fn a_vm_that_did_not_restart_is_an_error_whatever_was_declared(
+    #[values(None, Some(ExpectedFault::Unreachable))] declared: Option<ExpectedFault>,
+) {
+    let report = go_wrong(After::SameBoot, declared, SHORT);
+    assert_eq!(report.outcome, Outcome::Errored);
+    assert!(report.seen.starts_with("at reboot: the VM did not restart"), "{}", report.seen);
+    assert!(report.seen.contains("11111111-"), "{}", report.seen);
 }
 
 #[test]
@@ -127,24 +130,26 @@ fn a_kernel_that_stands_still_while_the_guest_runs_is_an_error_at_once(#[case] s
     assert!(report.stages[2].took < Duration::from_secs(6), "{:?}", report.stages[2]);
 }
 
-#[test]
-fn no_restart_is_no_reboot() {
+#[rstest::rstest]
+fn no_restart_is_no_reboot(
+    #[values(None, Some(ExpectedFault::Unreachable), Some(ExpectedFault::Emergency))] declared: Option<
+        ExpectedFault,
+    >,
+) {
     let lab = Lab::new();
     let world = lab.world(Keep::Never);
     let _guest = Guest::of(&lab, &world, After::AnotherBoot);
     let mut plan = lab.plan();
     plan.restart = Restart::None;
-    plan.harness.timeouts.reboot = Duration::from_secs(1);
-    for declared in [None, Some(ExpectedFault::Unreachable), Some(ExpectedFault::Emergency)] {
-        plan.expect.fail = declared.map(|what| ExpectedFailure { at: Stage::Reboot, what });
-        let report = run(&world, &plan, Job::Cycle).unwrap();
-        lab.assert_nothing_left(&report);
-        assert_eq!(report.outcome, Outcome::Errored);
-        assert!(report.seen.starts_with("at reboot: the VM did not restart: "), "{}", report.seen);
-        let reboot = &report.stages[2];
-        assert_eq!((reboot.stage, reboot.outcome), (Stage::Reboot, Outcome::Errored));
-        assert!(report.assertions.is_empty());
-    }
+    plan.harness.timeouts.reboot = SHORT;
+    plan.expect.fail = declared.map(|what| ExpectedFailure { at: Stage::Reboot, what });
+    let report = run(&world, &plan, Job::Cycle).unwrap();
+    lab.assert_nothing_left(&report);
+    assert_eq!(report.outcome, Outcome::Errored);
+    assert!(report.seen.starts_with("at reboot: the VM did not restart: "), "{}", report.seen);
+    let reboot = &report.stages[2];
+    assert_eq!((reboot.stage, reboot.outcome), (Stage::Reboot, Outcome::Errored));
+    assert!(report.assertions.is_empty());
     assert!(!lab.fake.calls().iter().any(|(verb, _)| *verb == Verb::Restart));
 }
 
@@ -152,16 +157,13 @@ fn no_restart_is_no_reboot() {
 fn the_old_boot_that_answers_while_it_shuts_down_is_not_taken_for_the_new_one() {
     let lab = Lab::new();
     let world = lab.world(Keep::Never);
-    let shutdown = Duration::from_secs(5);
-    let guest = Guest::of(&lab, &world, After::Lingers(shutdown));
+    let guest = Guest::of(&lab, &world, After::Lingers);
     let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
     assert_eq!(report.outcome, Outcome::Passed, "{}", report.seen);
     let reboot = &report.stages[2];
     assert!(reboot.summary.starts_with("boot 11111111 → 22222222 in "), "{reboot:?}");
-    assert!(reboot.took >= shutdown, "{reboot:?}");
     assert!(guest.happened().elapsed() < Duration::from_secs(60));
-    let still = "still the old boot 11111111".to_owned();
-    assert!(lab.heard.doings().contains(&still), "{:?}", lab.heard.doings());
+    assert!(lab.heard.doings().iter().any(|doing| doing == OLD), "{:?}", lab.heard.doings());
 }
 
 #[test]

@@ -15,8 +15,9 @@ use boma_it::support::deadline::{Deadline, Progress};
 use crate::guest::STALLS;
 use crate::lab::{ASKARI, Lab};
 
-/// The longest from an accident to the end of the run, the teardown included.
-const AT_ONCE: Duration = Duration::from_secs(3);
+/// The longest from an accident to the end of the run, the teardown included; on a busy machine too, and far from the deadline,
+/// which is two minutes away.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// Lets something happen a moment after the VM was started. Gives when.
 fn once_it_runs(lab: &Lab, accident: impl FnOnce() + Send + 'static) -> JoinHandle<Instant> {
@@ -157,17 +158,17 @@ fn an_interrupt_before_anything_exists_makes_no_run() {
 fn a_guest_that_never_answers_is_given_up_at_the_deadline_with_the_last_reason() {
     let lab = Lab::new();
     let mut plan = lab.plan();
-    plan.harness.timeouts.up = Duration::from_millis(300);
+    plan.harness.timeouts.up = Duration::from_secs(2);
     let report = run(&lab.world(Keep::Never), &plan, Job::Cycle).unwrap();
     lab.assert_nothing_left(&report);
     assert_eq!(report.outcome, Outcome::Errored);
     let error = report.error.unwrap();
     // Under TCG there is four times the patience.
-    assert!(error.starts_with("gave up after 1.2s: no SSH session with 127.83."), "{error}");
+    assert!(error.starts_with("gave up after 8.0s: no SSH session with 127.83."), "{error}");
     assert!(error.contains("refused"), "{error}");
     assert!(lab.heard.doings().iter().any(|doing| doing == "waiting for SSH"));
     let up = &report.stages[0];
-    assert!(up.waited > Duration::from_secs(1) && up.own < Duration::from_secs(3), "{up:?}");
+    assert!(up.waited > Duration::from_secs(4) && up.own < Duration::from_secs(3), "{up:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha512};
@@ -62,9 +62,13 @@ impl Bench {
     }
 
     fn tool(&self, program: &str, script: &str) {
-        let path = self.dir.path().join("bin").join(program);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let bin = self.dir.path().join("bin");
+        fs::write(bin.join(format!("{program}.body")), format!("{script}\n")).unwrap();
+        // The program itself is not written: see there.
+        let scripted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ansible/program.sh");
+        if !bin.join(program).exists() {
+            symlink(scripted, bin.join(program)).unwrap();
+        }
     }
 
     fn publish(&self, build: &str, bytes: &[u8]) {
@@ -222,11 +226,21 @@ fn without_an_answer_the_newest_one_here_serves_for_the_latest_and_it_is_said() 
 #[test]
 fn two_at_once_download_one_image_and_the_second_says_what_it_waits_for() {
     let bench = Bench::new();
-    bench.tool("qemu-img", "sleep 0.5; echo '{\"format\": \"qcow2\", \"virtual-size\": 3221225472}'");
+    // The first is at it until the second waits for it.
+    let waiting = bench.dir.path().join("waiting");
+    let held = format!("until [ -e {} ]; do sleep 0.05; done", waiting.display());
+    let info = r#"echo '{"format": "qcow2", "virtual-size": 3221225472}'"#;
+    bench.tool("qemu-img", &format!("{held}; {info}"));
     let (store, source, told) = (bench.store(), bench.latest(), std::sync::Mutex::new(Vec::new()));
     let get = || {
         let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
-        store.ensure(&source, &deadline, &|line| told.lock().unwrap().push(line.to_owned())).unwrap()
+        let tell = |line: &str| {
+            if line.starts_with("waiting for pid ") {
+                fs::write(&waiting, "").unwrap();
+            }
+            told.lock().unwrap().push(line.to_owned());
+        };
+        store.ensure(&source, &deadline, &tell).unwrap()
     };
     let (one, two) = std::thread::scope(|scope| {
         let (one, two) = (scope.spawn(get), scope.spawn(get));

@@ -1,7 +1,7 @@
 //! The store on fake tools: shell scripts on a search path, which note that they ran and do as little as needed.
 
 use std::cell::RefCell;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use super::*;
@@ -35,9 +35,13 @@ impl Bench {
     }
 
     fn tool(&self, program: &str, script: &str) {
-        let path = self.dir.path().join("bin").join(program);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let bin = self.dir.path().join("bin");
+        fs::write(bin.join(format!("{program}.body")), format!("{script}\n")).unwrap();
+        // The program itself is not written: see there.
+        let scripted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ansible/program.sh");
+        if !bin.join(program).exists() {
+            symlink(scripted, bin.join(program)).unwrap();
+        }
     }
 
     fn store(&self) -> ImageStore {
@@ -119,10 +123,18 @@ fn a_truncated_image_is_built_again() {
 #[test]
 fn two_at_once_build_one_image_and_the_second_says_what_it_waits_for() {
     let bench = Bench::new();
-    bench.tool("mmdebstrap", &format!("{MMDEBSTRAP}; sleep 0.5"));
+    // The first builds until the second waits for it.
+    let waits = bench.dir.path().join("waits");
+    let held = format!("until [ -e {} ]; do sleep 0.05; done", waits.display());
+    bench.tool("mmdebstrap", &format!("{MMDEBSTRAP}; {held}"));
     let (store, told) = (bench.store(), std::sync::Mutex::new(Vec::new()));
-    let build =
-        || store.ensure(BUILT, &plenty(), &|line| told.lock().unwrap().push(line.to_owned())).unwrap();
+    let tell = |line: &str| {
+        if line.starts_with("waiting for pid ") {
+            fs::write(&waits, "").unwrap();
+        }
+        told.lock().unwrap().push(line.to_owned());
+    };
+    let build = || store.ensure(BUILT, &plenty(), &tell).unwrap();
     let (one, two) = std::thread::scope(|scope| {
         let (one, two) = (scope.spawn(build), scope.spawn(build));
         (one.join().unwrap(), two.join().unwrap())

@@ -1,5 +1,6 @@
 //! The real servers, on loopback: up, asked, stopped on every path, their logs kept.
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 
 use rstest::rstest;
@@ -9,12 +10,23 @@ use crate::catalog::certs::{CertsPlan, DnsPlan, DnsProvider};
 use crate::catalog::plan::Tier;
 use crate::site::certs::Acme;
 
-struct Place(tempfile::TempDir, IpAddr);
+/// A folder, an address, and what claims that.
+struct Place {
+    folder: tempfile::TempDir,
+    address: IpAddr,
+    _claim: Option<TcpListener>,
+}
 
 impl Place {
-    /// One address of loopback a test: they do not meet.
-    fn at(last: u8) -> Self {
-        Self(tempfile::tempdir().unwrap(), IpAddr::from([127, 84, 1, last]))
+    /// At an address of loopback that is its own while the listener lives: no other has it, be it in this process or in
+    /// another, as nextest has one for each test.
+    fn new() -> Self {
+        let claim = |last| {
+            let address = IpAddr::from([127, 84, 1, last]);
+            Some((address, TcpListener::bind((address, 14083)).ok()?))
+        };
+        let (address, claim) = (1..=254).find_map(claim).expect("an address of loopback that no test has");
+        Self { folder: tempfile::tempdir().unwrap(), address, _claim: Some(claim) }
     }
 
     fn files(&self) -> Files {
@@ -22,12 +34,12 @@ impl Place {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
     }
 
     fn start(&self) -> Result<Pebble, PebbleError> {
         let deadline = Deadline::uninterrupted(Duration::from_secs(30), "the test");
-        Pebble::start(&self.files(), self.1, &deadline)
+        Pebble::start(&self.files(), self.address, &deadline)
     }
 
     fn log(&self, name: &str) -> String {
@@ -60,7 +72,7 @@ fn what_the_site_is_told_is_what_answers() {
     if !here() {
         return;
     }
-    let place = Place::at(1);
+    let place = Place::new();
     let pebble = place.start().unwrap();
     let settings = CertsPlan {
         directory: Some("https://elsewhere.example.org/dir".to_owned()),
@@ -69,9 +81,9 @@ fn what_the_site_is_told_is_what_answers() {
         dns: DnsPlan { provider: DnsProvider::Gandi, token: "vault.gandi.pat".to_owned() },
     };
     let acme = Acme::of(Tier::Pebble, &settings, Some(pebble.authority()), None);
-    assert_eq!(acme.directory.as_deref(), Some("https://127.84.1.1:14000/dir"));
-    let api = "http://127.84.1.1:8055".to_owned();
-    assert_eq!(acme.dns, Some(Dns::Challtestsrv { api, resolver: "127.84.1.1:8053".to_owned() }));
+    assert_eq!(acme.directory.as_deref(), Some(&*format!("https://{}:14000/dir", place.address)));
+    let (api, resolver) = (format!("http://{}:8055", place.address), format!("{}:8053", place.address));
+    assert_eq!(acme.dns, Some(Dns::Challtestsrv { api, resolver: resolver.clone() }));
     // The directory answers to who trusts what the site is told to trust.
     let directory = get(&acme.directory.unwrap(), &acme.ca.unwrap()).unwrap();
     assert!(directory.contains("newOrder"), "{directory}");
@@ -84,7 +96,7 @@ fn what_the_site_is_told_is_what_answers() {
     let dice = ["Disabling random VA sleeps", "reject 0% of good nonces", "reuse for each identifier 0%"];
     assert!(dice.iter().all(|words| log.contains(words)), "{log}");
     assert!(log.contains("validity period of 7776000 seconds") && log.contains("/dir"), "{log}");
-    assert!(place.log("challtestsrv.log").contains("127.84.1.1:8053"));
+    assert!(place.log("challtestsrv.log").contains(&resolver));
 }
 
 #[test]
@@ -92,8 +104,8 @@ fn a_later_step_listens_where_the_first_did_and_knows_the_roots_of_both() {
     if !here() {
         return;
     }
-    let place = Place::at(2);
-    let _taken = std::net::TcpListener::bind((place.1, 14000)).unwrap();
+    let place = Place::new();
+    let _taken = TcpListener::bind((place.address, 14000)).unwrap();
     let first = place.start().unwrap();
     let told = first.authority().clone();
     assert_ne!(told.ports.acme, 14000);
@@ -119,10 +131,7 @@ fn nothing_outlives_it_on_any_path(#[case] end: fn(Pebble)) {
     if !here() {
         return;
     }
-    let place = Place::at(3);
-    // Two cases, one address: one after the other.
-    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _one = ONE.lock();
+    let place = Place::new();
     let pebble = place.start().unwrap();
     let pids = pebble.pids();
     end(pebble);
@@ -135,7 +144,7 @@ fn one_that_dies_by_itself_is_told_with_where_its_log_is() {
     if !here() {
         return;
     }
-    let place = Place::at(4);
+    let place = Place::new();
     let mut pebble = place.start().unwrap();
     pebble.servers[0].0.stop();
     let words = pebble.stop();
@@ -150,7 +159,7 @@ fn one_that_does_not_come_up_says_why_and_leaves_nothing() {
     if !here() {
         return;
     }
-    let place = Place::at(5);
+    let place = Place::new();
     fs::create_dir_all(place.path("certs")).unwrap();
     // Half of what an earlier step would have left: what is in the files is Pebble's to judge.
     for name in ["certs/ca.pem", "certs/endpoint.pem", "key"] {
@@ -164,12 +173,13 @@ fn one_that_does_not_come_up_says_why_and_leaves_nothing() {
         "{text}"
     );
     // Where it listened nothing does.
-    assert!(TcpStream::connect((place.1, 8055)).is_err());
+    assert!(TcpStream::connect((place.address, 8055)).is_err());
 }
 
 #[test]
 fn an_address_of_another_machine_is_refused_by_name() {
-    let elsewhere = Place(tempfile::tempdir().unwrap(), IpAddr::from([192, 0, 2, 1]));
+    let address = IpAddr::from([192, 0, 2, 1]);
+    let elsewhere = Place { folder: tempfile::tempdir().unwrap(), address, _claim: None };
     let error = elsewhere.start().unwrap_err().to_string();
     assert!(error.starts_with("cannot listen on 192.0.2.1, where the VM reaches this machine"), "{error}");
 }
