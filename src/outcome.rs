@@ -105,7 +105,7 @@ pub struct TaskResult {
     pub status: TaskStatus,
     /// Whether it changed the host.
     pub changed: bool,
-    /// Whether the playbook went on after its failure (`ignore_errors`).
+    /// Whether the playbook went on after its failure (`ignore_errors`, or a `rescue`).
     pub ignored: bool,
     /// Whether it is an assertion: module `assert` or `fail`, or tagged `assertion`.
     pub assertion: bool,

@@ -16,7 +16,9 @@ use crate::event::Event;
 use crate::machine::Hypervisor;
 use crate::outcome::{Assertion, AssertionStatus, Outcome};
 use crate::site::certs::Acme;
-use crate::site::{self, Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Workspace};
+use crate::site::{
+    self, Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Verification, Workspace,
+};
 
 /// How long listing a site's hosts and tags may take.
 const CHECK: Duration = Duration::from_secs(120);
@@ -71,15 +73,12 @@ impl Stand<'_> {
         let report = self.run(acme, phase, self.plan.harness.timeouts.assert)?;
         let found =
             site::verification(&report, self.plan.trial.host.as_str()).map_err(anyhow::Error::from)?;
-        if let Some(task) = found.trouble {
-            let said = task.message.unwrap_or_default();
-            let words =
-                format!("could not find everything out: “{}” ({}) failed: {said}", task.task, task.path);
+        for doubt in doubts(&found) {
             if judge::is_failure_declared(&self.plan.expect, phase) {
                 let why = "so nobody can say that nothing failed but what was declared";
-                return Err(Stop::Error(anyhow::anyhow!("{words}; {why}")));
+                return Err(Stop::Error(anyhow::anyhow!("{doubt}; {why}")));
             }
-            self.ledger.note(words);
+            self.ledger.note(doubt);
         }
         let failed = found.assertions.iter().any(|it| it.status == AssertionStatus::Failed);
         let outcome = if failed { Outcome::Failed } else { Outcome::Passed };
@@ -104,6 +103,22 @@ impl Stand<'_> {
         });
         ran.context("the VM was lost while Ansible ran")?.map_err(|error| stop(phase, error))
     }
+}
+
+/// Why it is not known of every assertion whether it holds.
+fn doubts(found: &Verification) -> Vec<String> {
+    let trouble = found.trouble.as_ref().map(|task| {
+        let said = task.message.as_deref().unwrap_or_default();
+        format!("could not find everything out: “{}” ({}) failed: {said}", task.task, task.path)
+    });
+    let unreached = found.unreached.first().map(|first| {
+        format!(
+            "verify.yml ended at its first failure and did not reach {} of its assertions, “{first}” the first of them \
+             (`ignore_errors: true` lets it go on)",
+            found.unreached.len()
+        )
+    });
+    trouble.into_iter().chain(unreached).collect()
 }
 
 fn stop(phase: Phase, error: PlaybookError) -> Stop {

@@ -4,6 +4,9 @@
 //! lie* and *how the site is written* is taken over from `ansible.cfg` in the site's folder ([`CARRIED`]), paths made
 //! absolute. What says *which hosts, reached how, with which secrets* is not: inventory, SSH, vault passwords,
 //! callbacks, fact caches and everything else are ours.
+//! No plugin of variables runs, neither: what lies beside the inventory and beside the playbook (`host_vars/`,
+//! `group_vars/`) is flattened into the inventory of the one host, and would outrank there what reaches the VM if it
+//! were read again.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +21,6 @@ pub(super) const CARRIED: &[(&str, &str, bool)] = &[
     ("defaults", "filter_plugins", true),
     ("defaults", "lookup_plugins", true),
     ("defaults", "test_plugins", true),
-    ("defaults", "vars_plugins", true),
     ("defaults", "strategy_plugins", true),
     ("defaults", "hash_behaviour", false),
     ("defaults", "jinja2_extensions", false),
@@ -35,6 +37,10 @@ pub(super) const CARRIED: &[(&str, &str, bool)] = &[
 
 /// Plugins that read the production inventory: needed to list it, and not after.
 const ENABLE_PLUGINS: (&str, &str) = ("inventory", "enable_plugins");
+/// Where the site's plugins of variables lie: the same.
+const VARS_PLUGINS: (&str, &str) = ("defaults", "vars_plugins");
+/// Which of them run: the same.
+const VARS_PLUGINS_ENABLED: (&str, &str) = ("defaults", "vars_plugins_enabled");
 
 /// What is taken over from the site's `ansible.cfg`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +48,7 @@ pub(super) struct SiteConfig {
     defaults: Vec<(String, String)>,
     escalation: Vec<(String, String)>,
     enable_plugins: Option<String>,
+    vars_plugins: Vec<(String, String)>,
 }
 
 impl SiteConfig {
@@ -51,6 +58,11 @@ impl SiteConfig {
         for (section, key, value) in entries(text) {
             if (section.as_str(), key.as_str()) == ENABLE_PLUGINS {
                 site.enable_plugins = Some(value);
+                continue;
+            }
+            if [VARS_PLUGINS, VARS_PLUGINS_ENABLED].contains(&(section.as_str(), key.as_str())) {
+                let value = if key == VARS_PLUGINS.1 { absolute(&value, dir) } else { value };
+                site.vars_plugins.push((key, value));
                 continue;
             }
             let Some((_, _, is_path)) = CARRIED.iter().find(|(s, k, _)| (*s, *k) == (&section, &key)) else {
@@ -86,6 +98,7 @@ impl SiteConfig {
              host_key_checking = True\n\
              retry_files_enabled = False\n\
              nocows = True\n\
+             vars_plugins_enabled =\n\
              fact_caching = memory\n\
              timeout = 30\n\
              \n\
@@ -105,9 +118,9 @@ impl SiteConfig {
     pub(super) fn render_for_inventory(&self) -> String {
         let plugins =
             self.enable_plugins.as_ref().map(|p| format!("enable_plugins = {p}\n")).unwrap_or_default();
-        let defaults = section(&self.defaults);
+        let [defaults, vars_plugins] = [&self.defaults, &self.vars_plugins].map(|lines| section(lines));
         format!(
-            "[defaults]\n{defaults}\n[inventory]\n{plugins}any_unparsed_is_failed = True\n\
+            "[defaults]\n{defaults}{vars_plugins}\n[inventory]\n{plugins}any_unparsed_is_failed = True\n\
              unparsed_is_failed = True\n"
         )
     }
@@ -168,6 +181,8 @@ mod tests {
 inventory = production
 roles_path = roles:./vendor/roles : ~/.ansible/roles
 filter_plugins: plugins/filter ; ours
+vars_plugins = plugins/vars
+vars_plugins_enabled = host_group_vars, ours
 vault_password_file = ~/.vault
 host_key_checking = False
 hash_behaviour = merge
@@ -200,6 +215,7 @@ enable_plugins = yaml,
         host_key_checking = True
         retry_files_enabled = False
         nocows = True
+        vars_plugins_enabled =
         fact_caching = memory
         timeout = 30
 
@@ -218,6 +234,8 @@ enable_plugins = yaml,
         roles_path = /srv/site/roles:/srv/site/vendor/roles:~/.ansible/roles
         filter_plugins = /srv/site/plugins/filter
         hash_behaviour = merge
+        vars_plugins = /srv/site/plugins/vars
+        vars_plugins_enabled = host_group_vars, ours
 
         [inventory]
         enable_plugins = yaml,constructed

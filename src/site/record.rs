@@ -31,6 +31,10 @@ pub(super) enum Record {
     Start {
         task: String,
     },
+    /// A connection plugin was refused in the task whose result comes next: what it was to reach, and by which.
+    Refused {
+        wanted: String,
+    },
     Result(Box<Finished>),
     Stats {
         hosts: BTreeMap<String, Stats>,
@@ -70,7 +74,13 @@ pub(super) struct Finished {
     status: TaskStatus,
     changed: bool,
     ignored: bool,
+    /// A `rescue` took over from its failure.
+    #[serde(default)]
+    pub(super) rescued: bool,
     assertion: bool,
+    /// An assertion that failed for another reason than that it does not hold: nobody knows whether it does.
+    #[serde(default)]
+    pub(super) unevaluated: bool,
     seconds: f64,
     delegate: Option<String>,
     #[serde(default)]
@@ -111,7 +121,7 @@ impl Finished {
             host: self.host,
             status: self.status,
             changed: self.changed,
-            ignored: self.ignored,
+            ignored: self.ignored || self.rescued,
             assertion: self.assertion,
             seconds: self.seconds,
             message,

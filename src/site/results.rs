@@ -38,6 +38,8 @@ pub struct PlaybookReport {
     pub seconds: f64,
     /// Assertions that lay ahead when `verify.yml` began, reached or not.
     pub(super) declared: Vec<Declared>,
+    /// Of `tasks`, by index, the assertions that could not be evaluated.
+    pub(super) unevaluated: Vec<usize>,
 }
 
 /// Collects the record of one run.
@@ -52,6 +54,10 @@ pub(super) struct Collector {
     plays: usize,
     plays_without_host: usize,
     stats: Option<BTreeMap<String, Stats>>,
+    /// Failures that a `rescue` took over from.
+    rescued: usize,
+    /// What a connection plugin was to reach and was refused, and the task, once its result is there.
+    refused: Option<(String, Option<Box<TaskResult>>)>,
     trouble: Option<String>,
 }
 
@@ -68,6 +74,8 @@ impl Collector {
             plays: 0,
             plays_without_host: 0,
             stats: None,
+            rescued: 0,
+            refused: None,
             trouble: None,
         }
     }
@@ -104,17 +112,35 @@ impl Collector {
                 return Some(TaskEvent::Started { task });
             }
             Record::Result(finished) if finished.host == self.host => {
+                self.rescued += usize::from(finished.rescued);
+                if finished.unevaluated {
+                    self.report.unevaluated.push(self.report.tasks.len());
+                }
                 let result = finished.into_result(|path| self.relative(path));
+                self.blame(&result);
                 self.report.tasks.push(result.clone());
                 return Some(TaskEvent::Finished(result));
             }
-            Record::Result(_) => {}
+            Record::Result(finished) => {
+                let result = finished.into_result(|path| self.relative(path));
+                self.blame(&result);
+            }
+            Record::Refused { wanted } => {
+                self.refused.get_or_insert((wanted, None));
+            }
             Record::Stats { hosts } => self.stats = Some(hosts),
             Record::Trouble { what } => {
                 self.trouble.get_or_insert(what);
             }
         }
         None
+    }
+
+    /// The first result after a refusal is that of the task.
+    fn blame(&mut self, result: &TaskResult) {
+        if let Some((_, task @ None)) = &mut self.refused {
+            *task = Some(Box::new(result.clone()));
+        }
     }
 
     fn relative(&self, path: &str) -> String {
@@ -135,11 +161,24 @@ impl Collector {
         seconds: f64,
     ) -> Result<PlaybookReport, PlaybookError> {
         let counted = self.stats.as_ref().and_then(|hosts| hosts.get(&self.host)).copied();
-        self.mark_rescued(counted.unwrap_or_default().rescued);
         self.report.seconds = seconds;
         self.count();
+        match self.refused.take() {
+            Some((wanted, Some(task))) => return Err(PlaybookError::OutOfScope { task, wanted }),
+            Some((wanted, None)) => {
+                let what = format!("a task wanted to reach {wanted}, was refused, and has no result");
+                return Err(PlaybookError::NoRecord { what });
+            }
+            None => {}
+        }
         if let Some(task) = self.unreachable() {
             return Err(task);
+        }
+        // Else the wrong task would be named.
+        let rescued = counted.map_or(self.rescued, |stats| stats.rescued);
+        if self.rescued != rescued {
+            let what = format!("Ansible counted {rescued} rescued failures, and {} are known", self.rescued);
+            return Err(PlaybookError::NoRecord { what });
         }
         if let (Phase::Apply, Some(task)) = (self.phase, self.report.fatal().next()) {
             return Err(PlaybookError::TaskFailed { task: Box::new(task.clone()) });
@@ -182,15 +221,6 @@ impl Collector {
         }
     }
 
-    /// Ansible counts rescued failures and does not tell which: a failure that is not rescued ends the host's part,
-    /// so that they are the first ones.
-    fn mark_rescued(&mut self, rescued: usize) {
-        let failed = |task: &&mut TaskResult| task.status == TaskStatus::Failed && !task.ignored;
-        for task in self.report.tasks.iter_mut().filter(failed).take(rescued) {
-            task.ignored = true;
-        }
-    }
-
     fn count(&mut self) {
         let report = &mut self.report;
         let with = |status| report.tasks.iter().filter(|task| task.status == status).count();
@@ -199,8 +229,9 @@ impl Collector {
         report.failed = report.fatal().count();
     }
 
+    /// Whether or not the playbook meant to go on (`ignore_unreachable`): what was not reached is never a pass.
     fn unreachable(&self) -> Option<PlaybookError> {
-        let task = self.report.tasks.iter().find(|t| t.status == TaskStatus::Unreachable && !t.ignored)?;
+        let task = self.report.tasks.iter().find(|task| task.status == TaskStatus::Unreachable)?;
         let message = task.message.clone().unwrap_or_default();
         let task = Box::new(task.clone());
         Some(match message.split_once(REFUSAL) {

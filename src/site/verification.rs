@@ -3,6 +3,8 @@
 //! An assertion is a task of module `assert` or `fail`, or one tagged `assertion`. It failed when it failed, whether
 //! or not the playbook went on after it (`ignore_errors` and `rescue` are how a playbook collects all failures). Any
 //! other task only finds things out: its failure, unless the playbook meant to survive it, is trouble and no verdict.
+//! So is that of an assertion which could not be evaluated (an undefined variable), survived or not: it was not looked
+//! at.
 //!
 //! Results of one name are one assertion (a task file included in a loop): failed if one failed, passed if one passed
 //! and none failed. A `fail` whose condition was false counts as skipped, as its guard may have been what was false:
@@ -16,8 +18,10 @@ use crate::outcome::{Assertion, AssertionStatus, TaskResult, TaskStatus};
 pub struct Verification {
     /// Every assertion, in the order in which they were met; those never reached come last, as skipped.
     pub assertions: Vec<Assertion>,
-    /// The task that was not an assertion and failed, so that something could not be found out.
+    /// The task that failed and said nothing of an assertion, so that something could not be found out.
     pub trouble: Option<Box<TaskResult>>,
+    /// The assertions that were not reached as the playbook ended at one that failed.
+    pub unreached: Vec<String>,
 }
 
 /// Why a verification says nothing.
@@ -39,10 +43,12 @@ pub enum VerificationError {
         /// How many there are.
         count: usize,
     },
-    /// A task that is no assertion failed.
+    /// A task failed and it is no assertion, or one that could not be evaluated.
     #[error(
-        "could not find out: task `{}` of verify.yml ({}) failed, and it is no assertion{}",
-        task.task, task.path, task.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default()
+        "could not find out: task `{}` of verify.yml ({}) failed, and it {}{}",
+        task.task, task.path,
+        if task.assertion { "could not be evaluated" } else { "is no assertion" },
+        task.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default()
     )]
     CouldNotFindOut {
         /// The task.
@@ -54,14 +60,20 @@ pub enum VerificationError {
 ///
 /// # Errors
 /// [`VerificationError::NoAssertions`] or [`VerificationError::AllSkipped`]; and
-/// [`VerificationError::CouldNotFindOut`] when a task that is no assertion failed and no assertion did. Where both
-/// happened, [`Verification::trouble`] has the task.
+/// [`VerificationError::CouldNotFindOut`] when a task failed that is no assertion, or could not be evaluated, and no
+/// assertion did. Where both happened, [`Verification::trouble`] has the task.
 pub fn verification(report: &PlaybookReport, host: &str) -> Result<Verification, VerificationError> {
     let mut assertions: Vec<Assertion> = Vec::new();
-    for task in report.tasks.iter().filter(|task| task.assertion) {
-        add(&mut assertions, of(task));
+    let is_unevaluated = |index: usize| report.unevaluated.contains(&index);
+    for (index, task) in report.tasks.iter().enumerate().filter(|(_, task)| task.assertion) {
+        let assertion = of(task);
+        let status = if is_unevaluated(index) { AssertionStatus::Skipped } else { assertion.status };
+        add(&mut assertions, Assertion { status, ..assertion });
     }
-    let trouble = report.fatal().find(|task| !task.assertion).cloned().map(Box::new);
+    let is_fatal = |task: &TaskResult| task.status == TaskStatus::Failed && !task.ignored && !task.assertion;
+    let mut tasks = report.tasks.iter().enumerate();
+    let trouble = tasks.find(|(index, task)| is_unevaluated(*index) || is_fatal(task));
+    let trouble = trouble.map(|(_, task)| Box::new(task.clone()));
     let has_failed = assertions.iter().any(|a| a.status == AssertionStatus::Failed);
     if let Some(task) = trouble.clone().filter(|_| !has_failed) {
         return Err(VerificationError::CouldNotFindOut { task });
@@ -78,6 +90,9 @@ pub fn verification(report: &PlaybookReport, host: &str) -> Result<Verification,
             message: Some("not reached: the playbook ended before it".to_owned()),
         })
         .collect();
+    // Others belong to a `rescue`, or to a part that was left on purpose.
+    let is_cut_short = report.fatal().any(|task| task.assertion);
+    let cut_off = unreached.iter().filter(|_| is_cut_short).map(|it| it.name.clone()).collect();
     for assertion in unreached {
         add(&mut assertions, assertion);
     }
@@ -88,7 +103,7 @@ pub fn verification(report: &PlaybookReport, host: &str) -> Result<Verification,
     if assertions.iter().all(|a| a.status == AssertionStatus::Skipped) {
         return Err(VerificationError::AllSkipped { host, count: assertions.len() });
     }
-    Ok(Verification { assertions, trouble })
+    Ok(Verification { assertions, trouble, unreached: cut_off })
 }
 
 fn of(task: &TaskResult) -> Assertion {

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::Instant;
 
 use boma_it::outcome::{AssertionStatus, TaskStatus};
-use boma_it::site::{Phase, PlaybookError, TaskEvent, verification};
+use boma_it::site::{Phase, PlaybookError, TaskEvent, VerificationError, verification};
 use serde_json::json;
 
 use crate::sshd::Sshd;
@@ -128,6 +128,70 @@ fn no_other_host_is_ever_reached_whatever_a_task_says() {
 }
 
 #[test]
+fn what_lies_beside_the_playbook_is_known_and_does_not_redirect_the_run() {
+    let sshd = Sshd::start();
+    let tasks = "- name: show\n  ansible.builtin.debug: {msg: '{{ where }}'}\n\
+                 - name: over ssh\n  ansible.builtin.command: sh -c 'test -n \"$SSH_CONNECTION\"'\n";
+    let vars = "ansible_connection: local\nansible_host: 203.0.113.10\nwhere: playbook/host\n";
+    let mut world =
+        World::new(&[("site/roles/base/tasks/main.yml", tasks), ("site/host_vars/askari.yml", vars)]);
+    world.target = sshd.target();
+    let report = world.run(Phase::Apply).0.unwrap();
+    assert_eq!(report.tasks[0].message.as_deref(), Some("playbook/host"));
+}
+
+#[rstest::rstest]
+#[case::keyword("paramiko", "connection: paramiko")]
+#[case::full_name(
+    "ansible.builtin.paramiko_ssh",
+    "connection: ansible.builtin.paramiko_ssh\n  ignore_unreachable: true"
+)]
+#[case::variable("winrm", "vars: {ansible_connection: winrm}\n  ignore_errors: true")]
+#[case::own("mine", "connection: mine")]
+#[case::looped("paramiko", "connection: paramiko\n  loop: [1, 2]\n  ignore_errors: true")]
+fn no_connection_but_ssh_is_ever_made_to_another_machine(#[case] plugin: &str, #[case] way: &str) {
+    let elsewhere = TcpListener::bind("127.0.0.2:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let port = elsewhere.local_addr().unwrap().port();
+    let tasks = format!(
+        "- name: stray\n  ansible.builtin.command: 'true'\n  delegate_to: 127.0.0.2\n  {way}\n- name: next\n  ansible.builtin.debug: {{}}\n"
+    );
+    let world = World::new(&[
+        ("site/roles/base/tasks/main.yml", &tasks),
+        ("site/roles/base/vars/main.yml", &format!("ansible_port: {port}\n")),
+        (
+            "site/connection_plugins/mine.py",
+            "from ansible.plugins.connection.local import DOCUMENTATION, Connection as Local\nclass Connection(Local):\n    transport = 'mine'\n",
+        ),
+    ]);
+    let error = world.run(Phase::Apply).0.unwrap_err();
+    assert!(matches!(error, PlaybookError::OutOfScope { .. }), "{error}");
+    let error = error.to_string();
+    assert!(error.starts_with("task `base : stray`"), "{error}");
+    assert!(error.contains(&format!("wanted to reach `127.0.0.2 by connection plugin {plugin}`")), "{error}");
+    assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "a host was reached");
+}
+
+#[test]
+fn a_failure_is_not_taken_for_rescued_as_an_always_section_rescues_one_of_its_own() {
+    let tasks = "- block:
+    - name: first
+      ansible.builtin.command: 'false'
+      delegate_to: localhost
+  always:
+    - block:
+        - name: second
+          ansible.builtin.command: 'false'
+          delegate_to: localhost
+      rescue:
+        - name: mended
+          ansible.builtin.debug: {}
+";
+    let error = World::new(&[("site/roles/base/tasks/main.yml", tasks)]).error(Phase::Apply);
+    assert!(error.starts_with("task `base : first`"), "{error}");
+}
+
+#[test]
 fn a_vm_with_another_host_key_is_not_trusted_and_one_that_does_not_answer_is_unreachable() {
     let sshd = Sshd::start();
     let tasks = "- name: first\n  ansible.builtin.command: 'true'\n";
@@ -226,6 +290,64 @@ fn a_task_of_verify_that_only_finds_out_and_fails_is_no_verdict() {
     could not find out: task `ask` of verify.yml (harness/verify.yml:6) failed, and it is no assertion: on localhost: non-zero return code · exit status 7
     no answer
     ");
+}
+
+#[rstest::rstest]
+#[case::condition("ansible.builtin.assert: {that: nowhere.answers}")]
+#[case::message("assert: {that: false, fail_msg: '{{ nowhere }}'}")]
+#[case::one_of_a_loop("assert: {that: item.x == 1}\n      loop: [{x: 2}, {y: 1}]")]
+#[case::items("assert: {that: false}\n      loop: '{{ nowhere }}'")]
+#[case::guard_of_a_fail("fail: {msg: enough}\n      when: nowhere.answers")]
+#[case::result_of_a_tagged(
+    "command: 'true'\n      delegate_to: localhost\n      tags: [assertion]\n      failed_when: nowhere"
+)]
+fn an_assertion_that_cannot_be_evaluated_is_no_verdict_though_failures_are_ignored(#[case] task: &str) {
+    let verify = format!(
+        "- hosts: all\n  gather_facts: false\n  ignore_errors: true\n  tasks:\n    - name: holds\n      assert: {{that: true}}\n    - name: unknown\n      {task}\n"
+    );
+    let world = World::new(&[("harness/verify.yml", &verify)]);
+    let error = verification(&world.run(Phase::Assert).0.unwrap(), "askari").unwrap_err().to_string();
+    let said = "could not find out: task `unknown` of verify.yml (harness/verify.yml:7) failed, and it could not be evaluated: ";
+    assert!(error.starts_with(said), "{error}");
+}
+
+#[test]
+fn a_probe_of_the_shipped_verification_that_fails_is_no_verdict() {
+    // Nothing lies beside it here, so that the probe cannot even begin.
+    let world = World::new(&[("harness/verify.yml", include_str!("../../harness/verify.yml"))]);
+    let error = verification(&world.run(Phase::Assert).0.unwrap(), "askari").unwrap_err().to_string();
+    assert!(error.starts_with("could not find out: task `Look from inside the VM` of verify.yml"), "{error}");
+}
+
+#[test]
+fn a_tag_makes_no_assertion_of_what_asserts_nothing() {
+    let sshd = Sshd::start();
+    let verify = "- hosts: all\n  tags: [assertion]\n  tasks:\n    - name: more\n      include_tasks: more.yml\n    - name: fact\n      set_fact: {known: 1}\n    - name: say\n      ansible.builtin.debug: {msg: x}\n";
+    let more = "- name: group\n  ansible.builtin.group_by: {key: known}\n";
+    let mut world = World::new(&[("harness/verify.yml", verify), ("harness/more.yml", more)]);
+    world.target = sshd.target();
+    let found = verification(&world.run(Phase::Assert).0.unwrap(), "askari");
+    assert_eq!(found.unwrap_err(), VerificationError::NoAssertions { host: "askari".into() });
+}
+
+#[test]
+fn what_was_not_reached_is_never_a_pass_though_the_playbook_ignores_it() {
+    let verify = |target: &str| {
+        format!(
+            "- hosts: all\n  gather_facts: false\n  ignore_unreachable: true\n  tasks:\n    - name: holds\n      assert: {{that: true}}\n    - name: works\n      command: 'true'\n      tags: [assertion]\n      {target}\n"
+        )
+    };
+    let sshd = Sshd::start();
+    let run = |target: &str| {
+        let mut world = World::new(&[("harness/verify.yml", &verify(target))]);
+        world.target = sshd.target();
+        world.target.port = 1;
+        world.run(Phase::Assert).0.unwrap_err()
+    };
+    let error = run("changed_when: false");
+    assert!(matches!(error, PlaybookError::Unreachable { .. }), "{error}");
+    let error = run("delegate_to: 203.0.113.9");
+    assert!(matches!(error, PlaybookError::OutOfScope { .. }), "{error}");
 }
 
 #[test]

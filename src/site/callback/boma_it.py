@@ -1,8 +1,11 @@
 """One JSON line for each thing that happens in a playbook run, written to the pipe that BOMA_IT_RECORD names.
 
-Every line has an `event`: ansible, declared, play, no_hosts_matched, start, result, stats or trouble. The reader is
+Every line has an `event`: ansible, declared, play, no_hosts_matched, start, refused, result, stats or trouble. The reader is
 boma-it's `site` room. A callback that raises would only be warned about by Ansible and its result lost in silence, so
 trouble of our own is recorded as such and read as "could not find out".
+
+And one guard: a task is connected by OpenSSH, which is confined to the VM, or runs on this machine; every other
+connection plugin is refused before it is made.
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ import json
 import os
 import time
 
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins import connection
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import connection_loader
 from ansible.release import __version__ as ansible_version
 
 DOCUMENTATION = r"""
@@ -29,6 +35,20 @@ requirements:
 # could leave half a secret.
 LONGEST = 200_000
 
+# The connection plugins that are let be, by file: a name may be an alias, or that of the site's own plugin.
+CONNECTIONS = [os.path.join(os.path.dirname(connection.__file__), name) for name in ("ssh.py", "local.py")]
+
+# Modules that assert nothing, whatever their tags: a play's tags are those of its facts and includes as well.
+NO_ASSERTION = ("add_host", "debug", "gather_facts", "group_by", "meta", "set_fact", "setup")
+
+# How Ansible begins to say that a task was not carried out as its condition or arguments could not be evaluated.
+UNEVALUATED = (
+    "Task failed: Error while evaluating conditional",
+    "Task failed: Finalization of task args",
+    "The conditional check ",
+    "The task includes an option with an undefined variable",
+)
+
 
 def recorded(method):
     """Turns an exception of ours into a record of it: a callback never breaks the run."""
@@ -43,9 +63,47 @@ def recorded(method):
     return wrapper
 
 
+def guard_connections(refuse):
+    """Lets no task be connected but by CONNECTIONS. Tasks run in forks of this process, so that it holds for all.
+
+    `refuse` hears what was wanted before it fails: a playbook may survive that, or Ansible lose the words (in a loop).
+    """
+    get = connection_loader.get_with_context
+
+    def guarded(name, *args, **kwargs):
+        known_as = connection_loader.aliases.get(name, name)
+        found = connection_loader.find_plugin_with_context(known_as, collection_list=kwargs.get("collection_list"))
+        if found.plugin_resolved_path not in CONNECTIONS and not kwargs.get("class_only"):
+            host = getattr(args[0], "remote_addr", None) if args else None
+            wanted = "%s by connection plugin %s" % (host or "a host", name)
+            refuse(wanted)
+            raise AnsibleConnectionFailure(
+                "boma-it: refused to reach %s (only ssh, to the VM, and local are in scope)" % wanted
+            )
+        return get(name, *args, **kwargs)
+
+    connection_loader.get_with_context = guarded
+
+
 def is_assertion(task):
-    """Module `assert` or `fail` under any of its names, or a task tagged `assertion`."""
-    return task.action.rpartition(".")[2] in ("assert", "fail") or "assertion" in task.tags
+    """Module `assert` or `fail` under any of its names, or a task tagged `assertion` that may assert something."""
+    module = task.action.rpartition(".")[2]
+    if module in NO_ASSERTION or module.startswith(("include", "import_")):
+        return False
+    return module in ("assert", "fail") or "assertion" in task.tags
+
+
+def is_unevaluated(task, values):
+    """Whether a failed task says nothing of what it asserts, as that could not be evaluated."""
+    items = [item for item in values.get("results") or [] if isinstance(item, dict) and item.get("failed")]
+    if items:
+        return any(is_unevaluated(task, item) for item in items)
+    if "censored" in values:
+        return False
+    if task.action.rpartition(".")[2] == "assert":
+        return "evaluated_to" not in values
+    # `failed_when` gives a boolean, or the words of why it could not.
+    return not isinstance(values.get("failed_when_result", False), bool) or str(values.get("msg")).startswith(UNEVALUATED)
 
 
 def text(value):
@@ -72,6 +130,9 @@ class CallbackModule(CallbackBase):
         self._declared = False
         self._names = {}
         self._begun = {}
+        self._variables = None
+        self._rescued = {}
+        guard_connections(lambda wanted: self._record("refused", wanted=wanted))
         path = os.environ.get("BOMA_IT_RECORD")
         if path:
             try:
@@ -100,10 +161,11 @@ class CallbackModule(CallbackBase):
     @recorded
     def v2_playbook_on_play_start(self, play):
         self._play = play.get_name().strip()
+        self._variables = play.get_variable_manager()
         self._record("play", play=self._play)
         if not self._declared and os.environ.get("BOMA_IT_DECLARE") and self._playbook is not None:
             self._declared = True
-            self._declare(play.get_variable_manager()._inventory)
+            self._declare(self._variables._inventory)
 
     def _declare(self, inventory):
         """Names the assertions that lie ahead for the host under test, so that those never reached are known."""
@@ -154,7 +216,20 @@ class CallbackModule(CallbackBase):
 
     @recorded
     def v2_runner_on_failed(self, result, ignore_errors=False):
-        self._result(result, "failed", ignored=bool(ignore_errors))
+        # Of a loop, one item may have failed and another not been reached.
+        items = result._result.get("results") or []
+        if any(isinstance(item, dict) and item.get("unreachable") for item in items):
+            self._result(result, "unreachable")
+        else:
+            rescued = self._is_rescued(result._host.name)
+            self._result(result, "failed", ignored=bool(ignore_errors), rescued=rescued)
+
+    def _is_rescued(self, host):
+        """Whether a `rescue` takes over from the failure just seen: then Ansible has just kept it for that to read."""
+        kept = self._variables._nonpersistent_fact_cache.get(host, {}).get("ansible_failed_task")
+        is_new = kept is not None and kept is not self._rescued.get(host)
+        self._rescued[host] = kept
+        return is_new
 
     @recorded
     def v2_runner_on_skipped(self, result):
@@ -164,7 +239,7 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_unreachable(self, result):
         self._result(result, "unreachable", ignored=bool(result._task.ignore_unreachable))
 
-    def _result(self, result, status, ignored=False):
+    def _result(self, result, status, ignored=False, rescued=False):
         task, host, values = result._task, result._host.name, result._result
         now = time.monotonic()
         begun = self._begun.get((host, task._uuid), self._begun.get(task._uuid, now))
@@ -178,7 +253,9 @@ class CallbackModule(CallbackBase):
             "status": status,
             "changed": bool(values.get("changed", False)),
             "ignored": ignored,
+            "rescued": rescued,
             "assertion": is_assertion(task),
+            "unevaluated": status == "failed" and is_assertion(task) and is_unevaluated(task, values),
             "seconds": round(now - begun, 3),
         }
         if task.delegate_to:
@@ -193,8 +270,10 @@ class CallbackModule(CallbackBase):
 
     @staticmethod
     def _said(values, failed):
+        # Words instead of a boolean say why `failed_when` could not be evaluated.
+        judged = values.get("failed_when_result")
         said = {
-            "msg": text(values.get("msg")),
+            "msg": text(values.get("msg")) or (None if isinstance(judged, bool) else text(judged)),
             "reason": text(values.get("skip_reason")),
             # An assert's condition only says something when it is the one that did not hold.
             "condition": text(values.get("assertion")),

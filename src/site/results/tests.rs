@@ -141,15 +141,50 @@ fn a_failed_task_of_the_site_is_an_error_with_what_it_said_and_one_of_verify_is_
 #[test]
 fn what_the_playbook_ignored_or_rescued_does_not_fail_the_site() {
     let ignored = failed("").replace(r#""ignored":false"#, r#""ignored":true"#);
-    let rescued = stats(r#"{"askari":{"ok":1,"failures":0,"rescued":1}}"#);
-    let report =
-        conclude(Phase::Apply, &[BEGIN, &ignored, &failed(""), &result(""), &rescued], None).unwrap();
+    let rescued = failed(r#","rescued":true"#);
+    let one = stats(r#"{"askari":{"ok":1,"failures":0,"rescued":1}}"#);
+    let report = conclude(Phase::Apply, &[BEGIN, &ignored, &rescued, &result(""), &one], None).unwrap();
     assert_eq!(report.failed, 0);
     assert!(report.tasks[1].ignored);
+    // As where an `always` section rescues something of its own, the first failure is not the one that was rescued.
     let one_rescued = stats(r#"{"askari":{"ok":1,"failures":1,"rescued":1}}"#);
-    let lines = [BEGIN, &failed(""), &failed("").replace("base : rules", "after"), &one_rescued];
+    let lines = [BEGIN, &failed("").replace("base : rules", "first"), &rescued, &one_rescued];
     let error = conclude(Phase::Apply, &lines, Some("exit status 2")).unwrap_err();
-    assert!(error.starts_with("task `after`"), "{error}");
+    assert!(error.starts_with("task `first`"), "{error}");
+}
+
+#[test]
+fn which_failures_were_rescued_is_known_of_all_or_no_task_is_named() {
+    let lines = [BEGIN, &failed(""), &failed(""), &stats(r#"{"askari":{"ok":1,"failures":1,"rescued":1}}"#)];
+    let error = conclude(Phase::Apply, &lines, Some("exit status 2")).unwrap_err();
+    assert_eq!(
+        error,
+        "the record of tasks cannot be trusted: Ansible counted 1 rescued failures, and 0 are known"
+    );
+}
+
+#[test]
+fn what_was_not_reached_is_an_error_though_the_playbook_ignores_it() {
+    let gone = failed(r#","said":{"msg":"timed out"}"#).replace("failed", "unreachable");
+    let gone = gone.replace(r#""ignored":false"#, r#""ignored":true"#);
+    for phase in [Phase::Apply, Phase::Assert] {
+        let error = conclude(phase, &[BEGIN, &gone, &result(""), &stats(FINE)], None).unwrap_err();
+        assert!(error.starts_with("the VM was unreachable at task `base : rules`"), "{error}");
+    }
+}
+
+#[test]
+fn a_refused_connection_is_out_of_scope_whatever_became_of_its_task() {
+    let refused = r#"{"event":"refused","wanted":"203.0.113.9 by connection plugin paramiko"}"#;
+    let ignored = failed("").replace(r#""ignored":false"#, r#""ignored":true"#);
+    let lines = [BEGIN, &result(""), refused, &ignored, &result("").replace("rules", "next"), &stats(FINE)];
+    let error = conclude(Phase::Assert, &lines, None).unwrap_err();
+    assert!(
+        error.starts_with("task `base : rules` (site/roles/base/tasks/main.yml:3) wanted to reach `203.0.113.9 by connection plugin paramiko`"),
+        "{error}"
+    );
+    let error = conclude(Phase::Assert, &[BEGIN, refused, &stats(FINE)], None).unwrap_err();
+    assert!(error.ends_with("was refused, and has no result"), "{error}");
 }
 
 #[test]

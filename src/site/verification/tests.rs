@@ -49,6 +49,18 @@ fn a_failed_task_that_asserts_nothing_is_trouble_and_no_verdict() {
 }
 
 #[test]
+fn an_assertion_that_could_not_be_evaluated_is_trouble_and_no_verdict_ignored_or_not() {
+    let mut undefined = task("ports", TaskStatus::Failed, true);
+    undefined.ignored = true;
+    let ran = |first| PlaybookReport { unevaluated: vec![1], ..report([first, undefined.clone()]) };
+    let error = verification(&ran(task("sshd", TaskStatus::Ok, true)), "askari").unwrap_err();
+    insta::assert_snapshot!(error, @"could not find out: task `ports` of verify.yml (harness/verify.yml:5) failed, and it could not be evaluated: ports said");
+    let found = verification(&ran(task("sshd", TaskStatus::Failed, true)), "askari").unwrap();
+    assert_eq!(shown(&found), [("sshd", Failed, Some("sshd said")), ("ports", Skipped, Some("ports said"))]);
+    assert_eq!(found.trouble.unwrap().task, "ports");
+}
+
+#[test]
 fn nothing_asserted_is_an_error_and_so_is_everything_skipped() {
     let none = verification(&report([task("find out", TaskStatus::Ok, false)]), "askari").unwrap_err();
     assert_eq!(none, VerificationError::NoAssertions { host: "askari".into() });
@@ -65,6 +77,9 @@ fn what_lay_ahead_of_the_end_is_listed_as_skipped() {
     let found = verification(&ran, "askari").unwrap();
     let not_reached = Some("not reached: the playbook ended before it");
     assert_eq!(shown(&found), [("ports", Failed, Some("ports said")), ("later", Skipped, not_reached)]);
+    assert_eq!(found.unreached, ["later"], "the playbook ended at its failure");
+    ran.tasks[0].ignored = true;
+    assert_eq!(verification(&ran, "askari").unwrap().unreached, Vec::<String>::new(), "it went on");
 }
 
 #[rstest::rstest]
