@@ -1,6 +1,7 @@
 //! `harness/harness.yml`: where the site is, which image, the hypervisor, limits. Every key but `version` has a default.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -167,7 +168,8 @@ impl Default for TimeoutsFile {
             apply: TimeLimit::minutes(15),
             reboot: TimeLimit::minutes(3),
             assert: TimeLimit::minutes(5),
-            down: TimeLimit::minutes(1),
+            // Within the minute that nextest gives a trial to clean up.
+            down: TimeLimit(Duration::from_secs(45)),
         }
     }
 }

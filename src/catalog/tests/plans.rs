@@ -92,7 +92,7 @@ fn choices_go_over_files_and_the_narrower_file_over_the_wider() {
     assert_eq!(plan.site.playbook, fixture.root().join("site/site.yml"));
     assert_eq!(plan.site.ansible, Some(fixture.root().join("bin")));
     assert_eq!(plan.harness.uri, "qemu:///session");
-    assert_eq!((plan.harness.timeouts.up.as_secs(), plan.harness.timeouts.down.as_secs()), (90, 60));
+    assert_eq!((plan.harness.timeouts.up.as_secs(), plan.harness.timeouts.down.as_secs()), (90, 45));
     let choices = Choices {
         certs: Some(Tier::LeProdWildcard),
         accept_risk: Some(Risk::R6),
