@@ -1,7 +1,7 @@
 //! Expected beside seen, thing by thing: what a person reads to see at once where the two part. Pure; whether a trial passed
 //! is [`super::judge`]'s to say, and this never contradicts it.
 
-use super::judge::{End, Seen, names};
+use super::judge::{End, Seen, Sorted, names};
 use crate::catalog::plan::{Expectation, ExpectedFault, Verdict};
 use crate::event::Compared;
 use crate::outcome::{Assertion, AssertionStatus, Stage};
@@ -56,15 +56,17 @@ fn assertions(declared: &[String], seen: &Seen) -> Vec<Compared> {
         lines.push(line(at, what, "passes", how, false));
         return lines;
     };
-    let is_declared = |assertion: &Assertion| declared.iter().any(|name| names(name, &assertion.name));
     let is_failed = |assertion: &&Assertion| assertion.status == AssertionStatus::Failed;
+    let Sorted { meant, others } = Sorted::new(declared, all);
     let mut lines = Vec::new();
-    for name in declared {
-        let found = all.iter().find(|assertion| names(name, &assertion.name));
-        let holds = found.is_some_and(|it| is_failed(&it));
-        lines.push(line(at, name, "fails", found.map_or("no such assertion", |it| word(it.status)), holds));
+    for (name, them) in meant {
+        let (seen, holds) = match them.as_slice() {
+            [] => ("no such assertion".to_owned(), false),
+            [one] => (word(one.status).to_owned(), is_failed(one)),
+            several => (format!("{} of that name: {}", several.len(), tally(several.iter().copied())), false),
+        };
+        lines.push(line(at, name, "fails", seen, holds));
     }
-    let others: Vec<_> = all.iter().filter(|assertion| !is_declared(assertion)).collect();
     let failed = others.iter().copied().filter(is_failed);
     lines.extend(failed.map(|assertion| line(at, &assertion.name, "passes", "failed", false)));
     let rest: Vec<_> = others.iter().copied().filter(|it| !is_failed(it)).collect();

@@ -10,6 +10,10 @@ use crate::event::{Compared, StageReport};
 use crate::outcome::{Assertion, AssertionStatus, Outcome, Stage};
 use crate::site::Phase;
 
+mod meant;
+
+pub(super) use meant::{Sorted, names};
+
 /// What was seen of a trial.
 #[derive(Debug)]
 pub struct Seen {
@@ -162,26 +166,18 @@ fn judge_assertions(expected: Option<&ExpectedFailure>, assertions: &[Assertion]
             expected.at
         ));
     }
-    let missing: Vec<&str> =
-        declared.iter().map(String::as_str).filter(|d| !failed.iter().any(|f| names(d, f))).collect();
-    let extra: Vec<&str> = failed.iter().copied().filter(|f| !declared.iter().any(|d| names(d, f))).collect();
+    let Sorted { meant, others } = Sorted::new(declared, assertions);
+    if let Some((name, several)) = meant.iter().find(|(_, them)| them.len() > 1) {
+        return (Outcome::Failed, says_too_little(name, several));
+    }
+    let missing = meant.iter().filter(|(_, them)| !them.iter().any(|it| is_failed(it)));
+    let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
+    let extra: Vec<&str> = others.iter().filter(|it| is_failed(it)).map(|it| it.name.as_str()).collect();
     match (missing.as_slice(), extra.as_slice()) {
         ([], []) => {
             (Outcome::Passed, format!("{} failed after the reboot, as declared ({counts})", list(&failed)))
         }
-        (missing, []) if failed.is_empty() => {
-            let known = |name: &&&str| assertions.iter().any(|a| names(name, &a.name));
-            match missing.iter().find(|name| !known(name)) {
-                Some(name) => (
-                    Outcome::Failed,
-                    format!(
-                        "no assertion is named {}; `expect.fail.task` must be a task name of verify.yml",
-                        quoted(name)
-                    ),
-                ),
-                None => unexpected_pass(&counts),
-            }
-        }
+        (_, []) if failed.is_empty() => none_failed(&meant, &counts),
         (missing, []) => (
             Outcome::Failed,
             format!("{} failed as declared, but {} did not ({counts})", list(&failed), list(missing)),
@@ -195,6 +191,20 @@ fn judge_assertions(expected: Option<&ExpectedFailure>, assertions: &[Assertion]
     }
 }
 
+/// Of declared assertions none failed, and no other.
+fn none_failed(meant: &[(&str, Vec<&Assertion>)], counts: &str) -> (Outcome, String) {
+    if let Some((name, _)) = meant.iter().find(|(_, them)| them.is_empty()) {
+        let words = "`expect.fail.task` must be a task name of verify.yml";
+        return (Outcome::Failed, format!("no assertion is named {}; {words}", quoted(name)));
+    }
+    let is_skipped = |them: &[&Assertion]| them.iter().all(|it| it.status == AssertionStatus::Skipped);
+    if let Some((name, _)) = meant.iter().find(|(_, them)| is_skipped(them)) {
+        let words = "so nobody knows whether it would have failed, as declared";
+        return (Outcome::Failed, format!("{} was skipped, {words} ({counts})", quoted(name)));
+    }
+    unexpected_pass(counts)
+}
+
 fn unexpected_pass(what: &str) -> (Outcome, String) {
     (
         Outcome::Failed,
@@ -205,15 +215,23 @@ fn unexpected_pass(what: &str) -> (Outcome, String) {
     )
 }
 
-/// Whether a declared task name means this one. Ansible puts `role : ` before the names of a role's tasks; a
-/// declaration may leave that out.
-pub(super) fn names(declared: &str, task: &str) -> bool {
-    declared == task || task.rsplit_once(" : ").is_some_and(|(_, name)| name == declared)
+fn says_too_little(name: &str, several: &[&Assertion]) -> String {
+    let each: Vec<_> = several.iter().map(|it| format!("{} ({})", quoted(&it.name), it.path)).collect();
+    format!(
+        "{} in `expect.fail.task` names {} assertions, and only one can be meant: {}. Name it in full, with its role, or \
+         give the tasks names of their own",
+        quoted(name),
+        several.len(),
+        each.join(", ")
+    )
+}
+
+fn is_failed(assertion: &Assertion) -> bool {
+    assertion.status == AssertionStatus::Failed
 }
 
 fn failed(assertions: &[Assertion]) -> Vec<&str> {
-    let is_failed = |a: &&Assertion| a.status == AssertionStatus::Failed;
-    assertions.iter().filter(is_failed).map(|a| a.name.as_str()).collect()
+    assertions.iter().filter(|it| is_failed(it)).map(|it| it.name.as_str()).collect()
 }
 
 /// `9 of 10 assertions passed, 1 skipped`.

@@ -6,8 +6,8 @@
 //! So is that of an assertion which could not be evaluated (an undefined variable), survived or not: it was not looked
 //! at.
 //!
-//! Results of one name are one assertion (a task file included in a loop): failed if one failed, passed if one passed
-//! and none failed. A `fail` whose condition was false counts as skipped, as its guard may have been what was false:
+//! Results of one task under one name are one assertion (a task file included in a loop): failed if one failed, passed if
+//! one passed and none failed. Two tasks of one name are two assertions. A `fail` whose condition was false counts as skipped, as its guard may have been what was false:
 //! an assertion that is to be seen to pass is an `assert`.
 
 use super::results::PlaybookReport;
@@ -120,7 +120,9 @@ fn of(task: &TaskResult) -> Assertion {
 }
 
 fn add(assertions: &mut Vec<Assertion>, new: Assertion) {
-    let Some(known) = assertions.iter_mut().find(|known| known.name == new.name) else {
+    let Some(known) =
+        assertions.iter_mut().find(|known| (&known.name, &known.path) == (&new.name, &new.path))
+    else {
         assertions.push(new);
         return;
     };

@@ -66,6 +66,11 @@ fn error(at: Stage) -> Seen {
 #[case::emergency_is_no_lockout(lockout(), fault(Stage::Reboot, ExpectedFault::Emergency), Outcome::Errored)]
 #[case::nothing_was_looked_at(passes(), end(&["~ports"]), Outcome::Errored)]
 #[case::the_declared_one_was_skipped(incident(), end(&["~published ports answer from outside the VM", "+sshd"]), Outcome::Failed)]
+#[case::of_two_that_name_one_fails(incident(), end(&["-published ports answer from outside the VM", "+published ports answer from outside the VM"]), Outcome::Failed)]
+#[case::both_that_name_fail(incident(), end(&["-a : published ports answer from outside the VM", "-b : published ports answer from outside the VM"]), Outcome::Failed)]
+#[case::of_two_that_name_one_was_skipped(incident(), end(&["~published ports answer from outside the VM", "-published ports answer from outside the VM"]), Outcome::Passed)]
+#[case::the_very_name_before_a_role_s(incident(), end(&["-published ports answer from outside the VM", "+a : published ports answer from outside the VM"]), Outcome::Passed)]
+#[case::a_role_s_fails_too(incident(), end(&["-published ports answer from outside the VM", "-a : published ports answer from outside the VM"]), Outcome::Failed)]
 #[case::stopped_early(passes(), Seen { before: None, end: None }, Outcome::Errored)]
 #[case::no_lockout(lockout(), end(&["+sshd"]), Outcome::Failed)]
 fn an_expected_failure_counts_only_where_it_was_declared(
@@ -119,6 +124,8 @@ fn the_words_tell_an_operator_what_it_means() {
         told(&incident(), &end(&[&marks("+"), "-sshd"])),
         told(&incident(), &end(&[&marks("-"), "-sshd"])),
         told(&incident(), &end(&["+sshd"])),
+        told(&incident(), &end(&[&marks("~"), "+sshd"])),
+        told(&incident(), &end(&[&marks("-a : "), &marks("+b : "), "+sshd"])),
         told(&expect_before, &Seen { before: Some(asserted(&["-ports"])), ..end(&["+ports"]) }),
         told(&lockout(), &fault(Stage::Reboot, ExpectedFault::Unreachable)),
         told(&lockout(), &end(&["+sshd"])),
@@ -164,6 +171,7 @@ fn expected_stands_beside_seen() {
         told(&incident(), &end(&[&marks("-"), "-sshd"])),
         told(&incident(), &end(&[&marks("~"), "+sshd"])),
         told(&incident(), &end(&["+sshd"])),
+        told(&incident(), &end(&[&marks("-a : "), &marks("+b : "), "+sshd"])),
         told(&incident(), &fault(Stage::Reboot, ExpectedFault::Unreachable)),
         told(&lockout(), &fault(Stage::Reboot, ExpectedFault::Unreachable)),
         told(&lockout(), &fault(Stage::Up, ExpectedFault::Unreachable)),

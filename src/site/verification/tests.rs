@@ -82,12 +82,20 @@ fn what_lay_ahead_of_the_end_is_listed_as_skipped() {
     assert_eq!(verification(&ran, "askari").unwrap().unreached, Vec::<String>::new(), "it went on");
 }
 
+#[test]
+fn two_tasks_of_one_name_are_two_assertions() {
+    let mut other = task("ports", TaskStatus::Skipped, true);
+    other.path = "harness/verify/askari.yml:9".into();
+    let found = verification(&report([task("ports", TaskStatus::Ok, true), other]), "askari").unwrap();
+    assert_eq!(shown(&found), [("ports", Passed, None), ("ports", Skipped, Some("ports said"))]);
+}
+
 #[rstest::rstest]
 #[case([TaskStatus::Ok, TaskStatus::Failed], Failed)]
 #[case([TaskStatus::Failed, TaskStatus::Ok], Failed)]
 #[case([TaskStatus::Skipped, TaskStatus::Ok], Passed)]
 #[case([TaskStatus::Ok, TaskStatus::Skipped], Passed)]
-fn results_of_one_name_are_one_assertion(#[case] statuses: [TaskStatus; 2], #[case] joined: AssertionStatus) {
+fn results_of_one_task_are_one_assertion(#[case] statuses: [TaskStatus; 2], #[case] joined: AssertionStatus) {
     let found = verification(&report(statuses.map(|status| task("ports", status, true))), "askari").unwrap();
     assert_eq!(found.assertions.len(), 1);
     assert_eq!(found.assertions[0].status, joined);
