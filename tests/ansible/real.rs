@@ -9,7 +9,7 @@ use boma_it::site::{Phase, PlaybookError, TaskEvent, VerificationError, verifica
 use serde_json::json;
 
 use crate::sshd::Sshd;
-use crate::world::World;
+use crate::world::{SITE, World};
 
 #[test]
 fn a_site_in_order_is_found_so_with_two_starts_of_ansible() {
@@ -170,6 +170,56 @@ fn no_connection_but_ssh_is_ever_made_to_another_machine(#[case] plugin: &str, #
     assert!(error.starts_with("task `base : stray`"), "{error}");
     assert!(error.contains(&format!("wanted to reach `127.0.0.2 by connection plugin {plugin}`")), "{error}");
     assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "a host was reached");
+}
+
+#[rstest::rstest]
+#[case::task("vars: {ansible_connection: local}", "")]
+#[case::role("", "ansible_connection: local\n")]
+#[case::pretended("delegate_to: ubongo\n  vars: {ansible_connection: local}", "")]
+fn what_is_for_the_host_is_never_done_to_this_machine(#[case] way: &str, #[case] vars: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("mark");
+    let tasks = format!("- name: stray\n  ansible.builtin.command: touch {}\n  {way}\n", mark.display());
+    let files = [("site/roles/base/tasks/main.yml", tasks.as_str()), ("site/roles/base/vars/main.yml", vars)];
+    let world = World::new(&files);
+    let error = world.run(Phase::Apply).0.unwrap_err();
+    assert!(matches!(error, PlaybookError::OutOfScope { .. }), "{error}");
+    assert!(!mark.exists(), "it was done here");
+    let error = error.to_string();
+    assert!(error.starts_with("task `base : stray`"), "{error}");
+    assert!(error.contains("wanted to reach `this machine as if it were "), "{error}");
+}
+
+#[test]
+fn a_playbook_that_is_written_for_the_host_itself_goes_to_the_vm() {
+    let sshd = Sshd::start();
+    let task = "ansible.builtin.command: sh -c 'test -n \"$SSH_CONNECTION\"'";
+    let tasks = format!("- name: of the play\n  {task}\n- name: of its own\n  {task}\n  connection: local\n");
+    let playbook = SITE.iter().find(|(name, _)| *name == "site/site.yml").unwrap().1;
+    let playbook = playbook.replace("hosts: edge", "hosts: edge\n  connection: local");
+    let mut world = World::new(&[("site/roles/base/tasks/main.yml", &tasks), ("site/site.yml", &playbook)]);
+    world.target = sshd.target();
+    assert_eq!(world.run(Phase::Apply).0.unwrap().ok, 2);
+}
+
+#[test]
+fn what_is_delegated_to_this_machine_is_done_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let ways =
+        ["delegate_to: localhost", "delegate_to: 127.0.0.1\n  vars: {ansible_connection: local}", "local"];
+    let task = |(index, way): (usize, &str)| {
+        let mark = dir.path().join(index.to_string());
+        match way {
+            "local" => {
+                format!("- name: it\n  local_action: ansible.builtin.command touch {}\n", mark.display())
+            }
+            way => format!("- name: it\n  ansible.builtin.command: touch {}\n  {way}\n", mark.display()),
+        }
+    };
+    let tasks: String = ways.into_iter().enumerate().map(task).collect();
+    let report = World::new(&[("site/roles/base/tasks/main.yml", &tasks)]).run(Phase::Apply).0.unwrap();
+    assert_eq!(report.ok, 3);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
 }
 
 #[test]

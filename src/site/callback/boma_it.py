@@ -4,8 +4,8 @@ Every line has an `event`: ansible, declared, play, no_hosts_matched, start, ref
 boma-it's `site` room. A callback that raises would only be warned about by Ansible and its result lost in silence, so
 trouble of our own is recorded as such and read as "could not find out".
 
-And one guard: a task is connected by OpenSSH, which is confined to the VM, or runs on this machine; every other
-connection plugin is refused before it is made.
+And one guard: a task is connected by OpenSSH, which is confined to the VM, or is delegated to this machine; every other
+connection is refused before it is made.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import time
 
+from ansible.constants import LOCALHOST
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins import connection
 from ansible.plugins.callback import CallbackBase
@@ -36,7 +37,7 @@ requirements:
 LONGEST = 200_000
 
 # The connection plugins that are let be, by file: a name may be an alias, or that of the site's own plugin.
-CONNECTIONS = [os.path.join(os.path.dirname(connection.__file__), name) for name in ("ssh.py", "local.py")]
+SSH, LOCAL = [os.path.join(os.path.dirname(connection.__file__), name) for name in ("ssh.py", "local.py")]
 
 # Modules that assert nothing, whatever their tags: a play's tags are those of its facts and includes as well.
 NO_ASSERTION = ("add_host", "debug", "gather_facts", "group_by", "meta", "set_fact", "setup")
@@ -64,7 +65,8 @@ def recorded(method):
 
 
 def guard_connections(refuse):
-    """Lets no task be connected but by CONNECTIONS. Tasks run in forks of this process, so that it holds for all.
+    """Lets no task be connected but by OpenSSH, or to this machine where it is delegated to it. Tasks run in forks of this
+    process, so that it holds for all.
 
     `refuse` hears what was wanted before it fails: a playbook may survive that, or Ansible lose the words (in a loop).
     """
@@ -73,12 +75,21 @@ def guard_connections(refuse):
     def guarded(name, *args, **kwargs):
         known_as = connection_loader.aliases.get(name, name)
         found = connection_loader.find_plugin_with_context(known_as, collection_list=kwargs.get("collection_list"))
-        if found.plugin_resolved_path not in CONNECTIONS and not kwargs.get("class_only"):
-            host = getattr(args[0], "remote_addr", None) if args else None
+        host = getattr(args[0], "remote_addr", None) if args else None
+        plugin = found.plugin_resolved_path
+        wanted = None
+        if kwargs.get("class_only"):
+            pass
+        elif plugin not in (SSH, LOCAL):
             wanted = "%s by connection plugin %s" % (host or "a host", name)
+        # What is applied to the host under test would be applied to this machine. The task's own connection has its uuid; an
+        # action that takes another to do its part here (synchronize) has none.
+        elif plugin == LOCAL and "task_uuid" in kwargs and host not in LOCALHOST:
+            wanted = "this machine as if it were %s, by connection plugin local (delegate_to: localhost says so)" % host
+        if wanted:
             refuse(wanted)
             raise AnsibleConnectionFailure(
-                "boma-it: refused to reach %s (only ssh, to the VM, and local are in scope)" % wanted
+                "boma-it: refused to reach %s: only ssh to the VM, and what is delegated to localhost, are in scope" % wanted
             )
         return get(name, *args, **kwargs)
 
