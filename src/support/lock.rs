@@ -9,6 +9,13 @@ use std::time::Duration;
 
 use super::deadline::{Deadline, Progress, WaitError};
 
+/// How often a taken lock is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// For so many looks a holder may have no name. Whoever takes the lock writes its name, and whoever leaves it removes it, an
+/// instant after and before: who looks in that moment learns nothing of the holder, and must not judge by it.
+const NAMELESS: usize = 20;
+
 /// A held lock; dropping it releases it. The file stays, as removing it would race with the next holder.
 #[derive(Debug)]
 pub struct FileLock {
@@ -70,10 +77,16 @@ impl FileLock {
             File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(io)?;
         let awaited = format!("the lock {}", path.display());
         let mut told: Option<String> = None;
-        let had = deadline.wait_for(&awaited, Duration::from_millis(100), || match file.try_lock() {
+        let mut nameless = 0;
+        let had = deadline.wait_for(&awaited, LOOK, || match file.try_lock() {
             Ok(()) => Ok(Progress::Ready(Ok(()))),
             Err(TryLockError::WouldBlock) => {
-                let holder = read_holder(&mut file);
+                let named = read_holder(&mut file);
+                nameless = if named.is_some() { 0 } else { nameless + 1 };
+                if (1..NAMELESS).contains(&nameless) {
+                    return Ok(Progress::Pending("held by whoever has just taken it".to_owned()));
+                }
+                let holder = named.unwrap_or_else(|| "another process".to_owned());
                 if told.as_ref() != Some(&holder) && on_busy(&holder) == Busy::GiveUp {
                     return Ok(Progress::Ready(Err(holder)));
                 }
@@ -96,13 +109,12 @@ impl Drop for FileLock {
     }
 }
 
-fn read_holder(file: &mut File) -> String {
+/// What the holder wrote about itself, if it did.
+fn read_holder(file: &mut File) -> Option<String> {
     let mut text = String::new();
     let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
-    match text.trim() {
-        "" => "another process".to_owned(),
-        holder => holder.to_owned(),
-    }
+    let holder = text.trim();
+    (!holder.is_empty()).then(|| holder.to_owned())
 }
 
 #[cfg(test)]
@@ -138,5 +150,34 @@ mod tests {
         let _first = FileLock::acquire(&path, "first", &short(), |_| Busy::Wait).unwrap();
         let error = FileLock::acquire(&path, "second", &short(), |_| Busy::GiveUp).unwrap_err();
         assert!(matches!(error, LockError::Held { holder, .. } if holder == "first"));
+    }
+
+    #[test]
+    fn nobody_is_judged_by_a_name_that_is_not_there_yet_or_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vm.lock");
+        let first = FileLock::acquire(&path, "first", &short(), |_| Busy::Wait).unwrap();
+        first.file.set_len(0).unwrap();
+        let waiting = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let minute = Deadline::uninterrupted(Duration::from_secs(60), "the test");
+                FileLock::acquire(&path, "second", &minute, |holder| panic!("told of {holder}"))
+            }
+        });
+        std::thread::sleep(LOOK * 3);
+        drop(first);
+        waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn who_never_gives_a_name_is_another_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vm.lock");
+        let first = FileLock::acquire(&path, "first", &short(), |_| Busy::Wait).unwrap();
+        first.file.set_len(0).unwrap();
+        let minute = Deadline::uninterrupted(Duration::from_secs(60), "the test");
+        let error = FileLock::acquire(&path, "second", &minute, |_| Busy::GiveUp).unwrap_err();
+        assert!(matches!(error, LockError::Held { holder, .. } if holder == "another process"));
     }
 }
