@@ -111,12 +111,9 @@ fn doubts(found: &Verification) -> Vec<String> {
         let said = task.message.as_deref().unwrap_or_default();
         format!("could not find everything out: “{}” ({}) failed: {said}", task.task, task.path)
     });
-    let unreached = found.unreached.first().map(|first| {
-        format!(
-            "verify.yml ended at its first failure and did not reach {} of its assertions, “{first}” the first of them \
-             (`ignore_errors: true` lets it go on)",
-            found.unreached.len()
-        )
+    let unreached = found.unreached.split_first().map(|(first, more)| {
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        format!("verify.yml did not reach {first}{more}, as an assertion failed (`ignore_errors: true` lets it go on)")
     });
     trouble.into_iter().chain(unreached).collect()
 }

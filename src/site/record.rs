@@ -20,7 +20,7 @@ pub(super) enum Record {
     Ansible {
         version: String,
     },
-    /// An assertion that lies ahead.
+    /// Something of the playbook that lies ahead.
     Declared(Declared),
     Play {
         play: String,
@@ -45,11 +45,23 @@ pub(super) enum Record {
     },
 }
 
-/// An assertion as written in the playbook, its name not templated yet.
+/// A task as written in the playbook, its name not templated yet.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct Declared {
+    pub(super) kind: Kind,
     pub(super) task: String,
     pub(super) path: String,
+}
+
+/// What a task is to a verification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    Assertion,
+    /// Whatever it includes is known once it runs.
+    Include,
+    /// An assertion or include that is for a failure only.
+    Rescue,
 }
 
 /// Ansible's own count for a host.
@@ -78,7 +90,7 @@ pub(super) struct Finished {
     #[serde(default)]
     pub(super) rescued: bool,
     assertion: bool,
-    /// An assertion that failed for another reason than that it does not hold: nobody knows whether it does.
+    /// An assertion that failed for another reason than that it does not hold, or an include that failed: nobody knows.
     #[serde(default)]
     pub(super) unevaluated: bool,
     seconds: f64,

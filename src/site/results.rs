@@ -36,10 +36,12 @@ pub struct PlaybookReport {
     pub skipped: usize,
     /// Seconds from start to end of `ansible-playbook`.
     pub seconds: f64,
-    /// Assertions that lay ahead when `verify.yml` began, reached or not.
+    /// What lay ahead when `verify.yml` began, reached or not.
     pub(super) declared: Vec<Declared>,
-    /// Of `tasks`, by index, the assertions that could not be evaluated.
+    /// Of `tasks`, by index, the assertions that could not be evaluated, and the includes that failed.
     pub(super) unevaluated: Vec<usize>,
+    /// Of `tasks`, by index, the failures that a `rescue` took over from.
+    pub(super) rescued: Vec<usize>,
 }
 
 /// Collects the record of one run.
@@ -54,8 +56,6 @@ pub(super) struct Collector {
     plays: usize,
     plays_without_host: usize,
     stats: Option<BTreeMap<String, Stats>>,
-    /// Failures that a `rescue` took over from.
-    rescued: usize,
     /// What a connection plugin was to reach and was refused, and the task, once its result is there.
     refused: Option<(String, Option<Box<TaskResult>>)>,
     trouble: Option<String>,
@@ -74,7 +74,6 @@ impl Collector {
             plays: 0,
             plays_without_host: 0,
             stats: None,
-            rescued: 0,
             refused: None,
             trouble: None,
         }
@@ -112,10 +111,9 @@ impl Collector {
                 return Some(TaskEvent::Started { task });
             }
             Record::Result(finished) if finished.host == self.host => {
-                self.rescued += usize::from(finished.rescued);
-                if finished.unevaluated {
-                    self.report.unevaluated.push(self.report.tasks.len());
-                }
+                let index = self.report.tasks.len();
+                self.report.rescued.extend(finished.rescued.then_some(index));
+                self.report.unevaluated.extend(finished.unevaluated.then_some(index));
                 let result = finished.into_result(|path| self.relative(path));
                 self.blame(&result);
                 self.report.tasks.push(result.clone());
@@ -175,9 +173,10 @@ impl Collector {
             return Err(task);
         }
         // Else the wrong task would be named.
-        let rescued = counted.map_or(self.rescued, |stats| stats.rescued);
-        if self.rescued != rescued {
-            let what = format!("Ansible counted {rescued} rescued failures, and {} are known", self.rescued);
+        let known = self.report.rescued.len();
+        let rescued = counted.map_or(known, |stats| stats.rescued);
+        if known != rescued {
+            let what = format!("Ansible counted {rescued} rescued failures, and {known} are known");
             return Err(PlaybookError::NoRecord { what });
         }
         if let (Phase::Apply, Some(task)) = (self.phase, self.report.fatal().next()) {
@@ -252,7 +251,7 @@ impl PlaybookReport {
 }
 
 /// A module's name without its collection.
-fn short(action: &str) -> &str {
+pub(super) fn short(action: &str) -> &str {
     action.rsplit('.').next().unwrap_or(action)
 }
 

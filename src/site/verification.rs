@@ -4,14 +4,18 @@
 //! or not the playbook went on after it (`ignore_errors` and `rescue` are how a playbook collects all failures). Any
 //! other task only finds things out: its failure, unless the playbook meant to survive it, is trouble and no verdict.
 //! So is that of an assertion which could not be evaluated (an undefined variable), survived or not: it was not looked
-//! at.
+//! at. And that of an `include_tasks` or `include_role`: nobody knows what it would have asserted.
 //!
 //! Results of one task under one name are one assertion (a task file included in a loop): failed if one failed, passed if
 //! one passed and none failed. Two tasks of one name are two assertions. A `fail` whose condition was false counts as skipped, as its guard may have been what was false:
 //! an assertion that is to be seen to pass is an `assert`.
 
-use super::results::PlaybookReport;
+use super::record::{Declared, Kind};
+use super::results::{PlaybookReport, short};
 use crate::outcome::{Assertion, AssertionStatus, TaskResult, TaskStatus};
+
+/// Modules whose tasks are known once they run.
+const INCLUDES: [&str; 2] = ["include_role", "include_tasks"];
 
 /// What `verify.yml` found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,7 +24,7 @@ pub struct Verification {
     pub assertions: Vec<Assertion>,
     /// The task that failed and said nothing of an assertion, so that something could not be found out.
     pub trouble: Option<Box<TaskResult>>,
-    /// The assertions that were not reached as the playbook ended at one that failed.
+    /// In words, what was not reached as the playbook, or a block of it, ended at an assertion that failed.
     pub unreached: Vec<String>,
 }
 
@@ -47,7 +51,11 @@ pub enum VerificationError {
     #[error(
         "could not find out: task `{}` of verify.yml ({}) failed, and it {}{}",
         task.task, task.path,
-        if task.assertion { "could not be evaluated" } else { "is no assertion" },
+        match () {
+            () if task.assertion => "could not be evaluated",
+            () if INCLUDES.contains(&short(&task.action)) => "may have assertions that nobody saw",
+            () => "is no assertion",
+        },
         task.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default()
     )]
     CouldNotFindOut {
@@ -78,23 +86,10 @@ pub fn verification(report: &PlaybookReport, host: &str) -> Result<Verification,
     if let Some(task) = trouble.clone().filter(|_| !has_failed) {
         return Err(VerificationError::CouldNotFindOut { task });
     }
-    let reached: Vec<&str> = report.tasks.iter().map(|task| task.path.as_str()).collect();
-    let unreached: Vec<_> = report
-        .declared
-        .iter()
-        .filter(|declared| !reached.iter().any(|path| declared.path == *path))
-        .map(|declared| Assertion {
-            name: declared.task.clone(),
-            status: AssertionStatus::Skipped,
-            path: declared.path.clone(),
-            message: Some("not reached: the playbook ended before it".to_owned()),
-        })
-        .collect();
-    // Others belong to a `rescue`, or to a part that was left on purpose.
-    let is_cut_short = report.fatal().any(|task| task.assertion);
-    let cut_off = unreached.iter().filter(|_| is_cut_short).map(|it| it.name.clone()).collect();
-    for assertion in unreached {
-        add(&mut assertions, assertion);
+    let unreached = unreached(report);
+    for assertion in report.declared.iter().filter(|it| it.kind == Kind::Assertion && !is_reached(report, it))
+    {
+        add(&mut assertions, not_reached(assertion));
     }
     let host = host.to_owned();
     if assertions.is_empty() {
@@ -103,7 +98,40 @@ pub fn verification(report: &PlaybookReport, host: &str) -> Result<Verification,
     if assertions.iter().all(|a| a.status == AssertionStatus::Skipped) {
         return Err(VerificationError::AllSkipped { host, count: assertions.len() });
     }
-    Ok(Verification { assertions, trouble, unreached: cut_off })
+    Ok(Verification { assertions, trouble, unreached })
+}
+
+/// Whether a declared task has a result. Two may stand on one line, and a name with a template in it has become another.
+fn is_reached(report: &PlaybookReport, declared: &Declared) -> bool {
+    let is_it = |task: &TaskResult| task.task == declared.task || declared.task.contains('{');
+    report.tasks.iter().any(|task| task.path == declared.path && is_it(task))
+}
+
+fn not_reached(declared: &Declared) -> Assertion {
+    Assertion {
+        name: declared.task.clone(),
+        status: AssertionStatus::Skipped,
+        path: declared.path.clone(),
+        message: Some("not reached: the playbook, or a block of it, ended before it".to_owned()),
+    }
+}
+
+/// What was not reached because an assertion failed: the rest of the playbook; or, where a `rescue` took over, of its block.
+/// Nothing if none did: then it was left on purpose.
+fn unreached(report: &PlaybookReport) -> Vec<String> {
+    let is_end = |(index, task): &(usize, &TaskResult)| {
+        let went_on = task.ignored && !report.rescued.contains(index);
+        task.assertion && task.status == TaskStatus::Failed && !went_on
+    };
+    let ends: Vec<_> = report.tasks.iter().enumerate().filter(is_end).map(|(_, task)| task).collect();
+    if ends.is_empty() {
+        return Vec::new();
+    }
+    let is_known = |task: &TaskResult| report.declared.iter().any(|it| it.path == task.path);
+    let unknown = ends.iter().filter(|task| !is_known(task));
+    let unknown = unknown.map(|task| format!("what comes after “{}” ({}) in its file", task.task, task.path));
+    let ahead = report.declared.iter().filter(|it| it.kind != Kind::Rescue && !is_reached(report, it));
+    ahead.map(|it| format!("“{}” ({})", it.task, it.path)).chain(unknown).collect()
 }
 
 fn of(task: &TaskResult) -> Assertion {

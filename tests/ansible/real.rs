@@ -320,8 +320,8 @@ fn every_asserting_task_is_an_assertion_with_what_it_said() {
     Skipped not for this host (harness/verify.yml:25) Conditional result was False
     Passed rescued (harness/verify.yml:33) -
     Failed stop (harness/verify.yml:35) enough
-    Skipped later (harness/verify.yml:37) not reached: the playbook ended before it
-    Skipped in a later play (harness/verify.yml:41) not reached: the playbook ended before it
+    Skipped later (harness/verify.yml:37) not reached: the playbook, or a block of it, ended before it
+    Skipped in a later play (harness/verify.yml:41) not reached: the playbook, or a block of it, ended before it
     ");
     assert_eq!(found.trouble, None);
     assert_eq!(found.assertions.iter().filter(|a| a.status == AssertionStatus::Failed).count(), 4);
@@ -359,6 +359,48 @@ fn an_assertion_that_cannot_be_evaluated_is_no_verdict_though_failures_are_ignor
     let error = verification(&world.run(Phase::Assert).0.unwrap(), "askari").unwrap_err().to_string();
     let said = "could not find out: task `unknown` of verify.yml (harness/verify.yml:7) failed, and it could not be evaluated: ";
     assert!(error.starts_with(said), "{error}");
+}
+
+#[rstest::rstest]
+#[case::condition("include_tasks: more.yml\n      when: nowhere.answers", "nowhere")]
+#[case::file("ansible.builtin.include_tasks: '{{ nowhere }}.yml'", "nowhere")]
+#[case::missing("include_tasks: other.yml", "other.yml")]
+#[case::role("include_role: {name: '{{ nowhere }}'}", "nowhere")]
+#[case::one_of_a_loop("include_tasks: '{{ item.file }}'\n      loop: [{file: more.yml}, {}]", "file")]
+fn an_include_that_fails_is_no_verdict_though_failures_are_ignored(#[case] task: &str, #[case] why: &str) {
+    let verify = format!(
+        "- hosts: all\n  gather_facts: false\n  ignore_errors: true\n  tasks:\n    - name: holds\n      assert: {{that: true}}\n    - name: more\n      {task}\n"
+    );
+    let more = "- name: not met\n  assert: {that: true}\n";
+    let world = World::new(&[("harness/verify.yml", &verify), ("harness/more.yml", more)]);
+    let error = verification(&world.run(Phase::Assert).0.unwrap(), "askari").unwrap_err().to_string();
+    let said = "could not find out: task `more` of verify.yml (harness/verify.yml:7) failed, and it may have assertions that nobody saw: ";
+    assert!(error.starts_with(said) && error.contains(why), "{error}");
+}
+
+#[rstest::rstest]
+#[case::in_an_included_file("- include_tasks: a.yml", "what comes after “A” (harness/a.yml:1) in its file")]
+#[case::before_an_include(
+    "- {name: A, assert: {that: false}}\n    - name: B\n      include_tasks: a.yml",
+    "“B” (harness/verify.yml:7)"
+)]
+#[case::in_a_rescued_block(
+    "- block: [{name: A, assert: {that: false}}, {name: B, assert: {that: true}}]\n      rescue: [debug: {}]",
+    "“B” (harness/verify.yml:6)"
+)]
+#[case::all_was_reached(
+    "- block: [{name: A, assert: {that: false}}]\n      rescue: [{name: B, fail: {msg: no}}]",
+    ""
+)]
+fn what_a_failed_assertion_kept_the_playbook_from_is_known(#[case] tasks: &str, #[case] unreached: &str) {
+    let verify = format!(
+        "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: holds\n      assert: {{that: true}}\n    {tasks}\n"
+    );
+    let a = "- name: A\n  assert: {that: false}\n- name: B\n  assert: {that: true}\n";
+    let world = World::new(&[("harness/verify.yml", &verify), ("harness/a.yml", a)]);
+    let found = verification(&world.run(Phase::Assert).0.unwrap(), "askari").unwrap();
+    assert_eq!(found.unreached.join(", "), unreached);
+    assert_eq!(found.trouble, None);
 }
 
 #[test]

@@ -39,6 +39,9 @@ LONGEST = 200_000
 # The connection plugins that are let be, by file: a name may be an alias, or that of the site's own plugin.
 SSH, LOCAL = [os.path.join(os.path.dirname(connection.__file__), name) for name in ("ssh.py", "local.py")]
 
+# Modules whose tasks are known once they run.
+INCLUDES = ("include_role", "include_tasks")
+
 # Modules that assert nothing, whatever their tags: a play's tags are those of its facts and includes as well.
 NO_ASSERTION = ("add_host", "debug", "gather_facts", "group_by", "meta", "set_fact", "setup")
 
@@ -104,8 +107,16 @@ def is_assertion(task):
     return module in ("assert", "fail") or "assertion" in task.tags
 
 
+def is_include(task):
+    return task.action.rpartition(".")[2] in INCLUDES
+
+
 def is_unevaluated(task, values):
-    """Whether a failed task says nothing of what it asserts, as that could not be evaluated."""
+    """Whether a failed task says nothing of what it asserts, as that could not be evaluated; or what it would include."""
+    if is_include(task):
+        return True
+    if not is_assertion(task):
+        return False
     items = [item for item in values.get("results") or [] if isinstance(item, dict) and item.get("failed")]
     if items:
         return any(is_unevaluated(task, item) for item in items)
@@ -179,7 +190,7 @@ class CallbackModule(CallbackBase):
             self._declare(self._variables._inventory)
 
     def _declare(self, inventory):
-        """Names the assertions that lie ahead for the host under test, so that those never reached are known."""
+        """Names what lies ahead for the host under test, so that what is never reached is known."""
         host = os.environ.get("BOMA_IT_DECLARE")
         for play in self._playbook.get_plays():
             if "{{" in str(play.hosts) or host not in [found.name for found in inventory.get_hosts(play.hosts)]:
@@ -187,13 +198,19 @@ class CallbackModule(CallbackBase):
             for block in play.compile():
                 self._declare_block(block, play.get_name().strip())
 
-    def _declare_block(self, block, play):
-        # Not `rescue`: a rescue that was not needed is not an assertion that was missed.
+    def _declare_block(self, block, play, is_rescue=False):
         for task in list(block.block) + list(block.always):
-            if hasattr(task, "block"):
-                self._declare_block(task, play)
-            elif is_assertion(task):
-                self._record("declared", play=play, task=task.get_name().strip(), path=task.get_path() or "")
+            self._declare_task(task, play, is_rescue)
+        # A rescue that was not needed is not an assertion that was missed.
+        for task in block.rescue:
+            self._declare_task(task, play, True)
+
+    def _declare_task(self, task, play, is_rescue):
+        if hasattr(task, "block"):
+            self._declare_block(task, play, is_rescue)
+        elif is_assertion(task) or is_include(task):
+            kind = "rescue" if is_rescue else "include" if is_include(task) else "assertion"
+            self._record("declared", kind=kind, play=play, task=task.get_name().strip(), path=task.get_path() or "")
 
     @recorded
     def v2_playbook_on_no_hosts_matched(self):
@@ -266,7 +283,7 @@ class CallbackModule(CallbackBase):
             "ignored": ignored,
             "rescued": rescued,
             "assertion": is_assertion(task),
-            "unevaluated": status == "failed" and is_assertion(task) and is_unevaluated(task, values),
+            "unevaluated": status == "failed" and is_unevaluated(task, values),
             "seconds": round(now - begun, 3),
         }
         if task.delegate_to:
@@ -284,7 +301,8 @@ class CallbackModule(CallbackBase):
         # Words instead of a boolean say why `failed_when` could not be evaluated.
         judged = values.get("failed_when_result")
         said = {
-            "msg": text(values.get("msg")) or (None if isinstance(judged, bool) else text(judged)),
+            # A file that could not be included has a `reason`.
+            "msg": text(values.get("msg") or values.get("reason")) or (None if isinstance(judged, bool) else text(judged)),
             "reason": text(values.get("skip_reason")),
             # An assert's condition only says something when it is the one that did not hold.
             "condition": text(values.get("assertion")),

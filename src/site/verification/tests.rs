@@ -1,5 +1,5 @@
 use super::*;
-use crate::site::record::Declared;
+use crate::site::record::{Declared, Kind};
 
 fn task(name: &str, status: TaskStatus, assertion: bool) -> TaskResult {
     TaskResult {
@@ -25,7 +25,12 @@ fn shown(found: &Verification) -> Vec<(&str, AssertionStatus, Option<&str>)> {
     found.assertions.iter().map(|a| (a.name.as_str(), a.status, a.message.as_deref())).collect()
 }
 
+fn declared(kind: Kind, name: &str, line: usize) -> Declared {
+    Declared { kind, task: name.into(), path: format!("harness/verify.yml:{line}") }
+}
+
 use AssertionStatus::{Failed, Passed, Skipped};
+use Kind::{Assertion, Include, Rescue};
 
 #[test]
 fn an_ignored_failure_of_an_assertion_is_a_failure_and_the_rest_is_told_too() {
@@ -71,15 +76,30 @@ fn nothing_asserted_is_an_error_and_so_is_everything_skipped() {
 #[test]
 fn what_lay_ahead_of_the_end_is_listed_as_skipped() {
     let mut ran = report([task("ports", TaskStatus::Failed, true)]);
-    ran.declared = [("{{ x }}", 5), ("later", 40)]
-        .map(|(name, line)| Declared { task: name.into(), path: format!("harness/verify.yml:{line}") })
-        .into();
+    ran.declared =
+        [(Assertion, "{{ x }}", 5), (Rescue, "mend", 30), (Include, "more", 35), (Assertion, "later", 40)]
+            .map(|(kind, name, line)| declared(kind, name, line))
+            .into();
     let found = verification(&ran, "askari").unwrap();
-    let not_reached = Some("not reached: the playbook ended before it");
+    let not_reached = Some("not reached: the playbook, or a block of it, ended before it");
     assert_eq!(shown(&found), [("ports", Failed, Some("ports said")), ("later", Skipped, not_reached)]);
-    assert_eq!(found.unreached, ["later"], "the playbook ended at its failure");
+    let ahead = ["“more” (harness/verify.yml:35)", "“later” (harness/verify.yml:40)"];
+    assert_eq!(found.unreached, ahead, "the playbook ended at its failure");
     ran.tasks[0].ignored = true;
     assert_eq!(verification(&ran, "askari").unwrap().unreached, Vec::<String>::new(), "it went on");
+    ran.rescued = vec![0];
+    assert_eq!(verification(&ran, "askari").unwrap().unreached, ahead, "its block ended there");
+}
+
+#[test]
+fn what_comes_after_a_failure_in_a_file_that_was_included_is_not_known() {
+    let mut ran = report([task("ports", TaskStatus::Failed, true)]);
+    ran.declared = vec![declared(Include, "more", 4)];
+    ran.tasks.push(task("more", TaskStatus::Ok, false));
+    let found = verification(&ran, "askari").unwrap();
+    assert_eq!(found.unreached, ["what comes after “ports” (harness/verify.yml:5) in its file"]);
+    ran.declared.push(declared(Rescue, "ports", 5));
+    assert_eq!(verification(&ran, "askari").unwrap().unreached, Vec::<String>::new());
 }
 
 #[test]
