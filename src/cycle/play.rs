@@ -8,17 +8,21 @@ use anyhow::Context;
 use super::judge;
 use super::ledger::Ledger;
 use super::live::Live;
+use super::reboot::SILENCE;
 use super::stop::{Done, Stop};
+use super::vigil::Vigil;
 use super::watchman::watched;
 use crate::catalog::Plan;
-use crate::catalog::plan::ExpectedFault;
+use crate::catalog::plan::{ExpectedFailure, ExpectedFault};
 use crate::event::Event;
+use crate::guest::{ReadyError, wait_ready};
 use crate::machine::Hypervisor;
-use crate::outcome::{Assertion, AssertionStatus, Outcome};
+use crate::outcome::{Assertion, AssertionStatus, Outcome, Stage};
 use crate::site::certs::Acme;
 use crate::site::{
     self, Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Verification, Workspace,
 };
+use crate::support::deadline::Deadline;
 
 /// How long listing a site's hosts and tags may take.
 const CHECK: Duration = Duration::from_secs(120);
@@ -101,7 +105,32 @@ impl Stand<'_> {
         let ran = watched(hypervisor, &live.machine, &deadline, |deadline| {
             workspace.run(phase, &vars, deadline, &mut hear)
         });
-        ran.context("the VM was lost while Ansible ran")?.map_err(|error| stop(phase, error))
+        ran.context("the VM was lost while Ansible ran")?.map_err(|error| match error {
+            PlaybookError::Unreachable { .. } if phase == Phase::Apply => self.locked_out(error, &deadline),
+            other => stop(other),
+        })
+    }
+
+    /// This very playbook locked us out; or it only seems so, as Ansible says that a host is unreachable for a single connection
+    /// that was refused, a slow sudo or a full disk. Where a lockout is declared nobody may get in for as long as after a reboot.
+    fn locked_out(self, error: PlaybookError, deadline: &Deadline) -> Stop {
+        let Self { hypervisor, plan, live, ledger, .. } = self;
+        let fault = |error: PlaybookError| Stop::Fault(ExpectedFault::Unreachable, error.into());
+        let declared = ExpectedFailure { at: Stage::Apply, what: ExpectedFault::Unreachable };
+        if plan.expect.fail.as_ref() != Some(&declared) {
+            return fault(error);
+        }
+        let mut vigil = Vigil::from_now_on(hypervisor, &live.machine);
+        let mut progress = |what: &str| ledger.doing(what);
+        let deadline = deadline.within(live.patience(SILENCE), "SSH that does not answer");
+        match wait_ready(&live.access, &deadline, &mut || vigil.look(), &mut progress) {
+            Err(ReadyError::Unreachable { .. }) => fault(error),
+            Ok(_) | Err(ReadyError::NotSettled { .. }) => {
+                let error = anyhow::Error::from(error);
+                Stop::Error(error.context("SSH answers all the same, so nobody is locked out"))
+            }
+            Err(other) => anyhow::Error::from(other).context(error).into(),
+        }
     }
 }
 
@@ -118,16 +147,12 @@ fn doubts(found: &Verification) -> Vec<String> {
     trouble.into_iter().chain(unreached).collect()
 }
 
-fn stop(phase: Phase, error: PlaybookError) -> Stop {
+fn stop(error: PlaybookError) -> Stop {
     match error {
         PlaybookError::TaskFailed { task } => Stop::TaskFailed {
             message: task.message.clone().unwrap_or_else(|| "it said nothing".to_owned()),
             task: task.task.clone(),
         },
-        // The VM lives, as the watch over it says: this very playbook locked us out.
-        PlaybookError::Unreachable { .. } if phase == Phase::Apply => {
-            Stop::Fault(ExpectedFault::Unreachable, error.into())
-        }
         other => anyhow::Error::from(other).into(),
     }
 }

@@ -18,7 +18,7 @@ use crate::support::deadline::humane;
 
 /// How long after the end of its boot a guest may be silent before it counts as locked, with KVM. Only its journal tells of that
 /// end: whatever is ever to be started is running by then.
-const SILENCE: Duration = Duration::from_secs(30);
+pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
 /// Restarts the VM and waits until another boot than the one before is settled.
 pub(super) fn reboot(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) -> Result<Done<()>, Stop> {

@@ -64,7 +64,7 @@ fn what_keeps_the_playbook_from_its_end_is_an_error(#[case] script: String, #[ca
 
 #[test]
 fn a_playbook_that_locks_itself_out_is_an_error_unless_it_was_declared_there() {
-    let script = record("site", &[Task::unreachable("base : firewall", "Connection timed out")]);
+    let said = record("site", &[Task::unreachable("base : firewall", "Connection timed out")]);
     let unreachable = |at| Some(ExpectedFailure { at, what: ExpectedFault::Unreachable });
     for (declared, outcome) in [
         (None, Outcome::Errored),
@@ -72,11 +72,13 @@ fn a_playbook_that_locks_itself_out_is_an_error_unless_it_was_declared_there() {
         (unreachable(Stage::Reboot), Outcome::Errored),
     ] {
         let lab = Lab::new();
-        lab.playbook("apply", &script);
+        // From then on sshd knows no key that would let anybody in.
+        lab.playbook("apply", &format!("rm {}\n{said}", lab.path("guest/authorized").display()));
         let world = lab.world(Keep::Never);
         let _guest = Guest::of(&lab, &world, After::AnotherBoot);
         let mut plan = lab.plan();
         plan.expect.fail = declared;
+        plan.harness.timeouts.apply = Duration::from_secs(3);
         let report = run(&world, &plan, Job::Cycle).unwrap();
         lab.assert_nothing_left(&report);
         assert_eq!(report.outcome, outcome, "{}", report.seen);
@@ -84,6 +86,24 @@ fn a_playbook_that_locks_itself_out_is_an_error_unless_it_was_declared_there() {
         let error = "the VM was unreachable at task `base : firewall` (/p/site.yml:7): Connection timed out";
         assert_eq!(report.error.as_deref(), Some(error));
     }
+}
+
+#[test]
+fn a_guest_that_answers_is_not_locked_out_though_ansible_did_not_reach_it_once() {
+    let lab = Lab::new();
+    lab.playbook("apply", &record("site", &[Task::unreachable("base : firewall", "Connection refused")]));
+    let world = lab.world(Keep::Never);
+    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
+    let mut plan = lab.plan();
+    plan.expect.fail = Some(ExpectedFailure { at: Stage::Apply, what: ExpectedFault::Unreachable });
+    let report = run(&world, &plan, Job::Cycle).unwrap();
+    lab.assert_nothing_left(&report);
+    assert_eq!(report.outcome, Outcome::Errored, "{}", report.seen);
+    assert!(
+        report.seen.starts_with("at apply: SSH answers all the same, so nobody is locked out"),
+        "{}",
+        report.seen
+    );
 }
 
 /// Ansible would notice a dead VM by SSH's timeouts only. The figure: within 5 s.
