@@ -165,7 +165,7 @@ mod tests {
                 FileLock::acquire(&path, "second", &minute, |holder| panic!("told of {holder}"))
             }
         });
-        std::thread::sleep(LOOK * 3);
+        short().pause(LOOK * 2);
         drop(first);
         waiting.join().unwrap().unwrap();
     }
