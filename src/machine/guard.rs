@@ -117,7 +117,7 @@ fn whose(ownership: Option<&Ownership>) -> String {
     let Some(it) = ownership else { return String::new() };
     match &it.lifetime {
         Lifetime::Trial { .. } => format!(", for process {} on {}", it.owner.pid, it.owner.hostname),
-        Lifetime::Manual => format!(", brought up by `boma-it up {}`", it.driver_options()),
+        Lifetime::Manual => ", left for a person by the driver".to_owned(),
         Lifetime::Kept { .. } => format!(", kept for inspection by run {}", it.run),
     }
 }

@@ -43,12 +43,12 @@ fn a_second_vm_is_refused_naming_the_first_and_how_to_end_it() {
     keep_askari(&lab, &world);
     assert_eq!(
         refusal(&lab, &world, &lab.plan_of("ubongo", None)),
-        "the VM boma-it-askari runs already, and one runs at a time, brought up by `boma-it up --host askari`; \
+        "the VM boma-it-askari runs already, and one runs at a time, left for a person by the driver; \
          end it with `boma-it down --host askari`"
     );
     assert_eq!(
         refusal(&lab, &world, &lab.plan()),
-        "the VM boma-it-askari is there already (running), brought up by `boma-it up --host askari`; \
+        "the VM boma-it-askari is there already (running), left for a person by the driver; \
          end it with `boma-it down --host askari`"
     );
 }

@@ -25,7 +25,7 @@ fn an_empty_hypervisor_admits() {
 
 #[rstest::rstest]
 #[case::trial(trial(), ", for process 7 on here")]
-#[case::manual(Lifetime::Manual, ", brought up by `boma-it up --host askari`")]
+#[case::manual(Lifetime::Manual, ", left for a person by the driver")]
 #[case::kept(Lifetime::Kept { session: "s2".into() }, ", kept for inspection by run 20260617T120000-askari")]
 fn a_second_machine_is_refused_and_the_first_is_named_with_how_to_end_it(
     #[case] lifetime: Lifetime,
@@ -83,7 +83,7 @@ fn a_machine_that_is_off_is_let_be_unless_it_is_the_wanted_one() {
     let refusal = admit("boma-it-askari", None, &off, &OWNER_LIVES).unwrap_err().to_string();
     assert_eq!(
         refusal,
-        "the VM boma-it-askari is there already (off), brought up by `boma-it up --host askari`; end it with `boma-it down --host askari`"
+        "the VM boma-it-askari is there already (off), left for a person by the driver; end it with `boma-it down --host askari`"
     );
 }
 
