@@ -125,26 +125,32 @@ struct Tail {
 }
 
 impl Tail {
-    /// Consoles and journals are a help: what cannot be read now is read the next time.
-    fn read(&mut self, hypervisor: &dyn Hypervisor, volume: &str) {
-        match self.read_on(hypervisor, volume) {
-            Ok(()) => {}
-            Err(error) => tracing::debug!("{volume} cannot be read: {error}"),
+    /// Reads on, and gives whether that could be done. Consoles and journals are a help: what cannot be read now is read the next
+    /// time.
+    fn read(&mut self, hypervisor: &dyn Hypervisor, volume: &str) -> bool {
+        let read = self.read_on(hypervisor, volume);
+        if let Err(error) = &read {
+            tracing::debug!("{volume} cannot be read: {error}");
         }
+        read.is_ok()
     }
 
+    /// What a download gave before it broke off counts for nothing, as the next one begins where this one did.
     fn read_on(&mut self, hypervisor: &dyn Hypervisor, volume: &str) -> Result<(), HypervisorError> {
-        let read = hypervisor.download(volume, self.offset, &mut self.text)?;
-        self.offset += read;
+        let mut more = Vec::new();
+        let read = hypervisor.download(volume, self.offset, &mut more)?;
+        let mut offset = self.offset + read;
         // A log that grew long was renamed, and begun anew: then it is shorter than what was read of it.
         if read == 0 && self.offset > LONG {
             let now = hypervisor.volumes()?.into_iter().find(|it| it.name == volume);
             if now.is_some_and(|it| it.length.0 < self.offset) {
                 let [.., newest] = MachineFiles::rolled(volume);
-                hypervisor.download(&newest, self.offset, &mut self.text)?;
-                self.offset = hypervisor.download(volume, 0, &mut self.text)?;
+                hypervisor.download(&newest, self.offset, &mut more)?;
+                offset = hypervisor.download(volume, 0, &mut more)?;
             }
         }
+        self.text.append(&mut more);
+        self.offset = offset;
         Ok(())
     }
 
@@ -267,9 +273,10 @@ impl<'a> Vigil<'a> {
         match &mut self.journal {
             None if told.boots > 0 && self.mark.is_some() => {
                 let mut tail = Tail::default();
-                tail.read(self.hypervisor, &files.journal());
-                tail.text.clear();
-                self.journal = Some(tail);
+                if tail.read(self.hypervisor, &files.journal()) {
+                    tail.text.clear();
+                    self.journal = Some(tail);
+                }
             }
             Some(tail) if self.ended.is_none() => {
                 tail.read(self.hypervisor, &files.journal());

@@ -1,5 +1,5 @@
 use super::*;
-use crate::machine::fake::Fake;
+use crate::machine::fake::{Fake, Verb};
 
 const VM: &str = "boma-it-askari";
 const END: &str = "[   60.000000] systemd[1]: Startup finished in 20s (kernel) + 40s (userspace) = 1min.\n";
@@ -75,6 +75,46 @@ fn a_console_that_was_begun_anew_is_read_on_with_nothing_lost() {
     assert!(matches!(vigil.came_up(), Err(NotUp::NotEnded { .. })), "the end of the part that was renamed");
     fake.print(VM, "askari login: ");
     assert_eq!(vigil.came_up().unwrap(), "askari login:");
+}
+
+/// A download may break off when it has given all that there is.
+#[test]
+fn what_came_before_a_download_broke_off_is_not_read_twice() {
+    let fake = before();
+    let mut vigil = Vigil::from_now_on(&fake, VM);
+    fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\n");
+    fake.hang(Verb::Download, 1);
+    vigil.hear();
+    assert_eq!(vigil.began_once().unwrap().boots, 1);
+}
+
+#[rstest::rstest]
+#[case::of_the_part_that_was_renamed(2)]
+#[case::of_what_was_begun_anew(3)]
+fn nothing_of_a_console_that_was_begun_anew_is_read_twice(#[case] broken: usize) {
+    let fake = Fake::new();
+    let console = MachineFiles(VM).console();
+    let long = "so it goes\r\n".repeat(100_000);
+    fake.put_volume(&console, long.as_bytes());
+    let mut vigil = Vigil::from_now_on(&fake, VM);
+    let [.., newest] = MachineFiles::rolled(&console);
+    fake.put_volume(&newest, (long + "BdsDxe: starting Boot0001\r\nLinux version 6.12\r\n").as_bytes());
+    fake.put_volume(&console, b"askari login: ");
+    fake.hang(Verb::Download, broken);
+    vigil.hear();
+    assert_eq!(vigil.came_up().unwrap(), "askari login:");
+}
+
+/// What stands in the journal when the new boot begins is of the old one, whenever it can be read.
+#[test]
+fn a_journal_that_cannot_be_read_at_once_shows_no_end_of_the_old_boot() {
+    let fake = before();
+    let mut vigil = Vigil::from_now_on(&fake, VM);
+    fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\n");
+    fake.hang(Verb::Download, 2);
+    vigil.hear();
+    vigil.hear();
+    assert!(matches!(vigil.came_up(), Err(NotUp::NotEnded { .. })));
 }
 
 /// A guest without our image has no journal, and a hypervisor may have none of either yet.
