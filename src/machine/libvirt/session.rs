@@ -2,6 +2,7 @@
 //! thread of its own, and who asked stops waiting for it when nothing was heard from it for too long. What belongs
 //! to libvirt lives and dies on that thread: a `Drop` in the `virt` crate that panics harms nobody else.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use virt::connect::Connect;
 
-use super::errors::{Failure, translate};
+use super::errors::{Failure, cannot_open, translate};
 use crate::machine::hypervisor::{HypervisorError, Result};
 
 /// For how long a call may say nothing. The slowest that is in order, destroying a QEMU that does not react to SIGTERM,
@@ -59,6 +60,7 @@ pub(super) fn about(verb: &'static str, kind: &str, name: &str) -> About {
 pub(super) struct Line<C> {
     sender: SyncSender<Message<C>>,
     cancelled: Arc<AtomicBool>,
+    spoke: Cell<bool>,
 }
 
 enum Message<C> {
@@ -72,6 +74,7 @@ impl<C> Line<C> {
     /// # Errors
     /// [`Failure::Cancelled`] when nobody listens any more.
     pub(super) fn say(&self, news: C) -> Result<(), Failure> {
+        self.spoke.set(true);
         if self.cancelled.load(Ordering::Relaxed) || self.sender.send(Message::News(news)).is_err() {
             return Err(Failure::Cancelled);
         }
@@ -115,10 +118,16 @@ impl Session {
             false => about,
         };
         let (sender, receiver) = sync_channel(AHEAD);
-        let line = Line { sender, cancelled: Arc::default() };
+        let line = Line { sender, cancelled: Arc::default(), spoke: Cell::default() };
         let cancelled = Arc::clone(&line.cancelled);
         let outcome = Arc::new(Mutex::new(None));
-        let worker = Worker { uri: self.uri.clone(), kept: self.take(), about: about.clone() };
+        let uri = self.uri.clone();
+        let worker = Worker {
+            kept: self.take(),
+            open: Box::new(move || Connect::open(Some(&uri)).map_err(|error| cannot_open(error, &uri))),
+            lives: |connection: &Connect| connection.is_alive().unwrap_or(false),
+            about: about.clone(),
+        };
         let result = Arc::clone(&outcome);
         std::thread::spawn(move || {
             let done = worker.run(&line, &work);
@@ -180,37 +189,35 @@ fn listen<C>(
     }
 }
 
-struct Worker {
-    uri: String,
-    kept: Option<Connect>,
+struct Worker<K> {
+    kept: Option<K>,
+    open: Box<dyn Fn() -> Result<K> + Send>,
+    lives: fn(&K) -> bool,
     about: About,
 }
 
-type Done<T> = (Option<Connect>, Result<T>);
+type Done<K, T> = (Option<K>, Result<T>);
 
-impl Worker {
+impl<K> Worker<K> {
     /// Does the work on the kept connection or a new one; once more on a new one if the kept one turns out to be dead,
-    /// as it is after the daemon was restarted.
-    fn run<T, C>(
-        mut self,
-        line: &Line<C>,
-        work: &impl Fn(&Connect, &Line<C>) -> Result<T, Failure>,
-    ) -> Done<T> {
-        let attempt = |connection: &Connect| {
+    /// as it is after the daemon was restarted. What has said something is not done once more: it would say it again.
+    fn run<T, C>(mut self, line: &Line<C>, work: &impl Fn(&K, &Line<C>) -> Result<T, Failure>) -> Done<K, T> {
+        let attempt = |connection: &K| {
             catch_unwind(AssertUnwindSafe(|| work(connection, line))).unwrap_or(Err(Failure::Panicked))
         };
         if let Some(connection) = self.kept.take() {
             let result = attempt(&connection);
-            if result.is_ok() || connection.is_alive().unwrap_or(false) {
-                return (Some(connection), result.map_err(|failure| self.explain(failure)));
+            let lives = result.is_ok() || (self.lives)(&connection);
+            if lives || line.spoke.get() {
+                return (lives.then_some(connection), result.map_err(|failure| self.explain(failure)));
             }
         }
-        match Connect::open(Some(&self.uri)) {
+        match (self.open)() {
             Ok(connection) => {
                 let result = attempt(&connection).map_err(|failure| self.explain(failure));
                 (Some(connection), result)
             }
-            Err(error) => (None, Err(super::errors::cannot_open(error, &self.uri))),
+            Err(error) => (None, Err(error)),
         }
     }
 
@@ -293,6 +300,41 @@ mod tests {
         let error = mock().converse(about("download", "volume", "x"), work, |()| Err(full())).unwrap_err();
         assert!(matches!(error, HypervisorError::File { .. }), "{error}");
         was_told.try_recv().unwrap();
+    }
+
+    /// The kept connection, 1, is dead; the new one, 2, is not.
+    #[rstest::rstest]
+    #[case::that_said_something(&[7], &[1], &[7])]
+    #[case::that_said_nothing(&[], &[1, 2], &[])]
+    fn a_call_on_a_dead_connection_is_repeated_unless_it_was_heard(
+        #[case] news: &'static [u32],
+        #[case] attempts: &[u32],
+        #[case] heard: &[u32],
+    ) {
+        let (sender, receiver) = sync_channel(AHEAD);
+        let line = Line { sender, cancelled: Arc::default(), spoke: Cell::default() };
+        let worker = Worker {
+            kept: Some(1),
+            open: Box::new(|| Ok(2)),
+            lives: |connection| *connection != 1,
+            about: about("download", "volume", "x"),
+        };
+        let tried = Mutex::new(Vec::new());
+        let (kept, result) = worker.run(&line, &|connection: &u32, line: &Line<u32>| {
+            tried.lock().unwrap().push(*connection);
+            news.iter().try_for_each(|piece| line.say(*piece))?;
+            if *connection == 1 { Err(Failure::Panicked) } else { Ok(()) }
+        });
+        drop(line);
+        let said: Vec<u32> = receiver
+            .iter()
+            .map(|message| match message {
+                Message::News(piece) => piece,
+                Message::Done => 0,
+            })
+            .collect();
+        assert_eq!((tried.into_inner().unwrap().as_slice(), said.as_slice()), (attempts, heard));
+        assert_eq!((result.is_ok(), kept), (news.is_empty(), news.is_empty().then_some(2)));
     }
 
     #[test]
