@@ -1,10 +1,11 @@
 //! The stage `down`: save what the VM said, destroy it, forget its keys.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use tempfile::NamedTempFile;
 
 use super::admit;
 use super::ledger::Ledger;
@@ -48,28 +49,42 @@ pub fn down(world: &World, trial: &TrialName) -> anyhow::Result<Option<PathBuf>>
     Ok(found.map(|_| path.unwrap_or_default()))
 }
 
-/// Saves what the VM said on its console, and its journal, into the run folder. Trouble is noted, no more.
+/// Saves what the VM said on its console, and its journal, into the run folder. Trouble is noted, no more; and what was saved
+/// before stays until there is a whole log in its place, as it may be the last that there is.
 pub(super) fn save_logs(hypervisor: &dyn Hypervisor, machine: &str, folder: &RunFolder, ledger: &Ledger) {
     let files = MachineFiles(machine);
-    let there: Vec<String> =
-        hypervisor.volumes().unwrap_or_default().into_iter().map(|volume| volume.name).collect();
+    let there = match hypervisor.volumes() {
+        Ok(volumes) => Some(volumes.into_iter().map(|volume| volume.name).collect::<Vec<_>>()),
+        // No pool, no volumes.
+        Err(HypervisorError::NotFound { .. }) => return,
+        Err(error) => {
+            ledger.note(format!(
+                "which earlier parts of the VM's logs there are is not known, so each is tried: {:#}",
+                anyhow::Error::from(error)
+            ));
+            None
+        }
+    };
+    let may_be_there = |part: &String| there.as_ref().is_none_or(|there| there.contains(part));
     for (volume, name) in [(files.console(), "console.log"), (files.journal(), "journal.log")] {
         let save = || -> anyhow::Result<()> {
-            let mut file = Redacting::of_process(File::create(folder.join(name))?);
-            for part in MachineFiles::rolled(&volume).iter().filter(|part| there.contains(part)) {
-                hypervisor.download(part, 0, &mut file)?;
+            let mut file = NamedTempFile::new_in(folder.path())?;
+            let mut redacting = Redacting::of_process(file.as_file_mut());
+            for part in MachineFiles::rolled(&volume).iter().filter(|part| may_be_there(part)) {
+                match hypervisor.download(part, 0, &mut redacting) {
+                    Ok(_) | Err(HypervisorError::NotFound { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
-            hypervisor.download(&volume, 0, &mut file)?;
-            file.finish()?;
+            hypervisor.download(&volume, 0, &mut redacting)?;
+            redacting.finish()?;
+            file.persist(folder.join(name))?;
             Ok(())
         };
         match save() {
-            Ok(()) => {}
             // A guest without our image streams no journal.
-            Err(error) if is_absent(&error) => {
-                let _ = fs::remove_file(folder.join(name));
-            }
-            Err(error) => ledger.note(format!("{name} could not be saved: {error:#}")),
+            Err(error) if !is_absent(&error) => ledger.note(format!("{name} could not be saved: {error:#}")),
+            _ => {}
         }
     }
 }
@@ -87,3 +102,6 @@ pub fn forget_keys_in<'a>(paths: impl IntoIterator<Item = &'a Path>) {
 fn is_absent(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(HypervisorError::NotFound { .. }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::event::{Event, Sink};
+use crate::machine::fake::{Fake, Verb};
+use crate::support::interrupt::Interrupt;
+
+const VM: &str = "boma-it-askari";
+
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Sink for Notes {
+    fn hear(&self, event: &Event) {
+        if let Event::Note(text) = event {
+            self.0.lock().unwrap().push(text.clone());
+        }
+    }
+}
+
+/// Saves the logs of a VM into a run folder where a console and a journal were saved before; gives what the two are then, and the
+/// notes.
+fn save_again(fake: &Fake) -> ([String; 2], Vec<String>) {
+    let root = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(root.path(), "askari", &jiff::Zoned::now()).unwrap();
+    for name in ["console.log", "journal.log"] {
+        fs::write(folder.join(name), "old").unwrap();
+    }
+    let notes = Arc::new(Notes::default());
+    save_logs(fake, VM, &folder, &Ledger::new(notes.clone(), Interrupt::never()));
+    let saved = ["console.log", "journal.log"].map(|name| fs::read_to_string(folder.join(name)).unwrap());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "something else is left in the run folder");
+    let notes = notes.0.lock().unwrap().clone();
+    (saved, notes)
+}
+
+fn with_logs() -> Fake {
+    let fake = Fake::new();
+    fake.put_volume(&MachineFiles(VM).console(), b"a console");
+    fake.put_volume(&MachineFiles(VM).journal(), b"a journal");
+    fake
+}
+
+#[test]
+fn a_log_that_was_saved_stays_until_there_is_a_whole_one_in_its_place() {
+    for break_off in [Fake::fail, Fake::hang] {
+        let fake = with_logs();
+        break_off(&fake, Verb::Download, 1);
+        let (saved, notes) = save_again(&fake);
+        assert_eq!(saved, ["old", "a journal"]);
+        assert!(notes.len() == 1 && notes[0].starts_with("console.log could not be saved: "), "{notes:?}");
+    }
+}
+
+/// What is not on the hypervisor any more was taken from there by a teardown that came after the saving.
+#[test]
+fn a_log_that_is_gone_from_the_hypervisor_stays_in_the_run_folder() {
+    let fake = Fake::new();
+    fake.put_volume(&MachineFiles(VM).console(), b"a console");
+    assert_eq!(save_again(&fake), (["a console", "old"].map(str::to_owned), vec![]));
+}
+
+#[test]
+fn the_earlier_parts_of_a_log_are_saved_even_if_it_is_not_told_which_there_are() {
+    for listed in [true, false] {
+        let fake = with_logs();
+        let [_, older, newer] = MachineFiles::rolled(&MachineFiles(VM).console());
+        fake.put_volume(&older, b"once ");
+        fake.put_volume(&newer, b"upon ");
+        if !listed {
+            fake.fail(Verb::Volumes, 1);
+        }
+        let (saved, notes) = save_again(&fake);
+        assert_eq!(saved, ["once upon a console", "a journal"]);
+        assert_eq!(notes.len(), usize::from(!listed), "{notes:?}");
+        assert!(notes.iter().all(|note| note.contains("told to fail at Volumes")), "{notes:?}");
+    }
+}
