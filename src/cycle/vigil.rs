@@ -79,6 +79,19 @@ pub enum NotUp {
         /// The console's last line.
         last: Option<String>,
     },
+    /// It got as far as a prompt, and its journal, which came in, does not say that it ended.
+    #[error(
+        "{machine} did not boot to its end: its console says `{prompt}`, but its journal, which came in, has no end of the \
+         boot, so this is no lockout; the last that its journal said is `{last}`"
+    )]
+    Unfinished {
+        /// The domain.
+        machine: String,
+        /// The console's line.
+        prompt: String,
+        /// The journal's last line.
+        last: String,
+    },
     /// It boots again and again.
     #[error("{machine} restarts by itself: {boots} boots began on its console, where one was asked for")]
     Again {
@@ -156,6 +169,10 @@ impl Tail {
 
     fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.text)
+    }
+
+    fn last_line(&self) -> Option<String> {
+        self.text().lines().rfind(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
     }
 }
 
@@ -235,14 +252,20 @@ impl<'a> Vigil<'a> {
         Ok(true)
     }
 
-    /// What shows that the guest came up since the mark, whether or not it answers: a line of its console or its journal.
+    /// What shows that the guest came up since the mark, whether or not it answers: a line of its console or its journal. A prompt
+    /// comes before the end of a boot, so it counts only where the journal, which would have that end, does not come in.
     ///
     /// # Errors
     /// [`NotUp`], where nothing does.
     pub(super) fn came_up(&mut self) -> Result<String, NotUp> {
-        let console::Told { up, last, .. } = self.began_once()?;
-        let ended = self.ended.as_ref().map(|(_, line)| line.clone());
-        up.or(ended).ok_or_else(|| NotUp::NotEnded { machine: self.machine.to_owned(), last })
+        let console::Told { up, ended, last, .. } = self.began_once()?;
+        let ended = ended.or_else(|| self.ended.as_ref().map(|(_, line)| line.clone()));
+        let machine = self.machine.to_owned();
+        match (up, ended, self.journal.as_ref().and_then(Tail::last_line)) {
+            (Some(line), Some(_), _) | (None, Some(line), _) | (Some(line), None, None) => Ok(line),
+            (Some(prompt), None, Some(last)) => Err(NotUp::Unfinished { machine, prompt, last }),
+            (None, None, _) => Err(NotUp::NotEnded { machine, last }),
+        }
     }
 
     /// What the console tells, if exactly one boot began since the mark: else it may be the old boot's word, or a loop's.

@@ -77,6 +77,8 @@ pub struct Told {
     pub init: bool,
     /// The line that shows that it came up: a login prompt, or systemd's word that `multi-user.target` is reached.
     pub up: Option<String>,
+    /// The line that shows that it came to its end: the target's. A prompt may stand there long before.
+    pub ended: Option<String>,
     /// The last line with anything in it.
     pub last: Option<String>,
 }
@@ -97,7 +99,7 @@ pub fn hear(console: &str, since: usize) -> Told {
             told.last = Some(line.trim().to_owned());
         }
     }
-    Told { fault: boot.fault, init: boot.init, up: boot.up, ..told }
+    Told { fault: boot.fault, init: boot.init, up: boot.up, ended: boot.ended, ..told }
 }
 
 /// The fault of [`hear`] alone.
@@ -116,6 +118,7 @@ struct Boot {
     causes: Vec<String>,
     fault: Option<Fault>,
     up: Option<String>,
+    ended: Option<String>,
 }
 
 impl Boot {
@@ -132,7 +135,10 @@ impl Boot {
             // What went before was the end of another boot, or a boot loader's welcome.
             (self.init, self.stalls) = (false, 0);
         }
-        if self.begun && self.up.is_none() && is_up(line) {
+        if self.begun && self.ended.is_none() && is_end(line) {
+            self.ended = Some(line.to_owned());
+        }
+        if self.begun && self.up.is_none() && (prompts(line) || is_end(line)) {
             self.up = Some(line.to_owned());
         }
         self.init |= INIT.iter().any(|word| line.contains(word));
@@ -155,15 +161,18 @@ impl Boot {
     }
 }
 
-/// agetty's prompt, `askari login: ` (agetty(8)), or systemd's target.
-fn is_up(line: &str) -> bool {
+/// agetty's prompt, `askari login: ` (agetty(8)).
+fn prompts(line: &str) -> bool {
     let is_name = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
     };
-    let prompts = line.split_once(" login:").is_some_and(|(host, _)| is_name(host));
-    let reached = line.contains("Reached target")
-        && (line.contains("multi-user.target") || line.contains("Multi-User System"));
-    prompts || reached
+    line.split_once(" login:").is_some_and(|(host, _)| is_name(host))
+}
+
+/// systemd's target, which waits for what it wants.
+fn is_end(line: &str) -> bool {
+    line.contains("Reached target")
+        && (line.contains("multi-user.target") || line.contains("Multi-User System"))
 }
 
 fn kind_of(line: &str) -> Option<FaultKind> {

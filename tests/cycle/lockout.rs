@@ -18,6 +18,7 @@ const END: &str = "[   60.000000] systemd[1]: Startup finished in 20s (kernel) +
 #[rstest::rstest]
 #[case::a_prompt(After::Says(BOOTED), "askari login:")]
 #[case::a_journal(After::Streams(BEGUN, END), "systemd[1]: Startup finished in 20s")]
+#[case::both(After::Streams(BOOTED, END), "askari login:")]
 fn a_guest_that_came_up_and_lets_nobody_in_is_a_lockout(#[case] after: After, #[case] sign: &str) {
     for (declared, outcome) in [
         (Some(ExpectedFault::Unreachable), Outcome::Passed),
@@ -45,6 +46,11 @@ fn a_guest_that_came_up_and_lets_nobody_in_is_a_lockout(#[case] after: After, #[
     ),
     "did not boot to its end: no login prompt on its console, no end of the boot in its journal, so this is no lockout; \
      the last that its console said is `[  ***  ] A start job is running for data.mount`"
+)]
+#[case::hangs_behind_its_prompt(
+    After::Streams(BOOTED, "[   20.000000] systemd[1]: Starting slow.service...\n"),
+    "did not boot to its end: its console says `askari login:`, but its journal, which came in, has no end of the boot, so \
+     this is no lockout; the last that its journal said is `[   20.000000] systemd[1]: Starting slow.service...`"
 )]
 #[case::a_users_own_manager(
     After::Streams(BEGUN, "[   60.000000] systemd[718]: Startup finished in 2s.\n"),

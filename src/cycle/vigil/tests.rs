@@ -47,6 +47,21 @@ fn the_end_of_a_boot_in_the_journal_shows_that_it_came_up_and_since_when() {
     assert_eq!(vigil.came_up().unwrap(), END.trim());
 }
 
+/// agetty prompts before a boot is over. Where the journal comes in, it must have the end of the boot, unless the console has it.
+#[rstest::rstest]
+#[case::nothing_more("", false)]
+#[case::its_end_in_the_journal(END, true)]
+fn a_prompt_is_no_end_of_a_boot_whose_journal_comes_in(#[case] streamed: &str, #[case] came_up: bool) {
+    let fake = before();
+    let mut vigil = Vigil::from_now_on(&fake, VM);
+    fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: ");
+    assert_eq!(vigil.came_up().unwrap(), "askari login:", "nothing was streamed");
+    fake.log(VM, &format!("[   20.0] systemd[1]: Starting slow.service...\n{streamed}"));
+    assert_eq!(vigil.came_up().is_ok(), came_up);
+    fake.print(VM, "\r\n[  OK  ] Reached target multi-user.target - Multi-User System.\r\n");
+    assert_eq!(vigil.came_up().unwrap(), "askari login:");
+}
+
 #[test]
 fn a_guest_that_boots_again_and_again_never_came_up() {
     let fake = before();
