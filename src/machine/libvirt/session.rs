@@ -26,10 +26,10 @@ const AFTER_A_HANG: Duration = Duration::from_secs(3);
 /// How many messages a call may be ahead of who asked: bounds the memory of a download.
 const AHEAD: usize = 4;
 
-/// A connection to libvirt, made when it is needed.
+/// Connections to libvirt, made when they are needed: as many as there are calls at a time.
 pub(super) struct Session {
     uri: String,
-    connection: Mutex<Option<Connect>>,
+    idle: Mutex<Vec<Connect>>,
     hangs: AtomicBool,
 }
 
@@ -88,7 +88,7 @@ impl Session {
         static QUIET: Once = Once::new();
         // Libvirt would print each error on our standard error.
         QUIET.call_once(virt::error::clear_error_callback);
-        Self { uri, connection: Mutex::new(None), hangs: AtomicBool::new(false) }
+        Self { uri, idle: Mutex::default(), hangs: AtomicBool::new(false) }
     }
 
     /// The URI, as it was given.
@@ -159,13 +159,14 @@ impl Session {
         }
     }
 
+    /// A kept connection, for one call: it has it to itself, so that one that hangs is nobody else's.
     fn take(&self) -> Option<Connect> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    /// Keeps a connection for the next call; none is kept after a call that lost it.
+    /// Keeps a connection for the next call; none is kept after a call that lost it, or that hung on it.
     fn put(&self, connection: Option<Connect>) {
-        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(connection);
     }
 }
 
@@ -261,6 +262,20 @@ mod tests {
             session.call(about("stop", "domain", "x"), move |_| Ok(again.lock().unwrap().1.recv().is_ok()));
         assert!(matches!(hung, Err(HypervisorError::Hung { bound: it, .. }) if it == bound), "{hung:?}");
         session.call(about("ask", "host", "x"), |connection| Ok(connection.hostname()?)).unwrap();
+        drop(release);
+    }
+
+    #[test]
+    fn the_connection_of_a_call_that_hung_is_not_used_again() {
+        let session = mock();
+        session.call(about("ask", "host", "x"), |connection| Ok(connection.hostname()?)).unwrap();
+        let (release, held) = channel::<()>();
+        let held = Mutex::new(held);
+        let hung = session.call(soon("start"), move |_| Ok(held.lock().unwrap().recv().is_ok()));
+        assert!(matches!(hung, Err(HypervisorError::Hung { .. })), "{hung:?}");
+        assert!(session.take().is_none(), "it is kept");
+        session.call(about("ask", "host", "x"), |connection| Ok(connection.hostname()?)).unwrap();
+        assert!(session.take().is_some(), "none is kept");
         drop(release);
     }
 
