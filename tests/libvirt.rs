@@ -58,6 +58,16 @@ impl Drop for Real {
     }
 }
 
+/// What libvirt's daemon does not know is no daemon that is missing.
+#[rstest::rstest]
+#[case::driver("qmeu:///system")]
+#[case::path("qemu:///sytem")]
+fn a_uri_that_names_nothing_is_to_be_corrected(#[case] uri: &str) {
+    let Some(_real) = Real::get() else { return };
+    let error = Libvirt::new(uri, Realm::named("boma-test")).machines().unwrap_err();
+    assert!(matches!(error, HypervisorError::BadUri { .. }), "{error:?}");
+}
+
 fn subnet() -> NetworkSpec {
     NetworkSpec { subnet: SUBNET }
 }

@@ -236,6 +236,17 @@ pub enum HypervisorError {
         /// `domain boma-it-askari`.
         object: String,
     },
+    /// The connection's URI is none that libvirt knows.
+    #[error(
+        "libvirt does not take `{uri}`; correct `libvirt.uri` of harness/harness.yml, or BOMA_IT_URI (`qemu:///system` is this machine's)"
+    )]
+    BadUri {
+        /// The URI.
+        uri: String,
+        /// What libvirt said.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// Nobody answers at the connection's URI.
     #[error("no libvirt daemon answers at {uri}; {hint}")]
     NoDaemon {

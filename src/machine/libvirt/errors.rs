@@ -75,11 +75,16 @@ pub(super) fn translate(failure: Failure, about: &About) -> HypervisorError {
 
 /// What it means that no connection could be made.
 pub(super) fn cannot_open(error: Error, uri: &str) -> HypervisorError {
-    use ErrorNumber::{AccessDenied, AuthCancelled, AuthFailed, AuthUnavailable};
+    use ErrorNumber::{AccessDenied, AuthCancelled, AuthFailed, AuthUnavailable, InvalidArg, NoConnect};
     let uri = uri.to_owned();
-    let refused = [AccessDenied, AuthCancelled, AuthFailed, AuthUnavailable];
+    let is = |codes: &[ErrorNumber]| codes.iter().any(|code| error.code().is(*code));
     let message = error.message();
-    if refused.iter().any(|code| error.code().is(*code)) || message.contains("Permission denied") {
+    // No driver of that name, no such transport; of a path that a driver does not know there are but the words.
+    if is(&[InvalidArg, NoConnect]) || message.contains(" URI path ") {
+        return HypervisorError::BadUri { uri, source: said(&error) };
+    }
+    let refused = [AccessDenied, AuthCancelled, AuthFailed, AuthUnavailable];
+    if is(&refused) || message.contains("Permission denied") {
         let hint = if is_local(&uri) {
             "join its group with `sudo usermod -aG libvirt $USER` and log in again".to_owned()
         } else {
@@ -123,6 +128,15 @@ mod tests {
     #[case("qemu+unix:///system?socket=/run/x", true)]
     fn a_uri_without_a_host_is_local(#[case] uri: &str, #[case] local: bool) {
         assert_eq!(is_local(uri), local);
+    }
+
+    #[test]
+    fn a_transport_that_libvirt_does_not_know_is_to_be_corrected() {
+        let uri = "qemu+sssh:///system";
+        let error = virt::connect::Connect::open(Some(uri)).map_err(|error| cannot_open(error, uri));
+        let error = error.err().unwrap();
+        assert!(matches!(error, HypervisorError::BadUri { .. }), "{error:?}");
+        assert!(error.to_string().contains(&format!("`{uri}`; correct `libvirt.uri`")), "{error}");
     }
 
     #[test]
