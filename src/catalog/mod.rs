@@ -11,6 +11,7 @@
 //! | `planner` | a trial's files and a person's choices → a plan |
 //! | [`certs`], [`risk`] | settings of the certificate tiers; risks that a run takes |
 //! | `harness_file`, `profile`, `overrides`, `scenario`, `expect`, `image`, `parts` | each file as it is written, and its rules |
+//! | [`reserved`] | variables that are not a file's to set |
 //! | [`secrets`] | where secrets come from, never a value |
 //! | [`schema`] | JSON Schemas of the files, from the structs that read them |
 //! | `document`, `locate`, `value`, `text`, `subnet` | reading, with every error in its place |
@@ -31,6 +32,7 @@ mod planner;
 pub mod problem;
 mod profile;
 pub mod quantity;
+pub mod reserved;
 pub mod risk;
 mod root;
 mod scenario;

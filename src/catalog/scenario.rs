@@ -13,6 +13,7 @@ use super::parts::{ImageFile, Version, VmFile};
 use super::plan::{Expectation, ImageSource, Restart, Tier};
 use super::problem::{CatalogError, Problem};
 use super::profile::one_line;
+use super::reserved::{OURS, is_connection_var, is_ours};
 use super::value::Vars;
 
 /// The file as it is written.
@@ -122,9 +123,6 @@ fn check_certs(certs: &[Tier], egress: bool, document: &Document, problems: &mut
     }
 }
 
-/// Prefix of the variables that are ours to set.
-const RESERVED: &str = "boma_it_";
-
 fn check_vars(vars: &BTreeMap<String, Value>, document: &Document, problems: &mut Vec<Problem>) {
     for (name, value) in vars {
         let path = ["vars", name.as_str()];
@@ -133,9 +131,13 @@ fn check_vars(vars: &BTreeMap<String, Value>, document: &Document, problems: &mu
             let message =
                 format!("`{name}` is no name of an Ansible variable (expected letters, digits and `_`)");
             problems.push(document.at_key(&path, message));
-        } else if name.starts_with(RESERVED) {
+        } else if is_ours(name) {
             let message =
-                format!("`{name}` is not yours to set: variables named `{RESERVED}*` come from boma-it");
+                format!("`{name}` is not yours to set: variables named `{OURS}*` come from boma-it");
+            problems.push(document.at_key(&path, message));
+        } else if is_connection_var(name) {
+            let message =
+                format!("`{name}` is not yours to set: boma-it says how the VM is reached; remove it");
             problems.push(document.at_key(&path, message));
         }
         check_booleans(value, &path, document, problems);

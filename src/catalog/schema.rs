@@ -16,6 +16,7 @@ use super::parts::{VERSION, Version};
 use super::plan::Subnet;
 use super::profile::ProfileFile;
 use super::quantity::{Bytes, TimeLimit};
+use super::reserved;
 use super::scenario::ScenarioFile;
 use super::value::Vars;
 
@@ -142,6 +143,4 @@ written!(Subnet, "Subnet", {
     "examples": ["10.213.47.0/24"],
 });
 // The names' rule is `check_vars`'s.
-written!(Vars, "Variables", {
-    "type": "object", "propertyNames": { "pattern": r"^(?!boma_it_)[A-Za-z_][A-Za-z0-9_]*$" },
-});
+written!(Vars, "Variables", { "type": "object", "propertyNames": { "pattern": reserved::pattern() } });

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::Document;
 use super::problem::{Problem, suggestion};
+use super::reserved::is_ours;
 use super::root::expand;
 use super::scenario::repeated;
 use super::schema::one_of_keys;
@@ -263,7 +264,7 @@ fn check_names(secrets: &BTreeMap<String, SourceFile>, document: &Document, prob
             problems.push(at(format!(
                 "`{name}` is no path of an Ansible variable (expected names of letters, digits and `_`, with dots between them)"
             )));
-        } else if name.starts_with("boma_it") || name.starts_with("ansible_") {
+        } else if is_ours(name) || name.starts_with("ansible_") {
             problems.push(at(format!(
                 "`{name}` is no variable for a secret: `boma_it*` and `ansible_*` are set by boma-it and by Ansible"
             )));

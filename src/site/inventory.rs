@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::ssh_config::Target;
+use crate::catalog::reserved::is_connection_var;
 use crate::support::name::near_miss;
 
 /// Interpreter in the guest: named, so that no discovery costs a round trip or warns.
@@ -135,45 +136,6 @@ impl HostEntry {
         }
         json!({"all": {"hosts": {&self.host: vars}, "children": children}})
     }
-}
-
-/// Whether a variable says how a host is reached or with which secret: those of the real host are left out of the
-/// transient inventory, and neither an override nor a scenario may set one.
-pub(super) fn is_connection_var(name: &str) -> bool {
-    const EXACT: &[&str] = &[
-        "ansible_host",
-        "ansible_port",
-        "ansible_user",
-        "ansible_password",
-        "ansible_connection",
-        "ansible_transport",
-        "ansible_private_key",
-        "ansible_private_key_file",
-        "ansible_private_key_passphrase",
-        "ansible_host_key_checking",
-        "ansible_host_key_auto_add",
-        "ansible_pipelining",
-        "ansible_timeout",
-        "ansible_connection_timeout",
-        "ansible_python_interpreter",
-        "ansible_become_password",
-        "ansible_become_pass",
-        "ansible_sudo_pass",
-        "ansible_su_pass",
-    ];
-    const PREFIXES: &[&str] = &[
-        "ansible_ssh_",
-        "ansible_sshpass_",
-        "ansible_sftp_",
-        "ansible_scp_",
-        "ansible_control_path",
-        "ansible_paramiko_",
-        "ansible_libssh_",
-        "ansible_winrm_",
-        "ansible_psrp_",
-        "ansible_httpapi_",
-    ];
-    EXACT.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The first twenty of some names, for an error.

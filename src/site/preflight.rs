@@ -9,13 +9,14 @@ use serde_json::{Map, Value};
 use super::control::ControlDir;
 use super::environment::Ansible;
 use super::error::SiteError;
-use super::inventory::{HostEntry, Production, enumerate, is_connection_var};
+use super::inventory::{HostEntry, Production, enumerate};
 use super::listing::{self, ListedPlay};
 use super::secrets::{Secrets, lay_over};
 use super::ssh_config::Target;
 use super::vars::{HarnessVars, Phase};
 use super::workspace::{Workspace, read_site_config};
 use crate::catalog::plan::SitePlan;
+use crate::catalog::reserved::is_reserved;
 use crate::support::deadline::Deadline;
 use crate::support::name::near_miss;
 use crate::support::process::Finished;
@@ -226,10 +227,9 @@ fn check_variables(site: &SitePlan) -> Result<bool, SiteError> {
             return Err(bad(path.display().to_string(), why.to_owned()));
         }
     };
-    let reserved = |key: &&String| is_connection_var(key) || key.starts_with("boma_it");
     let sources = [
-        (path.display().to_string(), keys.iter().find(reserved)),
-        ("vars of the scenario".to_owned(), site.vars.keys().find(reserved)),
+        (path.display().to_string(), keys.iter().find(|key| is_reserved(key))),
+        ("vars of the scenario".to_owned(), site.vars.keys().find(|key| is_reserved(key))),
     ];
     for (what, key) in sources {
         if let Some(key) = key {
