@@ -129,6 +129,7 @@ impl Project {
             ("harness/verify.yml", "[]\n"),
             ("site/site.yml", "[]\n"),
             ("site/inventory/production", "[]\n"),
+            ("x.qcow2", ""),
         ];
         files[kind as usize].1 = text;
         for (name, text) in files {
@@ -175,11 +176,11 @@ impl Project {
     FileKind::Scenario,
     "version: 1\nprofile: askari\ndescription: x\nexpect: {fail: {at: reboot, reason: unreachable}}\n"
 )]
-#[case::an_editors_key_too(FileKind::Scenario, "$schema: x\nversion: 1\nprofile: askari\ndescription: x\n")]
 #[case::variables_like_reserved_ones(
     FileKind::Scenario,
     "version: 1\nprofile: askari\ndescription: x\nvars: {boma: 1, ansible_hostname: x, ansible_become: true}\n"
 )]
+#[case::an_editors_key_too(FileKind::Scenario, "$schema: x\nversion: 1\nprofile: askari\ndescription: x\n")]
 #[case::harness(FileKind::Harness, HARNESS)]
 #[case::whole_harness(
     FileKind::Harness,
@@ -227,7 +228,6 @@ const FAIL: &str = "version: 1\nprofile: askari\ndescription: x\nexpect:\n  fail
     FileKind::Scenario,
     "version: 1\nprofile: askari\ndescription: x\nvars: {boma_it_host: x}\n"
 )]
-#[case::no_variable(FileKind::Scenario, "version: 1\nprofile: askari\ndescription: x\nvars: {a-b: x}\n")]
 #[case::our_own_word(
     FileKind::Scenario,
     "version: 1\nprofile: askari\ndescription: x\nvars: {boma_it: false}\n"
@@ -240,6 +240,7 @@ const FAIL: &str = "version: 1\nprofile: askari\ndescription: x\nexpect:\n  fail
     FileKind::Scenario,
     "version: 1\nprofile: askari\ndescription: x\nvars: {ansible_ssh_pipelining: true}\n"
 )]
+#[case::no_variable(FileKind::Scenario, "version: 1\nprofile: askari\ndescription: x\nvars: {a-b: x}\n")]
 #[case::fails_nowhere(FileKind::Scenario, &format!("{FAIL}{{task: a}}\n"))]
 #[case::nothing_fails(FileKind::Scenario, &format!("{FAIL}{{at: assert}}\n"))]
 #[case::task_and_tasks(FileKind::Scenario, &format!("{FAIL}{{at: assert, task: a, tasks: [b]}}\n"))]

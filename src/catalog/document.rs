@@ -101,6 +101,14 @@ impl Document {
         }
     }
 
+    /// A problem with the value at `path` of `file`, which was sound when it was read.
+    pub(super) fn problem_in(root: &Path, file: &Path, path: &[&str], message: String) -> Problem {
+        match Self::read(root, file) {
+            Ok(document) => document.at_value(path, message),
+            Err(_) => Problem::of_file(file, message),
+        }
+    }
+
     /// Where the value at `path` begins.
     pub(super) fn value_position(&self, path: &[&str]) -> Option<Position> {
         self.position(path, Target::Value, 0)

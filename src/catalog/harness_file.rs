@@ -280,10 +280,7 @@ impl Harness {
         let problem = |(key, path): (&str, &PathBuf)| {
             let message =
                 format!("`site.{key}`: there is no `{}`: create it, or correct the path", path.display());
-            match Document::read(root, &self.file) {
-                Ok(document) => document.at_value(&["site", key], message),
-                Err(_) => Problem::of_file(&self.file, message),
-            }
+            Document::problem_in(root, &self.file, &["site", key], message)
         };
         // Without the folder everything in it is missing too, which says nothing new.
         let site_is_missing = !self.site.exists();

@@ -1,6 +1,8 @@
 //! `image:` of the harness, a profile or a scenario: where the golden image comes from.
 
 use std::fmt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -42,6 +44,28 @@ pub enum ImageSource {
 impl Default for ImageSource {
     fn default() -> Self {
         Self::Auto { official: Official::default(), packages: Packages::default() }
+    }
+}
+
+impl ImageSource {
+    /// What is wrong with an operator's own file, if it cannot be read; `file` is the one that names it.
+    pub(super) fn unreadable(&self, root: &Path, file: &Path) -> Option<Problem> {
+        let Self::Path { path } = self else { return None };
+        let named = format!("`image.path`: `{}`", path.display());
+        let message = match fs::metadata(path) {
+            // Opening what is no file may wait for ever.
+            Ok(found) if !found.is_file() => format!("{named} is no file: write the path of a qcow2 image"),
+            found => match found.and_then(|_| fs::File::open(path)) {
+                Ok(_) => return None,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    format!("{named} is not there: put a qcow2 image there, or correct the path")
+                }
+                Err(error) => {
+                    format!("{named} cannot be read ({error}): make it readable to you, or correct the path")
+                }
+            },
+        };
+        Some(Document::problem_in(root, file, &["image", "path"], message))
     }
 }
 

@@ -87,6 +87,15 @@ impl Catalog {
         &self.harness.image
     }
 
+    /// [`Catalog::image`], to be made or read.
+    ///
+    /// # Errors
+    /// If it is a file of the operator's that cannot be read.
+    pub fn readable_image(&self) -> Result<&ImageSource, CatalogError> {
+        let image = self.image();
+        image.unreadable(&self.root, &self.harness.file).map_or(Ok(image), |problem| Err(problem.into()))
+    }
+
     /// The folder it was loaded from.
     pub fn root(&self) -> &Path {
         &self.root

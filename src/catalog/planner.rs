@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::document::Document;
 use super::folder::{Files, duplicate};
 use super::index::Catalog;
 use super::overrides;
@@ -113,6 +114,7 @@ impl Catalog {
         else {
             return Err(CatalogError::of(problems));
         };
+        let image = self.image_of(trial, twist.image, profile.image, &mut problems);
         let about_host = || profile.description.clone().unwrap_or_else(|| format!("host {}", trial.host));
         let plan = Plan {
             trial: trial.clone(),
@@ -130,7 +132,7 @@ impl Catalog {
                 roles: profile.roles,
             },
             vm: twist.vm.over(profile.vm),
-            image: twist.image.or(profile.image).unwrap_or_else(|| self.harness.image.clone()),
+            image,
             certs,
             accepted_risks: choices.accept_risk.into_iter().collect(),
             restart: twist.restart,
@@ -149,6 +151,24 @@ impl Catalog {
             secrets.push(SecretPlan { name: token.to_owned(), source: source.clone() });
         }
         secrets
+    }
+
+    /// The image of the narrowest file that names one. One of the operator's own must be there.
+    fn image_of(
+        &self,
+        trial: &TrialName,
+        of_scenario: Option<ImageSource>,
+        of_profile: Option<ImageSource>,
+        problems: &mut Vec<Problem>,
+    ) -> ImageSource {
+        let first = |files: Option<&Vec<PathBuf>>| files.and_then(|files| files.first()).cloned();
+        let (image, file) = match (of_scenario, of_profile) {
+            (Some(image), _) => (image, first(self.trials.get(trial))),
+            (None, Some(image)) => (image, first(self.profiles.get(&trial.host))),
+            (None, None) => (self.harness.image.clone(), Some(self.harness.file.clone())),
+        };
+        problems.extend(image.unreadable(&self.root, &file.unwrap_or_default()));
+        image
     }
 
     fn profile(&self, trial: &TrialName) -> Result<Profile, CatalogError> {
@@ -201,10 +221,7 @@ impl Catalog {
     fn about(&self, trial: &TrialName, message: String) -> Problem {
         match self.trials.get(trial).and_then(|files| files.first()) {
             None => Problem::of_request(message),
-            Some(file) => match super::document::Document::read(&self.root, file) {
-                Ok(document) => document.at_value(&["profile"], message),
-                Err(_) => Problem::of_file(file, message),
-            },
+            Some(file) => Document::problem_in(&self.root, file, &["profile"], message),
         }
     }
 }

@@ -35,12 +35,12 @@ fn list(project: &Project, world: &World) -> anyhow::Result<Exit> {
 }
 
 fn build(project: &Project, world: &World) -> anyhow::Result<Exit> {
+    let source = project.catalog().readable_image()?;
     let tell = |what: &str| {
         let _ = writeln!(std::io::stderr(), "golden image: {what}");
     };
     // Whoever asks by hand has mended what was wrong, or wants to see it.
     world.images.ask_afresh()?;
-    let source = project.catalog().image();
     let Chosen { image, why } = world.images.ensure(source, &deadline(project, world)?, &tell)?;
     why.into_iter().for_each(|why| tell(&why));
     print(&format!("{}\n    {}\n", image.name, describe(&image)))?;

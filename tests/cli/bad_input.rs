@@ -1,5 +1,8 @@
 //! Bad input: each with its whole error and exit code, and nothing started.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use crate::project::{NOWHERE, Project, Transcript};
 
 /// What is told of a project in which one thing is broken. Nothing of it reaches standard output, and nothing is started.
@@ -140,10 +143,35 @@ fn no_libvirt_daemon() {
 }
 
 #[test]
-fn an_image_that_cannot_be_read() {
+fn an_image_that_is_not_there() {
     let project = Project::with_hypervisor();
     project.replace("harness/harness.yml", "  source: build", "  source: path\n  path: images/none.qcow2");
-    insta::assert_snapshot!(project.run(&["image", "build"]));
+    let told = refused(&project, &["up", "--host", "askari"], 2);
+    assert_eq!(refused(&project, &["image", "build"], 2).stderr, told.stderr);
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn an_image_that_is_a_folder() {
+    let project = Project::with_hypervisor();
+    let (built, folder) = ("{source: build, packages: none}", "{source: path, path: profiles}");
+    project.replace("scenarios/bare-image.yml", built, folder);
+    let args = ["up", "--host", "askari", "--scenario", "bare-image"];
+    insta::assert_snapshot!(refused(&project, &args, 2));
+}
+
+#[test]
+fn an_image_that_may_not_be_read() {
+    let project = Project::with_hypervisor();
+    project.write("images/own.qcow2", "");
+    let image = project.path("images/own.qcow2");
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::File::open(&image).is_ok() {
+        eprintln!("skipped: root may read everything");
+        return;
+    }
+    project.replace("profiles/askari.yml", "vm:", "image: {source: path, path: images/own.qcow2}\nvm:");
+    insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 2));
 }
 
 /// A server where nothing listens: the address is taken, and given back.

@@ -81,6 +81,7 @@ fn choices_go_over_files_and_the_narrower_file_over_the_wider() {
           site: {dir: ., playbook: site/site.yml, inventory: site/inventory/production, ansible: bin}\n\
           limits: {timeouts: {up: 90s}}\n",
     );
+    fixture.write("images/a.qcow2", b"");
     fixture.write(
         "scenarios/big.yml",
         b"version: 1\nprofile: askari\ndescription: >\n  more\n  memory\nvm: {memory: 4GiB}\n",
