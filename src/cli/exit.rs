@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::catalog::CatalogError;
 use crate::cycle::{AtWork, NotLive};
+use crate::machine::acceleration::UnknownAccelerator;
 use crate::machine::guard::Refusal;
 use crate::outcome::Outcome;
 use crate::site::SiteError;
@@ -61,6 +62,9 @@ impl Exit {
                 return Self::Refused;
             }
             if cause.is::<CatalogError>() || cause.is::<Usage>() || cause.is::<NotLive>() {
+                return Self::Usage;
+            }
+            if cause.is::<UnknownAccelerator>() {
                 return Self::Usage;
             }
             if cause.downcast_ref().is_some_and(SiteError::is_bad_input) {

@@ -65,7 +65,7 @@ impl fmt::Display for Accelerator {
 
 /// No accelerator is called so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no accelerator `{0}` (expected `kvm` or `tcg`)")]
+#[error("`{0}` is no accelerator: expected `kvm` or `tcg` in BOMA_IT_ACCEL")]
 pub struct UnknownAccelerator(String);
 
 impl FromStr for Accelerator {

@@ -174,6 +174,12 @@ fn an_image_that_may_not_be_read() {
     insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 2));
 }
 
+#[test]
+fn an_accelerator_that_is_none() {
+    let (project, args) = (Project::with_hypervisor(), ["up", "--host", "askari"]);
+    insta::assert_snapshot!(refused_with(&project, &args, &[("BOMA_IT_ACCEL", "kvmm")], 2));
+}
+
 /// A server where nothing listens: the address is taken, and given back.
 fn nowhere() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
