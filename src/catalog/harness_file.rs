@@ -25,14 +25,15 @@ pub(super) struct HarnessFile {
     /// The Ansible side. Nothing of it is ever written to.
     #[serde(default)]
     site: SiteFile,
-    /// The golden image; `{source: build}` if it is left out. A profile may have its own.
+    /// The golden image; `{source: auto}` if it is left out. A profile or a scenario may have its own.
     image: Option<ImageFile>,
     /// The hypervisor.
     #[serde(default)]
     libvirt: LibvirtFile,
-    /// The harness's own isolated network.
+    /// What the certificate tiers that speak ACME go by.
     #[serde(default)]
     certs: CertsFile,
+    /// The harness's own isolated network.
     #[serde(default)]
     network: NetworkFile,
     /// The run folders.
