@@ -90,7 +90,7 @@ impl VmFile {
 }
 
 impl Default for Sizing {
-    /// SPEC §6: 2 vCPUs, 3 GiB of memory, a thin overlay of 20 GiB.
+    /// As the runbook says: 2 vCPUs, 3 GiB of memory, a thin overlay of 20 GiB.
     fn default() -> Self {
         Self { vcpus: 2, memory: Bytes::gib(3), disk: Bytes::gib(20) }
     }

@@ -29,7 +29,7 @@ impl Fixture {
         fixture
     }
 
-    /// The files of DESIGN §5.
+    /// Of a host with a scenario, and nothing wrong.
     fn sound() -> Self {
         Self::of(&[
             ("harness/harness.yml", HARNESS.as_bytes()),

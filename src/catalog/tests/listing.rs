@@ -63,7 +63,7 @@ fn a_trial_is_found_and_a_near_miss_is_named() {
     insta::assert_snapshot!(told.join("\n"));
 }
 
-/// DESIGN §3: nextest lists again and again, so listing must not be felt. The figure is that of an unoptimised build.
+/// Nextest lists again and again, so listing must not be felt. The figure is that of an unoptimised build.
 #[test]
 fn two_thousand_scenarios_are_listed_at_once() {
     let fixture = Fixture::of(&[("harness/harness.yml", HARNESS.as_bytes())]);
