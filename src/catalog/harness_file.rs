@@ -143,11 +143,11 @@ impl Default for LimitsFile {
     }
 }
 
-/// `limits.timeouts:`, for KVM; scaled up where there is none.
+/// `limits.timeouts:`, for KVM; scaled up where there is none, but for `image` and `down`, which wait for no guest.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct TimeoutsFile {
-    /// Getting the golden image.
+    /// Getting the golden image; never scaled.
     image: TimeLimit,
     /// From power-on to ready.
     up: TimeLimit,
@@ -157,7 +157,7 @@ struct TimeoutsFile {
     reboot: TimeLimit,
     /// `verify.yml`.
     assert: TimeLimit,
-    /// Destroying everything.
+    /// Destroying everything; never scaled.
     down: TimeLimit,
 }
 

@@ -264,7 +264,7 @@ pub struct HarnessPlan {
     /// Environment variables that hold secrets, needed or not: no child inherits them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secret_variables: Vec<String>,
-    /// Deadlines of the stages, for KVM; scaled up under TCG.
+    /// Deadlines of the stages and of the image, for KVM; scaled up under TCG where they wait for a guest.
     pub timeouts: Timeouts,
 }
 
