@@ -160,7 +160,7 @@ fn after_help() -> String {
     format!(
         "Environment:\n{}\nExit codes:\n  0  passed\n  1  an assertion failed, or an expectation was not met\n  \
          2  usage, or a bad file\n  3  could not find out (infrastructure)\n  4  refused by a guard\n  \
-         130, 143  interrupted, cleaned up",
+         129, 130, 143  interrupted, cleaned up",
         variables.collect::<String>()
     )
 }

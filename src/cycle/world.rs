@@ -39,7 +39,7 @@ pub struct World {
     pub door: Door,
     /// What becomes of a VM whose run did not pass.
     pub keep: Keep,
-    /// Ctrl-C and SIGTERM.
+    /// Ctrl-C, SIGTERM and SIGHUP.
     pub interrupt: Interrupt,
     /// Who is told.
     pub sink: Arc<dyn Sink>,
