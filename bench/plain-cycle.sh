@@ -164,11 +164,11 @@ play() {
 		ansible-playbook -i site/inventory/production --limit "$HOST" "$playbook" \
 		-e "ansible_host=$address ansible_user=ansible ansible_python_interpreter=/usr/bin/python3" \
 		-e "boma_it_host=$HOST boma_it_scenario= boma_it_address=$address boma_it_certs=internal" \
-		-e '{"boma_it_egress": true}' -e "@overrides/$HOST.yml" -e "$EXTRA" \
+		-e '{"boma_it": true, "boma_it_egress": true}' -e "@overrides/$HOST.yml" -e "$EXTRA" \
 		-e @harness/vault.yml --vault-password-file "$work/vault-password" "$@"
 }
 
-apply() { play site/site.yml --tags "$ROLES"; }
+apply() { play site/site.yml --tags "$ROLES" -e boma_it_phase=apply; }
 verify() {
 	play harness/verify.yml -e "boma_it_phase=$1" | tee "$work/verify.log"
 	! grep -q '^fatal:' "$work/verify.log"
@@ -182,10 +182,10 @@ step start start
 step ready ready
 step apply apply
 [ -z "${TWICE:-}" ] || step again unchanged || status=1
-[ -z "${BEFORE:-}" ] || step verify_before verify before_reboot || status=1
+[ -z "${BEFORE:-}" ] || step verify_before verify before || status=1
 peek
 step reboot restart
-step verify verify after_reboot || status=1
+step verify verify assert || status=1
 peek
 step down cleanup
 printf 'total %.1f\n' "$(since "$begun")"
