@@ -61,7 +61,7 @@ impl Builder<'_> {
 
     fn cache_room(&self) -> Wish<'_> {
         let dir = self.target.parent().unwrap_or(self.target);
-        let hint = ", or remove images that are not used any more (`boma-it image`)";
+        let hint = ", or remove images that are not used any more (`boma-it image remove`)";
         Wish { dir, bytes: IMAGE_NEED, what: "the golden image", hint }
     }
 

@@ -184,7 +184,7 @@ impl Download<'_> {
 
     fn room(&self, bytes: u64) -> Wish<'_> {
         let dir = self.partial.parent().unwrap_or(self.partial);
-        let hint = ", or remove images that are not used any more (`boma-it image`)";
+        let hint = ", or remove images that are not used any more (`boma-it image remove`)";
         Wish { dir, bytes, what: "the official image", hint }
     }
 

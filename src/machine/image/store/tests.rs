@@ -183,7 +183,7 @@ fn a_full_disk_is_called_one_with_figures() {
     let ImageError::NoRoom(room) = &error else { panic!("{error}") };
     assert!(room.free > 0 && room.needed > 1 << 30 && room.dir.ends_with("images"), "{room:?}");
     assert!(
-        error.to_string().ends_with("or remove images that are not used any more (`boma-it image`)"),
+        error.to_string().ends_with("or remove images that are not used any more (`boma-it image remove`)"),
         "{error}"
     );
 }
