@@ -10,8 +10,10 @@ use super::world::World;
 use crate::catalog::Plan;
 use crate::catalog::plan::TrialName;
 use crate::machine::guard::{self, Admission};
+use crate::machine::hypervisor::HypervisorError;
 use crate::machine::network::host_note;
 use crate::machine::teardown::teardown;
+use crate::machine::{Machine, Ownership};
 use crate::support::lock::{Busy, FileLock, LockError};
 
 /// How long a trial queues for the VM: as long as any sane test run lasts.
@@ -81,4 +83,34 @@ pub(super) fn alone(world: &World, plan: &Plan) -> anyhow::Result<()> {
     let others: Vec<_> = machines.into_iter().filter(|it| it.name != plan.machine).collect();
     guard::admit(&plan.machine, Some(&world.session), &others, &world.processes)?;
     Ok(())
+}
+
+/// Why the plan's VM could not be defined: where there is one of its name by now, whose that is and how to end it.
+pub(super) fn not_defined(world: &World, plan: &Plan, error: HypervisorError) -> anyhow::Error {
+    let refusal = match error {
+        HypervisorError::Exists { .. } => named(world, &plan.machine).ok().and_then(|theirs| {
+            guard::admit(&plan.machine, Some(&world.session), theirs.as_slice(), &world.processes).err()
+        }),
+        _ => None,
+    };
+    match refusal {
+        Some(refusal) => refusal.into(),
+        None => anyhow::Error::from(error).context("cannot define the VM"),
+    }
+}
+
+/// Whether the VM of that name is not the one of the run that `ours` names. What is done at the end of a run is done to a VM by
+/// its name, and that may be another party's: one that was faster, or came when ours was ended.
+///
+/// # Errors
+/// That the hypervisor does not answer.
+pub(super) fn is_anothers(world: &World, machine: &str, ours: &Ownership) -> anyhow::Result<bool> {
+    let is_ours = |it: &Machine| it.ownership.as_ref().is_some_and(|it| it.is_same_run(ours));
+    Ok(named(world, machine)?.is_some_and(|it| !is_ours(&it)))
+}
+
+fn named(world: &World, machine: &str) -> anyhow::Result<Option<Machine>> {
+    let machines =
+        world.hypervisor.machines().with_context(|| format!("cannot see whose the VM {machine} is"))?;
+    Ok(machines.into_iter().find(|it| it.name == machine))
 }

@@ -14,6 +14,7 @@ use super::world::World;
 use super::{admit, down, explain, play, reboot, secrets, up};
 use crate::catalog::Plan;
 use crate::event::{Event, RunReport};
+use crate::machine::Ownership;
 use crate::outcome::{Assertion, Outcome, Stage};
 use crate::site::{Checked, Phase};
 use crate::support::memory;
@@ -92,6 +93,7 @@ pub fn run(world: &World, plan: &Plan, job: Job) -> anyhow::Result<RunReport> {
         ledger,
         cleanup: Cleanup::new(plan.harness.timeouts.down),
         folder,
+        ours: live.as_ref().map(|live| live.ownership.clone()),
         live,
         before: None,
         assertions: Vec::new(),
@@ -109,6 +111,8 @@ struct Run<'a> {
     ledger: Ledger,
     cleanup: Cleanup<'a>,
     folder: RunFolder,
+    /// What the VM of this run says of its owner, from right before it is defined.
+    ours: Option<Ownership>,
     live: Option<Live>,
     before: Option<Vec<Assertion>>,
     assertions: Vec<Assertion>,
@@ -150,7 +154,9 @@ impl Run<'_> {
     fn stages(&mut self) -> Result<(), (Stage, Stop)> {
         if self.job.does(Stage::Up) {
             self.stage(Stage::Up, |run| {
-                let made = up::make(run.world, run.plan, &run.folder, &run.ledger, &mut run.cleanup)?;
+                let (world, plan) = (run.world, run.plan);
+                let ours = run.ours.insert(up::prepare(world, plan, &run.folder, &run.ledger)?).clone();
+                let made = up::make(world, plan, &run.folder, ours, &run.ledger, &mut run.cleanup)?;
                 let live = run.live.insert(made);
                 up::ready(run.world, run.plan, live, &run.ledger)
             })?;
@@ -246,7 +252,7 @@ impl Run<'_> {
 
     /// Leaves the VM to a later step or to a person, or ends it. Gives whether it was kept for inspection.
     fn keep_or_end(&mut self, judgement: &mut Judgement) -> bool {
-        down::save_logs(self.world.hypervisor.as_ref(), &self.plan.machine, &self.folder, &self.ledger);
+        self.save_logs();
         if self.job != Job::Cycle && (self.job != Job::Up || judgement.outcome == Outcome::Passed) {
             self.leave();
             return false;
@@ -268,6 +274,25 @@ impl Run<'_> {
         false
     }
 
+    /// Saves what the VM said, unless the one of that name is another party's by now.
+    fn save_logs(&self) {
+        let Some(ours) = &self.ours else { return };
+        match admit::is_anothers(self.world, &self.plan.machine, ours) {
+            Ok(true) => {}
+            Ok(false) => {
+                down::save_logs(
+                    self.world.hypervisor.as_ref(),
+                    &self.plan.machine,
+                    &self.folder,
+                    &self.ledger,
+                );
+            }
+            Err(error) => {
+                self.ledger.note(format!("console.log and journal.log could not be saved: {error:#}"));
+            }
+        }
+    }
+
     /// After a step: the VM is there until somebody says `down`.
     fn leave(&mut self) {
         self.cleanup.disarm();
@@ -284,6 +309,9 @@ impl Run<'_> {
     fn keep(&mut self) -> bool {
         let Some(lifetime) = self.world.kept() else { return false };
         let Some(live) = explain::find(self.world, &self.plan.trial) else { return false };
+        if !self.ours.as_ref().is_some_and(|ours| live.ownership.is_same_run(ours)) {
+            return false;
+        }
         if let Err(error) = live.change_lifetime(self.world.hypervisor.as_ref(), lifetime) {
             self.ledger.note(format!("the VM could not be kept: {error:#}"));
             return false;

@@ -53,14 +53,13 @@ pub(super) fn folder(world: &World, plan: &Plan) -> anyhow::Result<RunFolder> {
     Ok(folder)
 }
 
-/// Makes the plan's VM and powers it on.
-pub(super) fn make<'a>(
-    world: &'a World,
-    plan: &'a Plan,
+/// Has ready what the plan's VM needs, and says whose and what it will be.
+pub(super) fn prepare(
+    world: &World,
+    plan: &Plan,
     folder: &RunFolder,
     ledger: &Ledger,
-    cleanup: &mut Cleanup<'a>,
-) -> anyhow::Result<Live> {
+) -> anyhow::Result<Ownership> {
     let hypervisor = world.hypervisor.as_ref();
     hypervisor.ensure_pool().context("cannot have the storage pool")?;
     hypervisor
@@ -69,8 +68,25 @@ pub(super) fn make<'a>(
     let image = image(world, plan, folder, ledger)?;
     let mut ownership = ownership(world, plan, folder, &image)?;
     ownership.accelerator = accelerator(world, &image, &ownership, ledger)?;
-    cleanup.push(format!("the VM {}", plan.machine), |deadline| {
-        Ok(teardown_within(hypervisor, &plan.machine, deadline)?)
+    Ok(ownership)
+}
+
+/// Makes the plan's VM and powers it on.
+pub(super) fn make<'a>(
+    world: &'a World,
+    plan: &'a Plan,
+    folder: &RunFolder,
+    ownership: Ownership,
+    ledger: &Ledger,
+    cleanup: &mut Cleanup<'a>,
+) -> anyhow::Result<Live> {
+    let hypervisor = world.hypervisor.as_ref();
+    let ours = ownership.clone();
+    cleanup.push(format!("the VM {}", plan.machine), move |deadline| {
+        match admit::is_anothers(world, &plan.machine, &ours)? {
+            true => Ok(()),
+            false => Ok(teardown_within(hypervisor, &plan.machine, deadline)?),
+        }
     });
     let live = define(world, plan, folder, ownership, ledger)?;
     admit::alone(world, plan)?;
@@ -197,7 +213,7 @@ fn define(
         disk: if plan.restart == Restart::PowerCut { DiskCache::Writeback } else { DiskCache::Unsafe },
         ownership: ownership.clone(),
     };
-    hypervisor.define(&spec).context("cannot define the VM")?;
+    hypervisor.define(&spec).map_err(|error| admit::not_defined(world, plan, error))?;
     let files = MachineFiles(&plan.machine);
     let seed = seed(world, plan, folder, &ownership, ledger)?;
     let deadline = ledger.deadline(FURNISH, "the volumes");

@@ -153,6 +153,12 @@ impl Ownership {
         matches!(self.lifetime, Lifetime::Trial { .. }) && self.owner.is_alive(processes) == Some(false)
     }
 
+    /// Whether it is a machine of that very run. Another party may have one of the same name: another user, or another machine at the
+    /// same hypervisor.
+    pub fn is_same_run(&self, other: &Self) -> bool {
+        self.run == other.run && self.owner == other.owner
+    }
+
     /// The options of the driver that name this machine: `--host askari --scenario incident`.
     pub fn driver_options(&self) -> String {
         match &self.scenario {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use boma_it::catalog::Plan;
 use boma_it::catalog::quantity::Bytes;
-use boma_it::cycle::{AtWork, Job, Keep, NotLive, World, run};
+use boma_it::cycle::{AtWork, Job, Keep, NotLive, World, down, run};
 use boma_it::machine::fake::Verb;
 use boma_it::machine::guard::Refusal;
-use boma_it::machine::{DomainState, Hypervisor, Lifetime, Owner};
+use boma_it::machine::{DomainSpec, DomainState, Hypervisor, Lifetime, MachineFiles, Owner};
 use boma_it::outcome::Outcome;
 use boma_it::support::deadline::{Deadline, Progress};
 
@@ -106,7 +106,7 @@ fn a_vm_that_appeared_meanwhile_is_noticed_before_ours_is_started() {
     lab.fake.after(Verb::Define, move |name| {
         if name == ASKARI {
             let theirs = fake.spec(ASKARI).unwrap();
-            fake.define(&boma_it::machine::DomainSpec { name: UBONGO.to_owned(), ..theirs }).unwrap();
+            fake.define(&DomainSpec { name: UBONGO.to_owned(), ..theirs }).unwrap();
             fake.set_state(UBONGO, DomainState::Running);
         }
     });
@@ -119,6 +119,67 @@ fn a_vm_that_appeared_meanwhile_is_noticed_before_ours_is_started() {
     );
     assert!(lab.fake.calls().iter().all(|(verb, _)| *verb != Verb::Start), "ours was never started");
     assert_eq!((lab.fake.spec(ASKARI), lab.fake.state(UBONGO).unwrap()), (None, DomainState::Running));
+}
+
+/// The VM that another machine's run has of the same name, and its volumes, as one of ours shows how such a VM is made.
+fn theirs(lab: &Lab) -> DomainSpec {
+    let world = lab.world(Keep::UntilDown);
+    keep_askari(lab, &world);
+    let mut spec = lab.fake.spec(ASKARI).unwrap();
+    down(&world, &lab.plan().trial).unwrap();
+    let owned = &mut spec.ownership;
+    (owned.run, owned.run_folder) = ("20260617T120000-askari".to_owned(), lab.path("theirs"));
+    lab.write("theirs/keys/host.pub", "ssh-ed25519 AAAA");
+    owned.owner = Owner { hostname: "there".to_owned(), pid: 7, ..owned.owner.clone() };
+    owned.lifetime = Lifetime::Trial { session: "theirs".to_owned() };
+    spec
+}
+
+/// The lock is a folder's: another user, or another machine at this hypervisor, may have a VM of the same name by the time ours is
+/// made, or even while ours runs, if somebody ended that.
+#[rstest::rstest]
+#[case::before_ours_is_defined(
+    Verb::EnsureNetwork,
+    None,
+    "the VM boma-it-askari is there already (running), for process 7 on there; end it with `boma-it down --host askari`"
+)]
+#[case::before_we_came_to_define_ours(Verb::EnsureNetwork, Some((Verb::Facts, 2)), "told to fail at Facts")]
+#[case::in_the_place_of_ours(Verb::Start, None, "no SSH session with")]
+fn another_partys_vm_of_the_same_name_is_let_be(
+    #[case] comes_after: Verb,
+    #[case] fails: Option<(Verb, usize)>,
+    #[case] said: &str,
+    #[values(Keep::Never, Keep::UntilDown)] keep: Keep,
+) {
+    let lab = Lab::new();
+    let spec = theirs(&lab);
+    let files = MachineFiles(ASKARI);
+    let fake = lab.fake.clone();
+    lab.fake.after(comes_after, {
+        let spec = spec.clone();
+        move |_| {
+            if fake.spec(ASKARI).is_none_or(|it| it.ownership != spec.ownership) {
+                boma_it::machine::teardown::teardown(&*fake, ASKARI).unwrap();
+                fake.define(&spec).unwrap();
+                fake.put_volume(&files.overlay(), b"their disk");
+                fake.put_volume(&files.seed(), b"their seed");
+                fake.print(ASKARI, "their console\n");
+                fake.set_state(ASKARI, DomainState::Running);
+            }
+        }
+    });
+    if let Some((verb, nth)) = fails {
+        lab.fake.fail(verb, nth);
+    }
+    let report = run(&lab.world(keep), &short(&lab, "askari"), Job::Cycle).unwrap();
+    assert_eq!(lab.fake.spec(ASKARI), Some(spec), "it is theirs as it was");
+    assert_eq!(lab.fake.state(ASKARI).unwrap(), DomainState::Running);
+    assert_eq!(lab.left(), [ASKARI.to_owned(), files.console(), files.overlay(), files.seed()]);
+    assert!(!report.folder.join("console.log").exists(), "what their VM said is none of ours");
+    assert_eq!((report.outcome, report.kept), (Outcome::Errored, false), "{}", report.seen);
+    assert!(report.error.as_deref().unwrap().contains(said), "{:?}", report.error);
+    assert!(lab.path("theirs/keys/host.pub").exists() && !report.folder.join("keys").exists());
+    lab.assert_unlocked();
 }
 
 #[test]
