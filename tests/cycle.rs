@@ -26,6 +26,9 @@ mod lockout;
 #[path = "cycle/playbooks.rs"]
 mod playbooks;
 #[cfg(test)]
+#[path = "cycle/prune.rs"]
+mod prune;
+#[cfg(test)]
 #[path = "cycle/restart.rs"]
 mod restart;
 #[cfg(test)]

@@ -61,9 +61,11 @@ pub(super) fn room(world: &World, plan: &Plan) -> anyhow::Result<Vec<String>> {
         guard::admit(&plan.machine, Some(&world.session), &machines, &world.processes)?;
     for (names, why) in [(reap, "its process is gone"), (displace, "an earlier trial of this run kept it")] {
         for name in names {
-            teardown(hypervisor, &name).with_context(|| format!("cannot reap {name}"))?;
+            let torn_down = teardown(hypervisor, &name);
+            // Whatever became of its volumes: the domain may be gone, and nobody finds them after that.
             let owned = machines.iter().filter(|it| it.name == name).filter_map(|it| it.ownership.as_ref());
             forget_keys_in(owned.map(|it| it.run_folder.as_path()));
+            torn_down.with_context(|| format!("cannot reap {name}"))?;
             notes.push(format!("reaped the VM {name}: {why}"));
         }
     }

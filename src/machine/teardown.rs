@@ -73,7 +73,8 @@ fn earlier_parts(
 pub struct Pruned {
     /// Machines, by the name of the domain.
     pub machines: Vec<String>,
-    /// The run folders of these machines, as far as they are known: keys lie there that open nothing any more.
+    /// The run folders of these machines, and of those of which something stayed, as far as they are known: keys lie there that are
+    /// to open nothing any more, and the machine may have been the only record of where.
     pub run_folders: Vec<PathBuf>,
     /// Volumes of machines that were not there any more.
     pub volumes: Vec<String>,
@@ -84,6 +85,17 @@ impl Pruned {
     pub fn is_empty(&self) -> bool {
         self.machines.is_empty() && self.volumes.is_empty()
     }
+}
+
+/// [`prune`] did not remove everything.
+#[derive(Debug, thiserror::Error)]
+#[error("something could not be removed")]
+pub struct Unfinished {
+    /// What it did remove.
+    pub pruned: Box<Pruned>,
+    /// The first error.
+    #[source]
+    pub first: HypervisorError,
 }
 
 /// How much [`prune`] removes.
@@ -98,20 +110,23 @@ pub enum Reach {
 /// Tears down machines that nobody answers for, or all of them, and deletes volumes of machines that are no more.
 ///
 /// # Errors
-/// The first that occurred; everything is tried.
+/// The first that occurred, with what was removed; everything is tried.
 pub fn prune(
     hypervisor: &dyn Hypervisor,
     realm: &Realm,
     processes: &dyn Processes,
     reach: Reach,
-) -> Result<Pruned> {
+) -> Result<Pruned, Unfinished> {
     let mut pruned = Pruned::default();
     let mut first = None;
     let mut note = |result: Result<()>| result.map_err(|error| first.get_or_insert(error)).is_ok();
-    for machine in hypervisor.machines()? {
+    let machines = hypervisor.machines().map_err(|first| Unfinished { pruned: Box::default(), first })?;
+    for machine in machines {
         let orphan = machine.ownership.as_ref().is_some_and(|it| it.is_orphan(processes));
-        if (orphan || reach == Reach::Everything) && note(teardown(hypervisor, &machine.name)) {
-            pruned.machines.push(machine.name);
+        if orphan || reach == Reach::Everything {
+            if note(teardown(hypervisor, &machine.name)) {
+                pruned.machines.push(machine.name);
+            }
             pruned.run_folders.extend(machine.ownership.map(|it| it.run_folder));
         }
     }
@@ -129,7 +144,10 @@ pub fn prune(
             note(Err(error));
         }
     }
-    first.map_or(Ok(pruned), Err)
+    match first {
+        None => Ok(pruned),
+        Some(first) => Err(Unfinished { pruned: Box::new(pruned), first }),
+    }
 }
 
 /// Volumes of machines that are not there. The volumes are listed first: a machine is defined before it has any, so one

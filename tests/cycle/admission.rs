@@ -183,6 +183,23 @@ fn another_partys_vm_of_the_same_name_is_let_be(
 }
 
 #[test]
+fn the_keys_of_a_reaped_vm_go_even_if_a_volume_of_it_stays() {
+    let lab = Lab::new();
+    let world = lab.world(Keep::UntilDown);
+    keep_askari(&lab, &world);
+    let mut owned = lab.fake.spec(ASKARI).unwrap().ownership;
+    let keys = owned.run_folder.join("keys");
+    owned.lifetime = Lifetime::Trial { session: "before".to_owned() };
+    owned.owner.started += 1;
+    lab.fake.set_ownership(ASKARI, &owned).unwrap();
+    lab.fake.fail(Verb::DeleteVolume, 1);
+    let error = run(&world, &short(&lab, "ubongo"), Job::Cycle).unwrap_err();
+    assert!(format!("{error:#}").contains("cannot reap boma-it-askari"), "{error:#}");
+    assert_eq!(lab.fake.spec(ASKARI), None, "the record of the keys is gone");
+    assert!(!keys.exists(), "and so are they: {keys:?}");
+}
+
+#[test]
 fn too_little_memory_is_refused_with_the_figures() {
     let lab = Lab::new();
     lab.fake.set_available_memory(Bytes::gib(3));
