@@ -12,6 +12,7 @@
 //! `--list` reads file names and little else: no libvirt, no network, no image. nextest lists twice and then runs
 //! each trial in a process of its own; both are at home here.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::report::terminal::{self, Mode, Terminal, complain};
 use crate::site::SiteError;
 use crate::site::certs::Unmet;
 use crate::support::interrupt::Interrupt;
-use crate::support::process::ProcessError;
+use crate::support::process::{ProcessError, is_available};
 use crate::support::secret::Redactor;
 use crate::support::{env, log};
 
@@ -134,20 +135,33 @@ fn missing(error: &anyhow::Error) -> Option<String> {
             Some(HypervisorError::NoDaemon { .. } | HypervisorError::Permission { .. })
         );
         let acme = matches!(cause.downcast_ref(), Some(Unmet::Program { .. }));
-        let ansible = matches!(
-            cause.downcast_ref(),
-            Some(SiteError::Process(ProcessError::Start { .. }) | SiteError::TooOld { .. })
-        );
+        let ansible = match cause.downcast_ref() {
+            Some(SiteError::Process(ProcessError::Start { program, source })) => is_absent(program, source),
+            Some(SiteError::TooOld { .. }) => true,
+            _ => false,
+        };
         hypervisor || acme || ansible
     };
     error.chain().any(lacks).then(|| Redactor::of_process().redact(&format!("{error:#}")).into_owned())
 }
 
+/// Whether a program that did not start is nowhere on `PATH`. The system says "not found" also where what runs it is gone; and one
+/// that is looked for at a place of its own is configured, and not there.
+fn is_absent(program: &str, said: &io::Error) -> bool {
+    said.kind() == io::ErrorKind::NotFound && !program.contains('/') && !is_available(program)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
+    use crate::site::secrets::SecretError;
+
+    /// On no machine's `PATH`.
+    const ABSENT: &str = "boma-it-no-ansible";
+
+    fn start(program: &str, kind: io::ErrorKind) -> ProcessError {
+        ProcessError::Start { program: program.to_owned(), source: io::Error::from(kind) }
+    }
 
     fn ansible(error: ProcessError) -> anyhow::Error {
         anyhow::Error::from(SiteError::Process(error)).context("askari::cycle")
@@ -155,17 +169,37 @@ mod tests {
 
     #[test]
     fn what_this_machine_lacks_is_missing_and_what_is_broken_is_not() {
-        let absent = ansible(ProcessError::Start {
-            program: "ansible-inventory".to_owned(),
-            source: io::Error::from(io::ErrorKind::NotFound),
-        });
-        let told = missing(&absent).unwrap();
-        assert!(told.contains("askari::cycle: ") && told.contains("ansible-inventory"), "{told}");
+        let told = missing(&ansible(start(ABSENT, io::ErrorKind::NotFound))).unwrap();
+        assert!(told.contains("askari::cycle: ") && told.contains(ABSENT), "{told}");
         let lost = ProcessError::Io {
             command: "ansible-inventory --list".to_owned(),
             source: io::Error::other("the pipe broke"),
         };
         assert_eq!(missing(&ansible(lost)), None, "it is there");
         assert_eq!(missing(&anyhow::anyhow!("no libvirt daemon answers")), None, "words are no type");
+    }
+
+    /// `NotFound` is also what the system says where the interpreter of a script is gone.
+    #[rstest::rstest]
+    #[case::without_its_interpreter("sh", io::ErrorKind::NotFound)]
+    #[case::not_for_us("sh", io::ErrorKind::PermissionDenied)]
+    #[case::not_executable(ABSENT, io::ErrorKind::PermissionDenied)]
+    #[case::not_in_the_folder_that_harness_yml_names(
+        "/srv/.venv2/bin/ansible-inventory",
+        io::ErrorKind::NotFound
+    )]
+    fn an_ansible_that_is_there_or_configured_and_does_not_start_is_an_error(
+        #[case] program: &str,
+        #[case] kind: io::ErrorKind,
+    ) {
+        assert_eq!(missing(&ansible(start(program, kind))), None);
+    }
+
+    /// Its vault is the first that a trial asks of Ansible.
+    #[test]
+    fn a_machine_without_ansible_lacks_it_where_a_vault_is_to_be_opened_too() {
+        let error = SecretError::from(SiteError::Process(start(ABSENT, io::ErrorKind::NotFound)));
+        let told = missing(&error.into()).unwrap();
+        assert!(told.contains("Ansible Vault") && told.contains(ABSENT), "{told}");
     }
 }

@@ -269,7 +269,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, CatalogError> {
 }
 
 impl Harness {
-    /// The files of the site that the harness names and that are not there.
+    /// The files and folders that the harness names for the site and that are not there.
     pub(super) fn missing_files(&self, root: &Path) -> Vec<Problem> {
         let named = [
             ("dir", &self.site),
@@ -277,7 +277,8 @@ impl Harness {
             ("inventory", &self.inventory),
             ("verify", &self.verify),
         ];
-        let missing = named.into_iter().filter(|(_, path)| !path.exists());
+        let ansible = self.ansible.as_ref().map(|folder| ("ansible", folder));
+        let missing = named.into_iter().chain(ansible).filter(|(_, path)| !path.exists());
         let problem = |(key, path): (&str, &PathBuf)| {
             let message =
                 format!("`site.{key}`: there is no `{}`: create it, or correct the path", path.display());

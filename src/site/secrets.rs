@@ -47,7 +47,7 @@ pub enum SecretError {
     #[error("{}", lines(.0))]
     Refused(Vec<Missing>),
     /// Ansible Vault could not be asked.
-    #[error(transparent)]
+    #[error("cannot ask Ansible Vault for secrets")]
     Site(#[from] SiteError),
 }
 

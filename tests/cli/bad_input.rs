@@ -126,9 +126,17 @@ fn a_broken_verification() {
 }
 
 #[test]
+fn no_folder_of_ansibles() {
+    let project = Project::with_hypervisor();
+    project.replace("harness/harness.yml", "  # ansible: .venv/bin", "  ansible: .venv2/bin");
+    insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 2));
+}
+
+#[test]
 fn no_ansible() {
     let project = Project::with_hypervisor();
-    project.replace("harness/harness.yml", "  # ansible: .venv/bin", "  ansible: no/such/folder");
+    project.write("no/ansible/here/README", "");
+    project.replace("harness/harness.yml", "  # ansible: .venv/bin", "  ansible: no/ansible/here");
     insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 3));
 }
 

@@ -157,6 +157,7 @@ fn the_harness() {
         "version: 1\nsite: {dir: nowhere}\n",
         "version: 1\nsite:\n  playbook: play.yml\n  inventory: inv\n",
         "version: 1\nsite: {dir: '', verify: ''}\n",
+        "version: 1\nsite: {ansible: .venv2/bin}\n",
         "version: 1\nlibvirt: {uri: localhost}\n",
         "version: 1\nnetwork: {subnet: 10.213.47.5/24}\n",
         "version: 1\nruns: {keep: 0, dir: ~me/runs}\n",

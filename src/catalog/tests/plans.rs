@@ -82,6 +82,7 @@ fn choices_go_over_files_and_the_narrower_file_over_the_wider() {
           limits: {timeouts: {up: 90s}}\n",
     );
     fixture.write("images/a.qcow2", b"");
+    fixture.write("bin/ansible-playbook", b"");
     fixture.write(
         "scenarios/big.yml",
         b"version: 1\nprofile: askari\ndescription: >\n  more\n  memory\nvm: {memory: 4GiB}\n",
