@@ -6,6 +6,9 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
 use super::acceleration::Accelerator;
 use super::network::Slot;
 use super::xml::{Element, el};
@@ -79,8 +82,19 @@ pub trait Processes {
     fn hostname(&self) -> &str;
     /// Our machine's boot id.
     fn boot_id(&self) -> &str;
-    /// When a process started (as in [`Owner::started`]), if there is one of that id.
-    fn started(&self, pid: u32) -> Option<u64>;
+    /// What can be told of the process of that id.
+    fn look(&self, pid: u32) -> Sight;
+}
+
+/// What can be told of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// It lives, and started then, as in [`Owner::started`].
+    Lives(u64),
+    /// There is none of that id, or it has ended.
+    Gone,
+    /// There is one, and no more is shown of it: another user's, where `/proc` is mounted with `hidepid`, see proc(5).
+    Hidden,
 }
 
 /// The processes of this machine, from `/proc`.
@@ -108,7 +122,10 @@ impl ProcFs {
             hostname: self.hostname.clone(),
             boot_id: self.boot_id.clone(),
             pid,
-            started: self.started(pid).unwrap_or_default(),
+            started: match self.look(pid) {
+                Sight::Lives(started) => started,
+                Sight::Gone | Sight::Hidden => 0,
+            },
         }
     }
 }
@@ -122,8 +139,19 @@ impl Processes for ProcFs {
         &self.boot_id
     }
 
-    fn started(&self, pid: u32) -> Option<u64> {
-        start_time(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    fn look(&self, pid: u32) -> Sight {
+        match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) => start_time(&stat).map_or(Sight::Gone, Sight::Lives),
+            Err(_) => unshown(pid),
+        }
+    }
+}
+
+/// What is told of a process whose `/proc/<pid>/stat` we cannot read.
+fn unshown(pid: u32) -> Sight {
+    match i32::try_from(pid).ok().and_then(Pid::from_raw).map(test_kill_process) {
+        None | Some(Err(Errno::SRCH)) => Sight::Gone,
+        Some(_) => Sight::Hidden,
     }
 }
 
@@ -138,12 +166,19 @@ fn start_time(stat: &str) -> Option<u64> {
 }
 
 impl Owner {
-    /// Whether this process still lives, if that can be told: not that of a process on another machine.
+    /// Whether this process still lives, if that can be told: not that of a process on another machine, or of one that is hidden.
     pub fn is_alive(&self, processes: &dyn Processes) -> Option<bool> {
         if self.hostname != processes.hostname() {
             return None;
         }
-        Some(self.boot_id == processes.boot_id() && processes.started(self.pid) == Some(self.started))
+        if self.boot_id != processes.boot_id() {
+            return Some(false);
+        }
+        match processes.look(self.pid) {
+            Sight::Lives(started) => Some(started == self.started),
+            Sight::Gone => Some(false),
+            Sight::Hidden => None,
+        }
     }
 }
 

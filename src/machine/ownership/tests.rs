@@ -18,6 +18,9 @@ pub(in crate::machine) fn sample() -> Ownership {
     }
 }
 
+/// When a process started that nothing is shown of.
+const HIDDEN: u64 = 0;
+
 /// Machine `here`, boot `b1`, with these processes.
 pub(in crate::machine) struct Table(pub(in crate::machine) &'static [(u32, u64)]);
 
@@ -30,8 +33,12 @@ impl Processes for Table {
         "b1"
     }
 
-    fn started(&self, pid: u32) -> Option<u64> {
-        self.0.iter().find(|(id, _)| *id == pid).map(|(_, started)| *started)
+    fn look(&self, pid: u32) -> Sight {
+        match self.0.iter().find(|(id, _)| *id == pid) {
+            Some((_, HIDDEN)) => Sight::Hidden,
+            Some((_, started)) => Sight::Lives(*started),
+            None => Sight::Gone,
+        }
     }
 }
 
@@ -39,6 +46,7 @@ impl Processes for Table {
 #[case::its_owner_lives(&[(7, 700)], false)]
 #[case::its_owner_is_gone(&[(8, 700)], true)]
 #[case::another_process_got_the_id(&[(7, 701)], true)]
+#[case::a_process_of_the_id_is_hidden_from_us(&[(7, HIDDEN)], false)]
 fn a_trials_machine_is_an_orphan_once_its_owner_is_dead(
     #[case] processes: &'static [(u32, u64)],
     #[case] orphan: bool,
@@ -71,6 +79,25 @@ fn the_start_time_is_read_behind_a_command_with_blanks_and_parentheses() {
     assert_eq!(start_time(&format!("7 (a) b (c)) S {tail}")), Some(4711));
     assert_eq!(start_time(&format!("7 (a) Z {tail}")), None);
     assert_eq!(start_time("7 (a"), None);
+}
+
+/// As it is where `/proc` is mounted with `hidepid=invisible`: no file, and whether there is a process is told by a signal.
+#[rstest::rstest]
+#[case::ours(|| std::process::id(), Sight::Hidden)]
+#[case::an_init_that_may_be_anothers(|| 1, Sight::Hidden)]
+#[case::none(|| ended(), Sight::Gone)]
+#[case::no_process_id(|| 0, Sight::Gone)]
+#[case::beyond_all_process_ids(|| u32::MAX, Sight::Gone)]
+fn a_process_without_a_file_is_hidden_and_not_gone(#[case] pid: fn() -> u32, #[case] sight: Sight) {
+    assert_eq!(unshown(pid()), sight);
+}
+
+/// The id of a process that has ended and was waited for.
+fn ended() -> u32 {
+    let deadline =
+        crate::support::deadline::Deadline::uninterrupted(std::time::Duration::from_secs(10), "sh");
+    let shell = crate::support::process::Process::new("sh").args(["-c", "echo $$"]);
+    shell.run_ok(&deadline).unwrap().trim().parse().unwrap()
 }
 
 #[test]
