@@ -178,6 +178,7 @@ fn accelerator(
         realm: &world.realm,
         image_volume: &world.realm.image_volume(&image.name),
         ownership,
+        processes: &world.processes,
         boot_id: world.processes.boot_id(),
         cache: &world.state,
     };

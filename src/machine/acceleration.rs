@@ -13,10 +13,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::domain::{DiskCache, DomainSpec};
-use super::hypervisor::{DomainState, Facts, Hypervisor, HypervisorError, Result};
+use super::hypervisor::{DomainState, Facts, Hypervisor, HypervisorError, PauseReason, Result, StopReason};
 use super::names::{MachineFiles, Realm};
 use super::network::Egress;
-use super::ownership::Ownership;
+use super::ownership::{Ownership, Processes};
 use super::teardown::teardown;
 use crate::catalog::quantity::Bytes;
 use crate::support::deadline::{Deadline, Progress};
@@ -134,6 +134,8 @@ pub struct Question<'a> {
     pub image_volume: &'a str,
     /// Whose the probing machine is, and where it stands on the network: as for the machine that is to come.
     pub ownership: &'a Ownership,
+    /// The processes of this machine, to judge whether somebody else probes.
+    pub processes: &'a dyn Processes,
     /// Id of the present boot of this machine.
     pub boot_id: &'a str,
     /// Where the verdict is remembered.
@@ -158,11 +160,17 @@ impl Question<'_> {
     /// image must be there; nothing is left of the probing machine, whatever the end.
     ///
     /// # Errors
-    /// When the probe could not be made, or `deadline` passed. That KVM fails is no error but a verdict.
+    /// When the probe could not be made, or somebody else is at it or ended it, or `deadline` passed. That KVM fails is no error but a
+    /// verdict.
     pub fn probe(&self, deadline: &Deadline) -> Result<Verdict> {
         let name = format!("{}-kvm-probe", self.realm.prefix());
-        teardown(self.hypervisor, &name)?;
-        let found = self.boot(&name, deadline);
+        self.make_room(&name)?;
+        let defined = self.hypervisor.define(&self.machine(&name));
+        if let Err(error @ HypervisorError::Exists { .. }) = defined {
+            // Somebody was faster: it is theirs.
+            return Err(error);
+        }
+        let found = defined.and_then(|()| self.boot(&name, deadline));
         let undone = teardown(self.hypervisor, &name);
         let verdict = found?;
         undone?;
@@ -170,8 +178,17 @@ impl Question<'_> {
         Ok(verdict)
     }
 
+    /// Takes away what is left of an earlier probe, unless it is somebody else's who lives.
+    fn make_room(&self, name: &str) -> Result<()> {
+        let there = self.hypervisor.machines()?.into_iter().find(|it| it.name == name);
+        let is_ours = |it: &Ownership| it.owner == self.ownership.owner || it.is_orphan(self.processes);
+        match there.map(|it| it.ownership) {
+            Some(owned) if !owned.as_ref().is_some_and(is_ours) => Err(taken(name, owned.as_ref())),
+            _ => teardown(self.hypervisor, name),
+        }
+    }
+
     fn boot(&self, name: &str, deadline: &Deadline) -> Result<Verdict> {
-        self.hypervisor.define(&self.machine(name))?;
         self.hypervisor.create_overlay(&MachineFiles(name).overlay(), self.image_volume, Bytes(0))?;
         if let Err(error) = self.hypervisor.start(name) {
             return kvm_to_blame(&error)
@@ -187,7 +204,7 @@ impl Question<'_> {
             seen +=
                 self.hypervisor.download(&MachineFiles(name).console(), seen, &mut new).or_else(absent)?;
             console.push_str(&String::from_utf8_lossy(&new));
-            Ok(judge(&state, &console))
+            judge(&state, &console)
         };
         match probe.wait_for("a kernel under KVM", Duration::from_millis(200), look) {
             Ok(verdict) => Ok(verdict),
@@ -271,20 +288,49 @@ fn kvm_to_blame(error: &HypervisorError) -> Option<String> {
     Some(gist.trim().to_owned())
 }
 
-fn judge(state: &DomainState, console: &str) -> Progress<Verdict> {
-    if PROOFS.iter().any(|proof| console.contains(proof)) {
-        return Progress::Ready(Verdict::new(Accelerator::Kvm, "a stock kernel boots under it"));
+fn taken(name: &str, owned: Option<&Ownership>) -> HypervisorError {
+    let whose = match owned {
+        Some(Ownership { owner, .. }) => format!("process {} on {} is at it", owner.pid, owner.hostname),
+        None => "it is there already, and does not say whose it is".to_owned(),
+    };
+    let next =
+        "try again in a minute, or end it with `boma-it prune --all`; with BOMA_IT_ACCEL nothing is probed";
+    HypervisorError::Other {
+        verb: "try KVM with",
+        object: format!("domain {name}"),
+        source: format!("{whose}; {next}").into(),
     }
-    match state {
+}
+
+/// What the guest's state and its console say of KVM.
+///
+/// # Errors
+/// That the probe was ended by what is not KVM's doing.
+fn judge(state: &DomainState, console: &str) -> anyhow::Result<Progress<Verdict>> {
+    if PROOFS.iter().any(|proof| console.contains(proof)) {
+        return Ok(Progress::Ready(Verdict::new(Accelerator::Kvm, "a stock kernel boots under it")));
+    }
+    Ok(match state {
         DomainState::Running => Progress::Pending("it says nothing yet".to_owned()),
         state => match state.trouble() {
             None => Progress::Pending(format!("it is {state}")),
+            Some(trouble) if !may_be_kvms(state) => anyhow::bail!("{trouble}, which says nothing of KVM"),
             Some(_) => {
                 let why = format!("KVM is offered but a stock kernel dies under it (the VM is {state})");
                 Progress::Ready(Verdict::new(Accelerator::Tcg, why))
             }
         },
-    }
+    })
+}
+
+/// Whether KVM can have brought a domain into this state, rather than somebody, or a full disk.
+fn may_be_kvms(state: &DomainState) -> bool {
+    !matches!(
+        state,
+        DomainState::Absent
+            | DomainState::ShutOff(StopReason::Destroyed)
+            | DomainState::Paused(PauseReason::ByUser | PauseReason::DiskError)
+    )
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::catalog::plan::Subnet;
 use crate::machine::fake::{Fake, Kvm, Verb};
 use crate::machine::network::NetworkSpec;
-use crate::machine::ownership::tests::sample;
+use crate::machine::ownership::Owner;
+use crate::machine::ownership::tests::{Table, sample};
 
 struct World {
     fake: Fake,
@@ -26,6 +29,7 @@ impl World {
             realm: &Realm::default(),
             image_volume: "golden-1.qcow2",
             ownership: &sample(),
+            processes: &Table(&[(7, 700)]),
             boot_id,
             cache: self.cache.path(),
         })
@@ -70,6 +74,50 @@ fn kvm_that_lies_is_found_out() {
         verdict.to_string(),
         "accelerator TCG, several times slower, time-outs x4: KVM is offered but a stock kernel dies under it (the VM is paused)"
     );
+}
+
+/// None of it is KVM's doing, and a verdict would be remembered until the host reboots.
+#[rstest::rstest]
+#[case(DomainState::Absent)]
+#[case(DomainState::ShutOff(StopReason::Destroyed))]
+#[case(DomainState::Paused(PauseReason::ByUser))]
+#[case(DomainState::Paused(PauseReason::DiskError))]
+fn a_probe_that_somebody_ended_or_a_full_disk_is_no_verdict(#[case] state: DomainState) {
+    let world = Arc::new(World::with(Kvm::Stalls));
+    let (inside, state) = (Arc::downgrade(&world), state);
+    world.fake.after(Verb::Start, move |name| {
+        let world = inside.upgrade().unwrap();
+        match state {
+            DomainState::Absent => teardown(&world.fake, name).unwrap(),
+            ref state => world.fake.set_state(name, state.clone()),
+        }
+    });
+    let error = world.probe(LONG).unwrap_err();
+    assert!(matches!(error, HypervisorError::Ended { .. }), "{error:?}");
+    assert_eq!(world.ask("b1", |question| question.known(None)), None);
+}
+
+/// The machine's name is the same for all: another user, or another machine, may be probing.
+#[test]
+fn anothers_probe_is_let_be_and_what_is_left_of_a_dead_one_is_not() {
+    let world = World::with(Kvm::Works);
+    const NAME: &str = "boma-it-kvm-probe";
+    let mut theirs = world.ask("b1", |question| question.machine(NAME));
+    theirs.ownership.owner.hostname = "there".to_owned();
+    theirs.ownership.run = "20260617T120000-ubongo".to_owned();
+    world.fake.define(&theirs).unwrap();
+    world.fake.set_state(NAME, DomainState::Running);
+    let deadline = Deadline::uninterrupted(LONG, "the test");
+    let error = world.ask("b1", |question| question.probe(&deadline)).unwrap_err();
+    assert_eq!(world.fake.spec(NAME), Some(theirs.clone()));
+    assert_eq!(world.fake.state(NAME).unwrap(), DomainState::Running);
+    assert!(error.to_string().contains(NAME), "{error}");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("process 7 on there"), "{cause}");
+
+    theirs.ownership.owner = Owner { pid: 8, ..sample().owner };
+    world.fake.set_ownership(NAME, &theirs.ownership).unwrap();
+    assert_eq!(world.probe(LONG).unwrap().accelerator, Accelerator::Kvm);
 }
 
 #[test]
