@@ -4,6 +4,7 @@
 //! run folder lies, and whether the process that answers for it still lives.
 
 use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -51,6 +52,9 @@ pub struct Owner {
     pub hostname: String,
     /// Its machine's boot id, which a reboot changes.
     pub boot_id: String,
+    /// The namespace of process ids that it is in, where the next field is its id: see pid_namespaces(7). A container that has its host's
+    /// name may have one of its own.
+    pub pid_namespace: Option<u64>,
     /// Its process id.
     pub pid: u32,
     /// When it started, in clock ticks since boot: field 22 of `/proc/<pid>/stat`, see proc(5). A process that later gets
@@ -82,6 +86,8 @@ pub trait Processes {
     fn hostname(&self) -> &str;
     /// Our machine's boot id.
     fn boot_id(&self) -> &str;
+    /// The namespace of the process ids that we see.
+    fn pid_namespace(&self) -> Option<u64>;
     /// What can be told of the process of that id.
     fn look(&self, pid: u32) -> Sight;
 }
@@ -102,6 +108,7 @@ pub enum Sight {
 pub struct ProcFs {
     hostname: String,
     boot_id: String,
+    pid_namespace: Option<u64>,
 }
 
 impl ProcFs {
@@ -112,7 +119,8 @@ impl ProcFs {
     pub fn here() -> std::io::Result<Self> {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Ok(Self { hostname, boot_id })
+        let pid_namespace = std::fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino());
+        Ok(Self { hostname, boot_id, pid_namespace })
     }
 
     /// This very process, as an owner.
@@ -121,6 +129,7 @@ impl ProcFs {
         Owner {
             hostname: self.hostname.clone(),
             boot_id: self.boot_id.clone(),
+            pid_namespace: self.pid_namespace,
             pid,
             started: match self.look(pid) {
                 Sight::Lives(started) => started,
@@ -137,6 +146,10 @@ impl Processes for ProcFs {
 
     fn boot_id(&self) -> &str {
         &self.boot_id
+    }
+
+    fn pid_namespace(&self) -> Option<u64> {
+        self.pid_namespace
     }
 
     fn look(&self, pid: u32) -> Sight {
@@ -166,13 +179,19 @@ fn start_time(stat: &str) -> Option<u64> {
 }
 
 impl Owner {
-    /// Whether this process still lives, if that can be told: not that of a process on another machine, or of one that is hidden.
+    /// Whether this process still lives, if that can be told: not that of a process on another machine or in another namespace, or of
+    /// one that is hidden.
     pub fn is_alive(&self, processes: &dyn Processes) -> Option<bool> {
         if self.hostname != processes.hostname() {
             return None;
         }
         if self.boot_id != processes.boot_id() {
             return Some(false);
+        }
+        if let (Some(theirs), Some(ours)) = (self.pid_namespace, processes.pid_namespace())
+            && theirs != ours
+        {
+            return None;
         }
         match processes.look(self.pid) {
             Sight::Lives(started) => Some(started == self.started),
@@ -226,6 +245,9 @@ impl Ownership {
         if let Some(session) = session {
             element = element.attr("session", session);
         }
+        if let Some(namespace) = self.owner.pid_namespace {
+            element = element.attr("pid-namespace", namespace);
+        }
         element
             .attr("hostname", &self.owner.hostname)
             .attr("boot-id", &self.owner.boot_id)
@@ -251,6 +273,7 @@ impl Ownership {
             owner: Owner {
                 hostname: get("hostname")?.to_owned(),
                 boot_id: get("boot-id")?.to_owned(),
+                pid_namespace: get("pid-namespace").map(str::parse).transpose().ok()?,
                 pid: get("pid")?.parse().ok()?,
                 started: get("started")?.parse().ok()?,
             },

@@ -8,7 +8,13 @@ pub(in crate::machine) fn sample() -> Ownership {
         run: "20260617T120000-askari".into(),
         host: "askari".parse().unwrap(),
         scenario: None,
-        owner: Owner { hostname: "here".into(), boot_id: "b1".into(), pid: 7, started: 700 },
+        owner: Owner {
+            hostname: "here".into(),
+            boot_id: "b1".into(),
+            pid_namespace: None,
+            pid: 7,
+            started: 700,
+        },
         lifetime: Lifetime::Trial { session: "s1".into() },
         run_folder: "/home/op/integration-runs/20260617T120000-askari".into(),
         slot: Slot::new(0).unwrap(),
@@ -31,6 +37,10 @@ impl Processes for Table {
 
     fn boot_id(&self) -> &str {
         "b1"
+    }
+
+    fn pid_namespace(&self) -> Option<u64> {
+        Some(1)
     }
 
     fn look(&self, pid: u32) -> Sight {
@@ -63,6 +73,21 @@ fn a_reboot_of_the_owners_machine_orphans_and_another_machine_is_not_judged() {
     let mut elsewhere = sample();
     elsewhere.owner.hostname = "there".into();
     assert!(!elsewhere.is_orphan(&Table(&[])));
+}
+
+#[rstest::rstest]
+#[case::the_same(Some(1), true)]
+#[case::not_known(None, true)]
+#[case::anothers(Some(2), false)]
+fn an_id_of_another_namespace_is_not_looked_for_among_ours(
+    #[case] theirs: Option<u64>,
+    #[case] orphan: bool,
+) {
+    let mut owned = sample();
+    owned.owner.pid_namespace = theirs;
+    assert_eq!(owned.is_orphan(&Table(&[])), orphan);
+    owned.owner.boot_id = "b0".into();
+    assert!(owned.is_orphan(&Table(&[])), "no process outlives a boot");
 }
 
 #[rstest::rstest]
@@ -103,7 +128,7 @@ fn ended() -> u32 {
 #[test]
 fn this_process_lives() {
     let here = ProcFs::here().unwrap();
-    assert!(here.this_process().started > 0);
+    assert!(here.this_process().started > 0 && here.this_process().pid_namespace.is_some());
     assert_eq!(here.this_process().is_alive(&here), Some(true));
 }
 
@@ -129,13 +154,14 @@ proptest! {
         run in "[ -~ä<>&\"']{0,30}",
         scenario in proptest::option::of("[a-z][a-z0-9]{0,20}"),
         lifetime in lifetime(),
+        pid_namespace: Option<u64>,
         pid: u32,
         started: u64,
         folder in "/[ -~ß]{0,40}",
         slot in 0u8..4,
     ) {
         let scenario = scenario.map(|name| name.parse().unwrap());
-        let owner = Owner { pid, started, ..sample().owner };
+        let owner = Owner { pid_namespace, pid, started, ..sample().owner };
         let slot = Slot::new(slot).unwrap();
         let run_folder = folder.into();
         let written = Ownership { run, scenario, lifetime, owner, run_folder, slot, ..sample() };
