@@ -6,6 +6,7 @@ use crate::catalog::CatalogError;
 use crate::cycle::{AtWork, NotLive};
 use crate::machine::acceleration::UnknownAccelerator;
 use crate::machine::guard::Refusal;
+use crate::machine::hypervisor::HypervisorError;
 use crate::outcome::Outcome;
 use crate::site::SiteError;
 use crate::site::certs::Unmet;
@@ -65,6 +66,9 @@ impl Exit {
                 return Self::Usage;
             }
             if cause.is::<UnknownAccelerator>() {
+                return Self::Usage;
+            }
+            if matches!(cause.downcast_ref(), Some(HypervisorError::BadUri { .. })) {
                 return Self::Usage;
             }
             if cause.downcast_ref().is_some_and(SiteError::is_bad_input) {

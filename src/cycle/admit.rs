@@ -21,7 +21,7 @@ const QUEUE: Duration = Duration::from_secs(12 * 3600);
 
 /// Another process is at work on a VM.
 #[derive(Debug, thiserror::Error)]
-#[error("one VM runs at a time, and {holder} is at it; wait for it, or end that process")]
+#[error("one VM runs at a time, and another is in the works: {holder}; wait for it, or end that process")]
 pub struct AtWork {
     holder: String,
 }
@@ -33,11 +33,11 @@ pub struct AtWork {
 /// [`AtWork`]; or that the lock cannot be used, or an interrupt.
 pub(super) fn lock(world: &World, trial: &TrialName, ledger: &Ledger) -> anyhow::Result<FileLock> {
     let path = world.state.join("vm.lock");
-    let ours = format!("of test run {} ", world.session);
-    let holder = format!("{trial} {ours}(process {})", std::process::id());
+    let ours = format!("of test run {}, ", world.session);
+    let holder = format!("{} for {trial} {ours}process {}", trial.machine(), std::process::id());
     let taken = FileLock::acquire(&path, &holder, &ledger.deadline(QUEUE, "the queue"), |holder| {
         if holder.contains(&ours) {
-            ledger.doing(format!("waiting for the VM of {holder}"));
+            ledger.doing(format!("waiting for {holder}"));
             Busy::Wait
         } else {
             Busy::GiveUp

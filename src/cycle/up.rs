@@ -83,9 +83,10 @@ pub(super) fn make<'a>(
     let hypervisor = world.hypervisor.as_ref();
     let ours = ownership.clone();
     cleanup.push(format!("the VM {}", plan.machine), move |deadline| {
-        match admit::is_anothers(world, &plan.machine, &ours)? {
-            true => Ok(()),
-            false => Ok(teardown_within(hypervisor, &plan.machine, deadline)?),
+        match admit::is_anothers(world, &plan.machine, &ours) {
+            Ok(true) => Ok(()),
+            // Where nobody says whose it is, ours is the likelier by far, and is not left behind for that.
+            Ok(false) | Err(_) => Ok(teardown_within(hypervisor, &plan.machine, deadline)?),
         }
     });
     let live = define(world, plan, folder, ownership, ledger)?;

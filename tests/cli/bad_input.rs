@@ -151,6 +151,17 @@ fn no_libvirt_daemon() {
 }
 
 #[test]
+fn an_address_that_libvirt_does_not_know() {
+    let args = ["up", "--host", "askari"];
+    insta::assert_snapshot!(refused_with(
+        &Project::new(),
+        &args,
+        &[("BOMA_IT_URI", "qemu+sssh:///system")],
+        2
+    ));
+}
+
+#[test]
 fn an_image_that_is_not_there() {
     let project = Project::with_hypervisor();
     project.replace("harness/harness.yml", "  source: build", "  source: path\n  path: images/none.qcow2");

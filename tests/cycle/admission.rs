@@ -237,15 +237,17 @@ fn trials_of_one_test_run_queue_and_those_of_another_are_refused_at_once() {
     assert_eq!(
         error.to_string(),
         format!(
-            "one VM runs at a time, and askari::cycle of test run one (process {}) is at it; wait for it, or end that process",
+            "one VM runs at a time, and another is in the works: boma-it-askari for askari::cycle of test run one, process {}; wait for it, or end that process",
             std::process::id()
         )
     );
 
     let second = run(&lab.world_of("one", Keep::Never), &short(&lab, "ubongo"), Job::Cycle).unwrap();
     assert!(first.is_finished(), "the second trial ran beside the first");
-    let waiting =
-        format!("waiting for the VM of askari::cycle of test run one (process {})", std::process::id());
+    let waiting = format!(
+        "waiting for boma-it-askari for askari::cycle of test run one, process {}",
+        std::process::id()
+    );
     assert_eq!(lab.heard.doings().iter().filter(|doing| **doing == waiting).count(), 1);
     lab.assert_nothing_left(&first.join().unwrap());
     lab.assert_nothing_left(&second);
@@ -256,7 +258,7 @@ fn an_interrupt_ends_the_wait_in_the_queue() {
     let lab = Arc::new(Lab::new());
     let lock = boma_it::support::lock::FileLock::acquire(
         &lab.path("state/vm.lock"),
-        "ubongo::cycle of test run one (process 1)",
+        "boma-it-ubongo for ubongo::cycle of test run one, process 1",
         &Deadline::uninterrupted(Duration::from_secs(5), "the test"),
         |_| boma_it::support::lock::Busy::GiveUp,
     );
@@ -268,7 +270,7 @@ fn an_interrupt_ends_the_wait_in_the_queue() {
     deadline
         .wait_for("the queue", Duration::from_millis(5), || {
             let waits =
-                lab.heard.doings().iter().any(|doing| doing.starts_with("waiting for the VM of ubongo"));
+                lab.heard.doings().iter().any(|doing| doing.starts_with("waiting for boma-it-ubongo"));
             Ok(if waits { Progress::Ready(()) } else { Progress::Pending("not yet".into()) })
         })
         .unwrap();
