@@ -86,7 +86,7 @@ impl World {
         let folders = Xdg::new().context("cannot tell where your home is")?;
         let processes = ProcFs::here().context("cannot read /proc")?;
         withhold(harness.secret_variables.iter().map(String::as_str));
-        let hypervisor = Libvirt::new(&harness.uri, Realm::default());
+        let hypervisor = Libvirt::new(&harness.uri, Realm::default()).heeding(interrupt.clone());
         hypervisor.facts()?;
         let us = processes.this_process();
         Ok(Self {

@@ -77,15 +77,17 @@ pub(super) fn undefine(session: &Session, name: &str) -> Result<()> {
 
 pub(super) fn state(session: &Session, name: &str) -> Result<DomainState> {
     let name = name.to_owned();
-    session.call(about_domain("look at", &name), move |connection| match lookup(connection, &name)? {
-        Some(domain) => Ok(state_of(&domain)?),
-        None => Ok(DomainState::Absent),
+    session.call(about_domain("look at", &name).looking(), move |connection| {
+        match lookup(connection, &name)? {
+            Some(domain) => Ok(state_of(&domain)?),
+            None => Ok(DomainState::Absent),
+        }
     })
 }
 
 pub(super) fn machines(session: &Session, realm: &Realm) -> Result<Vec<Machine>> {
     let realm = realm.clone();
-    session.call(about("list", "domains", realm.prefix()), move |connection| {
+    session.call(about("list", "domains", realm.prefix()).looking(), move |connection| {
         let mut machines = Vec::new();
         for domain in connection.list_all_domains(0)? {
             match machine(&domain, &realm) {

@@ -10,7 +10,7 @@ use crate::machine::hypervisor::{Facts, Result};
 
 pub(super) fn facts(session: &Session) -> Result<Facts> {
     let uri = session.uri().to_owned();
-    session.call(about("ask", "the hypervisor at", &uri).probing(), move |connection| {
+    session.call(about("ask", "the hypervisor at", &uri).probing().looking(), move |connection| {
         let local = is_local(&uri);
         let available = match local.then(local_memory).flatten() {
             Some(memory) => memory,

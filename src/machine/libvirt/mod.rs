@@ -21,6 +21,7 @@ use super::network::NetworkSpec;
 use super::ownership::Ownership;
 use crate::catalog::quantity::Bytes;
 use crate::support::deadline::Deadline;
+use crate::support::interrupt::Interrupt;
 use session::Session;
 
 /// A hypervisor behind a libvirt URI. The connection is made by the first verb, and again after it was lost.
@@ -33,6 +34,12 @@ impl Libvirt {
     /// The hypervisor at `uri` (`qemu:///system`, `qemu+ssh://host/system`), with our names there. Connects to nothing yet.
     pub fn new(uri: impl Into<String>, realm: Realm) -> Self {
         Self { session: Session::new(uri.into()), realm }
+    }
+
+    /// The same, heeding `interrupt`: a call that only looks, and was begun before, is then not waited for long.
+    #[must_use]
+    pub fn heeding(self, interrupt: Interrupt) -> Self {
+        Self { session: self.session.heeding(interrupt), ..self }
     }
 
     /// Removes everything of ours from the hypervisor: machines, network, filters, and the pool with the golden images.

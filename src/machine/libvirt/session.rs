@@ -7,12 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use virt::connect::Connect;
 
 use super::errors::{Failure, cannot_open, translate};
 use crate::machine::hypervisor::{HypervisorError, Result};
+use crate::support::interrupt::{Interrupt, Interrupted};
 
 /// For how long a call may say nothing. The slowest that is in order, destroying a QEMU that does not react to SIGTERM,
 /// takes libvirt 15 s.
@@ -23,6 +24,10 @@ const PROBING: Duration = Duration::from_secs(240);
 /// The same for every call after one that hung, until one does not: a daemon that hangs keeps a teardown of some eight calls from
 /// its end, and that has less than a minute where nextest ends a trial.
 const AFTER_A_HANG: Duration = Duration::from_secs(3);
+/// The same for a call that only looks, once we were asked to stop while it was under way.
+const AFTER_A_SIGNAL: Duration = Duration::from_secs(3);
+/// How often it is looked whether we were.
+const ATTENTION: Duration = Duration::from_millis(50);
 /// How many messages a call may be ahead of who asked: bounds the memory of a download.
 const AHEAD: usize = 4;
 
@@ -31,6 +36,7 @@ pub(super) struct Session {
     uri: String,
     idle: Mutex<Vec<Connect>>,
     hangs: AtomicBool,
+    interrupt: Interrupt,
 }
 
 /// What a call is about, for errors.
@@ -42,9 +48,24 @@ pub(super) struct About {
     pub(super) object: String,
     /// How long it may say nothing.
     silence: Duration,
+    effect: Effect,
+}
+
+/// What a call leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// Nothing. When we are asked to stop, it is not waited for long.
+    Looks,
+    /// Something. It is waited for, signal or not: given up, it would take effect when its undo has run.
+    Changes,
 }
 
 impl About {
+    /// Of a call that changes nothing.
+    pub(super) fn looking(self) -> Self {
+        Self { effect: Effect::Looks, ..self }
+    }
+
     /// With the patience that a call needs which may make libvirt find out what QEMU can do.
     pub(super) fn probing(self) -> Self {
         Self { silence: PROBING, ..self }
@@ -53,7 +74,7 @@ impl About {
 
 /// `verb` done to the `kind` of that `name`.
 pub(super) fn about(verb: &'static str, kind: &str, name: &str) -> About {
-    About { verb, object: format!("{kind} {name}"), silence: SILENCE }
+    About { verb, object: format!("{kind} {name}"), silence: SILENCE, effect: Effect::Changes }
 }
 
 /// A call's line to who asked.
@@ -88,7 +109,12 @@ impl Session {
         static QUIET: Once = Once::new();
         // Libvirt would print each error on our standard error.
         QUIET.call_once(virt::error::clear_error_callback);
-        Self { uri, idle: Mutex::default(), hangs: AtomicBool::new(false) }
+        Self { uri, idle: Mutex::default(), hangs: AtomicBool::new(false), interrupt: Interrupt::never() }
+    }
+
+    /// The same, heeding `interrupt`.
+    pub(super) fn heeding(self, interrupt: Interrupt) -> Self {
+        Self { interrupt, ..self }
     }
 
     /// The URI, as it was given.
@@ -117,6 +143,9 @@ impl Session {
             true => About { silence: about.silence.min(AFTER_A_HANG), ..about },
             false => about,
         };
+        // What begins after a signal is cleanup, and has its own time.
+        let is_heeded = about.effect == Effect::Looks && self.interrupt.check().is_ok();
+        let heeded = is_heeded.then_some(&self.interrupt);
         let (sender, receiver) = sync_channel(AHEAD);
         let line = Line { sender, cancelled: Arc::default(), spoke: Cell::default() };
         let cancelled = Arc::clone(&line.cancelled);
@@ -134,7 +163,7 @@ impl Session {
             *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
             let _ = line.sender.send(Message::Done);
         });
-        let heard = listen(&receiver, &about, |news| {
+        let (heard, given_up) = listen(&receiver, about.silence, heeded, |news| {
             let heard = hear(news);
             if heard.is_err() {
                 cancelled.store(true, Ordering::Relaxed);
@@ -142,21 +171,22 @@ impl Session {
             heard
         });
         let done = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.hangs.store(done.is_none(), Ordering::Relaxed);
-        match done {
-            Some((connection, result)) => {
-                self.put(connection);
-                heard.and(result)
-            }
-            None => {
-                cancelled.store(true, Ordering::Relaxed);
-                Err(heard.err().unwrap_or(HypervisorError::Hung {
-                    verb: about.verb,
-                    object: about.object,
-                    bound: about.silence,
-                }))
-            }
+        if let Some((connection, result)) = done {
+            self.hangs.store(false, Ordering::Relaxed);
+            self.put(connection);
+            return heard.and(result);
         }
+        cancelled.store(true, Ordering::Relaxed);
+        let About { verb, object, silence: bound, .. } = about;
+        heard.and(Err(match given_up {
+            Some(GivenUp::Interrupted(signal)) => {
+                HypervisorError::Ended { what: format!("{verb} {object}"), source: signal.into() }
+            }
+            Some(GivenUp::Hung) | None => {
+                self.hangs.store(true, Ordering::Relaxed);
+                HypervisorError::Hung { verb, object, bound }
+            }
+        }))
     }
 
     /// A kept connection, for one call: it has it to itself, so that one that hangs is nobody else's.
@@ -170,21 +200,38 @@ impl Session {
     }
 }
 
-/// Hears all that is said until the call is done, the first failure to hear included.
+/// Why a call is not waited for any more.
+enum GivenUp {
+    Hung,
+    Interrupted(Interrupted),
+}
+
+/// Hears all that is said until the call is done or given up; gives the first failure to hear.
 fn listen<C>(
     receiver: &Receiver<Message<C>>,
-    about: &About,
+    silence: Duration,
+    heeded: Option<&Interrupt>,
     mut hear: impl FnMut(C) -> Result<()>,
-) -> Result<()> {
-    let mut heard = Ok(());
+) -> (Result<()>, Option<GivenUp>) {
+    let (mut heard, mut last, mut signalled) = (Ok(()), Instant::now(), None);
     loop {
-        match receiver.recv_timeout(about.silence) {
-            Ok(Message::News(news)) if heard.is_ok() => heard = hear(news),
-            Ok(Message::News(_)) => {}
-            Ok(Message::Done) | Err(RecvTimeoutError::Disconnected) => return heard,
+        let left = silence.saturating_sub(last.elapsed());
+        match receiver.recv_timeout(left.min(ATTENTION)) {
+            Ok(Message::News(news)) => {
+                if heard.is_ok() {
+                    heard = hear(news);
+                }
+                last = Instant::now();
+            }
+            Ok(Message::Done) | Err(RecvTimeoutError::Disconnected) => return (heard, None),
+            Err(RecvTimeoutError::Timeout) if left <= ATTENTION => return (heard, Some(GivenUp::Hung)),
             Err(RecvTimeoutError::Timeout) => {
-                let (verb, object) = (about.verb, about.object.clone());
-                return heard.and(Err(HypervisorError::Hung { verb, object, bound: about.silence }));
+                if let Some(Err(signal)) = heeded.map(Interrupt::check) {
+                    let since = *signalled.get_or_insert_with(Instant::now);
+                    if last.max(since).elapsed() >= AFTER_A_SIGNAL {
+                        return (heard, Some(GivenUp::Interrupted(signal)));
+                    }
+                }
             }
         }
     }

@@ -51,7 +51,7 @@ pub(super) fn ensure_pool(session: &Session, realm: &Realm) -> Result<()> {
 
 pub(super) fn volumes(session: &Session, realm: &Realm) -> Result<Vec<Volume>> {
     let realm = realm.clone();
-    session.call(about("list", "volumes of storage pool", realm.pool()), move |connection| {
+    session.call(about("list", "volumes of storage pool", realm.pool()).looking(), move |connection| {
         let pool = lookup_pool(connection, &realm)?;
         refresh(&pool)?;
         let mut volumes = Vec::new();
@@ -130,7 +130,7 @@ pub(super) fn download(
     offset: u64,
     to: &mut dyn Write,
 ) -> Result<u64> {
-    let about = about("download", "volume", volume);
+    let about = about("download", "volume", volume).looking();
     let (realm, name, object) = (realm.clone(), volume.to_owned(), about.object.clone());
     let mut written = 0;
     session.converse(

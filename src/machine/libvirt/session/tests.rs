@@ -1,5 +1,4 @@
 use std::sync::mpsc::channel;
-use std::time::Instant;
 
 use super::*;
 
@@ -84,6 +83,41 @@ fn a_call_whose_news_are_refused_is_told_and_waited_for() {
     let error = mock().converse(about("download", "volume", "x"), work, |()| Err(full())).unwrap_err();
     assert!(matches!(error, HypervisorError::File { .. }), "{error}");
     was_told.try_recv().unwrap();
+}
+
+enum Asked {
+    Before,
+    Meanwhile,
+}
+
+#[rstest::rstest]
+#[case::it_only_looks(about("ask", "host", "x").looking(), Asked::Meanwhile, true)]
+#[case::it_changes_something(about("start", "domain", "x"), Asked::Meanwhile, false)]
+#[case::it_is_cleanup(about("ask", "host", "x").looking(), Asked::Before, false)]
+fn a_signal_ends_a_call_that_is_under_way_and_changes_nothing(
+    #[case] about: About,
+    #[case] asked: Asked,
+    #[case] given_up: bool,
+) {
+    let interrupt = Interrupt::never();
+    let session = mock().heeding(interrupt.clone());
+    if matches!(asked, Asked::Before) {
+        interrupt.raise(15);
+    }
+    let started = Instant::now();
+    let result = session.call(about.clone(), move |_| {
+        interrupt.raise(15);
+        let long = 2 * AFTER_A_SIGNAL;
+        crate::support::deadline::Deadline::uninterrupted(long, "the test").pause(long);
+        Ok(())
+    });
+    assert_eq!(result.is_err(), given_up, "{result:?}");
+    if let Err(error) = result {
+        let error = anyhow::Error::from(error);
+        assert!(error.chain().any(|cause| cause.is::<Interrupted>()), "{error:#}");
+        assert!(started.elapsed() < 2 * AFTER_A_SIGNAL);
+    }
+    assert!(!session.hangs.load(Ordering::Relaxed), "the cleanup has 3 s for a call");
 }
 
 /// The kept connection, 1, is dead; the new one, 2, is not.
