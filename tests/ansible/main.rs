@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod certificate;
 #[cfg(test)]
+mod confinement;
+#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod real;
@@ -11,5 +13,7 @@ mod real;
 mod sshd;
 #[cfg(test)]
 mod vault;
+#[cfg(test)]
+mod verification;
 #[cfg(test)]
 mod world;
