@@ -7,8 +7,8 @@
 //! at. And that of an `include_tasks` or `include_role`: nobody knows what it would have asserted.
 //!
 //! Results of one task under one name are one assertion (a task file included in a loop): failed if one failed, passed if
-//! one passed and none failed. Two tasks of one name are two assertions. A `fail` whose condition was false counts as skipped, as its guard may have been what was false:
-//! an assertion that is to be seen to pass is an `assert`.
+//! one passed and none failed. Two tasks of one name are two assertions. A `fail` whose condition was false counts as
+//! skipped, as its guard may have been what was false: an assertion that is to be seen to pass is an `assert`.
 
 use super::record::{Declared, Kind};
 use super::results::{PlaybookReport, short};
