@@ -304,13 +304,20 @@ impl Task {
     }
 }
 
-/// A script that records a play of these tasks, to the end, and exits as Ansible does.
+/// A script that records a play of these tasks, its assertions declared beforehand, to the end, and exits as Ansible does.
 pub(crate) fn record(play: &str, tasks: &[Task]) -> String {
     let (mut script, mut worst) = (begin(play), 0);
+    let path = format!("/p/{play}.yml:7");
+    for Task { name, .. } in tasks.iter().filter(|task| task.assertion) {
+        let line = serde_json::json!({
+            "event": "declared", "kind": "assertion", "play": play, "task": name, "path": path,
+        });
+        let _ = writeln!(script, "{line}");
+    }
     for task in tasks {
         let Task { name, status, assertion, message } = task;
         let line = serde_json::json!({
-            "event": "result", "play": play, "task": name, "path": format!("/p/{play}.yml:7"), "action": "ansible.builtin.command",
+            "event": "result", "play": play, "task": name, "path": path, "action": "ansible.builtin.command",
             "host": "askari", "status": status, "changed": *status == "ok", "ignored": false, "assertion": assertion,
             "seconds": 0.1, "said": {"msg": message},
         });
