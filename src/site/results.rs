@@ -251,7 +251,7 @@ impl PlaybookReport {
 }
 
 /// A module's name without its collection.
-pub(super) fn short(action: &str) -> &str {
+fn short(action: &str) -> &str {
     action.rsplit('.').next().unwrap_or(action)
 }
 

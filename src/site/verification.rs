@@ -11,11 +11,8 @@
 //! skipped, as its guard may have been what was false: an assertion that is to be seen to pass is an `assert`.
 
 use super::record::{Declared, Kind};
-use super::results::{PlaybookReport, short};
+use super::results::PlaybookReport;
 use crate::outcome::{Assertion, AssertionStatus, TaskResult, TaskStatus};
-
-/// Modules whose tasks are known once they run.
-const INCLUDES: [&str; 2] = ["include_role", "include_tasks"];
 
 /// What `verify.yml` found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,17 +47,14 @@ pub enum VerificationError {
     /// A task failed and it is no assertion, or one that could not be evaluated.
     #[error(
         "could not find out: task `{}` of verify.yml ({}) failed, and it {}{}",
-        task.task, task.path,
-        match () {
-            () if task.assertion => "could not be evaluated",
-            () if INCLUDES.contains(&short(&task.action)) => "may have assertions that nobody saw",
-            () => "is no assertion",
-        },
+        task.task, task.path, why,
         task.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default()
     )]
     CouldNotFindOut {
         /// The task.
         task: Box<TaskResult>,
+        /// Why its failure is no verdict.
+        why: &'static str,
     },
 }
 
@@ -81,11 +75,16 @@ pub fn verification(report: &PlaybookReport, host: &str) -> Result<Verification,
     let is_fatal = |task: &TaskResult| task.status == TaskStatus::Failed && !task.ignored && !task.assertion;
     let mut tasks = report.tasks.iter().enumerate();
     let trouble = tasks.find(|(index, task)| is_unevaluated(*index) || is_fatal(task));
-    let trouble = trouble.map(|(_, task)| Box::new(task.clone()));
     let has_failed = assertions.iter().any(|a| a.status == AssertionStatus::Failed);
-    if let Some(task) = trouble.clone().filter(|_| !has_failed) {
-        return Err(VerificationError::CouldNotFindOut { task });
+    if let Some((index, task)) = trouble.filter(|_| !has_failed) {
+        let why = match (is_unevaluated(index), task.assertion) {
+            (_, true) => "could not be evaluated",
+            (true, false) => "may have assertions that nobody saw",
+            (false, false) => "is no assertion",
+        };
+        return Err(VerificationError::CouldNotFindOut { task: Box::new(task.clone()), why });
     }
+    let trouble = trouble.map(|(_, task)| Box::new(task.clone()));
     let unreached = unreached(report);
     for assertion in report.declared.iter().filter(|it| it.kind == Kind::Assertion && !is_reached(report, it))
     {

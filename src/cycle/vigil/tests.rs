@@ -76,17 +76,31 @@ fn a_guest_that_boots_again_and_again_never_came_up() {
     );
 }
 
+/// A console that has grown long.
+fn with_long_console() -> Fake {
+    let fake = Fake::new();
+    fake.put_volume(&MachineFiles(VM).console(), long().as_bytes());
+    fake
+}
+
+fn long() -> String {
+    "so it goes\r\n".repeat(100_000)
+}
+
+/// Goes on with a long console, and then with a new one, as virtlogd does.
+fn begin_anew(fake: &Fake, more: &str, anew: &str) {
+    let console = MachineFiles(VM).console();
+    let [.., newest] = MachineFiles::rolled(&console);
+    fake.put_volume(&newest, (long() + more).as_bytes());
+    fake.put_volume(&console, anew.as_bytes());
+}
+
 /// virtlogd renames a log at 2 MiB and begins it anew.
 #[test]
 fn a_console_that_was_begun_anew_is_read_on_with_nothing_lost() {
-    let fake = Fake::new();
-    let console = MachineFiles(VM).console();
-    let long = "so it goes\r\n".repeat(100_000);
-    fake.put_volume(&console, long.as_bytes());
+    let fake = with_long_console();
     let mut vigil = Vigil::from_now_on(&fake, VM);
-    let [.., newest] = MachineFiles::rolled(&console);
-    fake.put_volume(&newest, (long + "BdsDxe: starting Boot0001\r\n").as_bytes());
-    fake.put_volume(&console, b"");
+    begin_anew(&fake, "BdsDxe: starting Boot0001\r\n", "");
     assert!(matches!(vigil.came_up(), Err(NotUp::NotEnded { .. })), "the end of the part that was renamed");
     fake.print(VM, "askari login: ");
     assert_eq!(vigil.came_up().unwrap(), "askari login:");
@@ -107,14 +121,9 @@ fn what_came_before_a_download_broke_off_is_not_read_twice() {
 #[case::of_the_part_that_was_renamed(2)]
 #[case::of_what_was_begun_anew(3)]
 fn nothing_of_a_console_that_was_begun_anew_is_read_twice(#[case] broken: usize) {
-    let fake = Fake::new();
-    let console = MachineFiles(VM).console();
-    let long = "so it goes\r\n".repeat(100_000);
-    fake.put_volume(&console, long.as_bytes());
+    let fake = with_long_console();
     let mut vigil = Vigil::from_now_on(&fake, VM);
-    let [.., newest] = MachineFiles::rolled(&console);
-    fake.put_volume(&newest, (long + "BdsDxe: starting Boot0001\r\nLinux version 6.12\r\n").as_bytes());
-    fake.put_volume(&console, b"askari login: ");
+    begin_anew(&fake, "BdsDxe: starting Boot0001\r\nLinux version 6.12\r\n", "askari login: ");
     fake.hang(Verb::Download, broken);
     vigil.hear();
     assert_eq!(vigil.came_up().unwrap(), "askari login:");
