@@ -1,6 +1,6 @@
 //! What the cycle says and the reports hear. A run is told as a sequence of events, from
 //! [`Event::RunStarted`] to [`Event::RunFinished`], a series of runs with [`Event::SeriesFinished`] at its end; every report
-//! is a [`Sink`] of them and nothing else.
+//! is a [`Reporter`] of them and nothing else.
 
 mod series;
 
@@ -131,26 +131,26 @@ pub struct Compared {
 }
 
 /// Something that hears events. Hearing never fails a run: a sink keeps its own trouble to itself.
-pub trait Sink: Send + Sync {
+pub trait Reporter: Send + Sync {
     /// Hears one event.
-    fn hear(&self, event: &Event);
+    fn on_event(&self, event: &Event);
 }
 
 /// Tells each of several sinks.
 #[derive(Default)]
-pub struct Sinks(Vec<Box<dyn Sink>>);
+pub struct Reporters(Vec<Box<dyn Reporter>>);
 
-impl Sinks {
+impl Reporters {
     /// Of these sinks, told in this order.
-    pub fn new(sinks: Vec<Box<dyn Sink>>) -> Self {
+    pub fn new(sinks: Vec<Box<dyn Reporter>>) -> Self {
         Self(sinks)
     }
 }
 
-impl Sink for Sinks {
-    fn hear(&self, event: &Event) {
+impl Reporter for Reporters {
+    fn on_event(&self, event: &Event) {
         for sink in &self.0 {
-            sink.hear(event);
+            sink.on_event(event);
         }
     }
 }

@@ -21,17 +21,17 @@ use anyhow::Context;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::catalog::plan::TrialName;
-use crate::catalog::{Catalog, Choices, find_root};
-use crate::cycle::{self, CutShort, Job, Keep, Times, World};
-use crate::event::Sinks;
+use crate::catalog::{Project, RunOptions, find_root};
+use crate::cycle::{self, CutShort, Job, Keep, RunContext, Times};
+use crate::event::Reporters;
 use crate::machine::HypervisorError;
 use crate::outcome::{Outcome, error_chain};
-use crate::report::json::RunRecord;
+use crate::report::json::JsonReporter;
 use crate::report::series::explain_series;
 use crate::report::summary::explain;
-use crate::report::terminal::{self, Mode, Terminal, complain};
+use crate::report::terminal::{self, Mode, Terminal, print_error};
 use crate::site::SiteError;
-use crate::site::certs::Unmet;
+use crate::site::certs::UnmetRequirement;
 use crate::support::interrupt::Interrupt;
 use crate::support::process::{ProcessError, is_available};
 use crate::support::secret::Redactor;
@@ -47,14 +47,14 @@ pub fn main() -> ExitCode {
     let catalog = match catalog() {
         Ok(catalog) => Arc::new(catalog),
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             return ExitCode::from(2);
         }
     };
     let interrupt = match Interrupt::from_signals().context("cannot listen for signals") {
         Ok(interrupt) => interrupt,
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             return ExitCode::from(3);
         }
     };
@@ -66,17 +66,17 @@ pub fn main() -> ExitCode {
 }
 
 /// The project whose test target we are: cargo says where it is; otherwise it is found upwards from the working directory.
-fn catalog() -> anyhow::Result<Catalog> {
+fn catalog() -> anyhow::Result<Project> {
     let here = match env::cargo_manifest_dir() {
         Some(dir) => dir,
         None => std::env::current_dir().context("cannot see the working directory")?,
     };
     let root = find_root(&here, env::ROOT.get().map(PathBuf::from))?;
-    Ok(Catalog::load(&root)?)
+    Ok(Project::load(&root)?)
 }
 
 /// No libtest kind: it would become part of the name under nextest.
-fn trials(catalog: &Arc<Catalog>, interrupt: &Interrupt) -> Vec<Trial> {
+fn trials(catalog: &Arc<Project>, interrupt: &Interrupt) -> Vec<Trial> {
     let sound = catalog.trials().map(|name| {
         let (catalog, name, interrupt) = (Arc::clone(catalog), name.clone(), interrupt.clone());
         Trial::ignorable_test(name.to_string(), move || run(&catalog, &name, &interrupt))
@@ -88,10 +88,10 @@ fn trials(catalog: &Arc<Catalog>, interrupt: &Interrupt) -> Vec<Trial> {
     sound.chain(broken).collect()
 }
 
-fn run(catalog: &Catalog, name: &TrialName, interrupt: &Interrupt) -> Result<Completion, Failed> {
+fn run(catalog: &Project, name: &TrialName, interrupt: &Interrupt) -> Result<Completion, Failed> {
     // A tier is chosen for a test run, and the scenarios say which of them it is for.
-    let chosen = Choices::from_env(None, None).map_err(|error| Failed::from(error.to_string()))?;
-    if let Some(why) = catalog.passes_over(name, &chosen) {
+    let chosen = RunOptions::from_env(None, None).map_err(|error| Failed::from(error.to_string()))?;
+    if let Some(why) = catalog.skip_reason(name, &chosen) {
         return Ok(Completion::ignored_with(why.to_string()));
     }
     match attempt(catalog, name, interrupt) {
@@ -104,15 +104,15 @@ fn run(catalog: &Catalog, name: &TrialName, interrupt: &Interrupt) -> Result<Com
     }
 }
 
-fn attempt(catalog: &Catalog, name: &TrialName, interrupt: &Interrupt) -> anyhow::Result<()> {
+fn attempt(catalog: &Project, name: &TrialName, interrupt: &Interrupt) -> anyhow::Result<()> {
     interrupt.check()?;
-    let choices = Choices::from_env(None, None)?;
+    let choices = RunOptions::from_env(None, None)?;
     let times = Times::from_env()?;
     let plan = catalog.plan(name, &choices)?;
-    let terminal = Terminal::stderr(Mode::from_env()?, terminal::Context::Trial);
-    let sinks = Sinks::new(vec![Box::new(terminal), Box::new(RunRecord::new())]);
+    let terminal = Terminal::stderr(Mode::from_env()?, terminal::TerminalUse::Trial);
+    let sinks = Reporters::new(vec![Box::new(terminal), Box::new(JsonReporter::new())]);
     let keep = if env::KEEP.is_on() { Keep::ForSession } else { Keep::Never };
-    let mut world = World::open(&plan.harness, keep, interrupt.clone(), Arc::new(sinks))?;
+    let mut world = RunContext::open(&plan.harness, keep, interrupt.clone(), Arc::new(sinks))?;
     if times != Times::ONCE {
         let series = cycle::repeat(&mut world, &plan, times)?;
         anyhow::ensure!(series.outcome == Outcome::Passed, explain_series(&series));
@@ -134,7 +134,7 @@ fn missing(error: &anyhow::Error) -> Option<String> {
             cause.downcast_ref(),
             Some(HypervisorError::NoDaemon { .. } | HypervisorError::Permission { .. })
         );
-        let acme = matches!(cause.downcast_ref(), Some(Unmet::Program { .. }));
+        let acme = matches!(cause.downcast_ref(), Some(UnmetRequirement::Program { .. }));
         let ansible = match cause.downcast_ref() {
             Some(SiteError::Process(ProcessError::Start { program, source })) => is_absent(program, source),
             Some(SiteError::TooOld { .. }) => true,

@@ -16,10 +16,10 @@ use boma_it::machine::domain::DiskCache;
 use boma_it::machine::fake::Fake;
 use boma_it::machine::libvirt::Libvirt;
 use boma_it::machine::ownership::ProcFs;
-use boma_it::machine::teardown::{Pruned, Reach, prune, teardown};
+use boma_it::machine::teardown::{PruneScope, Pruned, prune, teardown};
 use boma_it::machine::{
-    Accelerator, DomainSpec, DomainState, Egress, Hypervisor, HypervisorError, Lifetime, MachineFiles,
-    NetworkSpec, Ownership, Push, Realm, Slot,
+    Accelerator, DomainSpec, DomainState, Egress, Hypervisor, HypervisorError, Lifetime, NamePrefix,
+    NetworkSpec, Ownership, RestartMethod, Slot, VmVolumes,
 };
 use boma_it::support::deadline::{Deadline, Progress};
 use boma_it::support::lock::{Busy, FileLock};
@@ -37,7 +37,7 @@ impl Real {
         let deadline = Deadline::uninterrupted(Duration::from_secs(300), "the test");
         let lock = std::env::temp_dir().join("boma-it-test-libvirt.lock");
         let lock = FileLock::acquire(&lock, "a test", &deadline, |_| Busy::Wait).unwrap();
-        let libvirt = Libvirt::new("qemu:///system", Realm::named("boma-test"));
+        let libvirt = Libvirt::new("qemu:///system", NamePrefix::named("boma-test"));
         match libvirt.dismantle() {
             Ok(()) => Some(Self { libvirt, _lock: lock }),
             Err(error @ (HypervisorError::NoDaemon { .. } | HypervisorError::Permission { .. })) => {
@@ -64,7 +64,7 @@ impl Drop for Real {
 #[case::path("qemu:///sytem")]
 fn a_uri_that_names_nothing_is_to_be_corrected(#[case] uri: &str) {
     let Some(_real) = Real::get() else { return };
-    let error = Libvirt::new(uri, Realm::named("boma-test")).machines().unwrap_err();
+    let error = Libvirt::new(uri, NamePrefix::named("boma-test")).machines().unwrap_err();
     assert!(matches!(error, HypervisorError::BadUri { .. }), "{error:?}");
 }
 
@@ -134,7 +134,7 @@ fn furnish(hypervisor: &dyn Hypervisor) {
 /// A machine with all its volumes, not yet started.
 fn build(hypervisor: &dyn Hypervisor, name: &str) {
     hypervisor.define(&spec(name)).unwrap();
-    let files = MachineFiles(name);
+    let files = VmVolumes(name);
     hypervisor.create_overlay(&files.overlay(), "golden-empty.qcow2", Bytes::mib(64)).unwrap();
     let mut seed = tempfile::NamedTempFile::new().unwrap();
     seed.write_all(&[7; 4096]).unwrap();
@@ -181,7 +181,7 @@ fn volumes_come_are_listed_read_back_and_go() {
         assert!(matches!(unreadable, HypervisorError::File { .. }), "{unreadable:?}");
         let missing = hypervisor.download("none.img", 0, &mut Vec::new()).unwrap_err();
         assert!(matches!(missing, HypervisorError::NotFound { .. }), "{missing:?}");
-        let missing = hypervisor.create_overlay(&MachineFiles(name).overlay(), "none.img", Bytes::gib(1));
+        let missing = hypervisor.create_overlay(&VmVolumes(name).overlay(), "none.img", Bytes::gib(1));
         assert!(matches!(missing, Err(HypervisorError::NotFound { .. })), "{missing:?}");
 
         hypervisor.delete_volume("some.img").unwrap();
@@ -207,7 +207,7 @@ fn an_upload_that_is_given_up_leaves_nothing() {
 fn an_overlay_is_thin_and_never_smaller_than_what_it_lies_on() {
     on_both(|hypervisor, name| {
         furnish(hypervisor);
-        let overlay = MachineFiles(name).overlay();
+        let overlay = VmVolumes(name).overlay();
         hypervisor.create_overlay(&overlay, "golden-empty.qcow2", Bytes::gib(20)).unwrap();
         let twice = hypervisor.create_overlay(&overlay, "golden-empty.qcow2", Bytes::gib(20)).unwrap_err();
         assert!(matches!(twice, HypervisorError::Exists { .. }), "{twice:?}");
@@ -228,7 +228,7 @@ fn a_machine_is_defined_started_pushed_owned_and_torn_down() {
         build(hypervisor, name);
         assert!(matches!(hypervisor.define(&spec(name)), Err(HypervisorError::Exists { .. })));
         assert!(matches!(hypervisor.state(name).unwrap(), DomainState::ShutOff(_)));
-        assert!(hypervisor.restart(name, Push::Reset).is_err());
+        assert!(hypervisor.restart(name, RestartMethod::Reset).is_err());
 
         hypervisor.start(name).unwrap();
         assert!(hypervisor.start(name).is_err());
@@ -242,14 +242,14 @@ fn a_machine_is_defined_started_pushed_owned_and_torn_down() {
         hypervisor.set_ownership(name, &kept).unwrap();
         assert_eq!(hypervisor.machines().unwrap()[0].ownership, Some(kept.clone()));
 
-        hypervisor.restart(name, Push::Reset).unwrap();
-        hypervisor.restart(name, Push::Acpi).unwrap();
-        hypervisor.restart(name, Push::PowerCut).unwrap();
+        hypervisor.restart(name, RestartMethod::Reset).unwrap();
+        hypervisor.restart(name, RestartMethod::Acpi).unwrap();
+        hypervisor.restart(name, RestartMethod::PowerCut).unwrap();
         assert_eq!(hypervisor.state(name).unwrap(), DomainState::Running);
         assert_eq!(hypervisor.machines().unwrap()[0].ownership, Some(kept), "kept over a power cut");
 
         let volumes = names(hypervisor);
-        for volume in MachineFiles(name).all() {
+        for volume in VmVolumes(name).all() {
             assert!(volumes.contains(&volume), "{volume} in {volumes:?}");
         }
         let started = Instant::now();
@@ -265,7 +265,7 @@ fn a_machine_is_defined_started_pushed_owned_and_torn_down() {
 fn a_machine_is_torn_down_from_every_half_built_state() {
     on_both(|hypervisor, name| {
         furnish(hypervisor);
-        let files = MachineFiles(name);
+        let files = VmVolumes(name);
         let steps: [&dyn Fn(); 4] = [
             &|| hypervisor.define(&spec(name)).unwrap(),
             &|| hypervisor.create_overlay(&files.overlay(), "golden-empty.qcow2", Bytes::mib(64)).unwrap(),
@@ -303,7 +303,7 @@ fn a_network_is_replaced_while_nobody_uses_it_and_kept_while_somebody_does() {
 
 #[test]
 fn pruning_takes_orphans_and_stray_volumes_and_spares_the_living_and_the_images() {
-    let contract = |hypervisor: &dyn Hypervisor, realm: &Realm| {
+    let contract = |hypervisor: &dyn Hypervisor, realm: &NamePrefix| {
         let processes = ProcFs::here().unwrap();
         furnish(hypervisor);
         let [alive, orphan, stray] = ["alive", "orphan", "stray"].map(|n| format!("{}-{n}", realm.prefix()));
@@ -311,19 +311,19 @@ fn pruning_takes_orphans_and_stray_volumes_and_spares_the_living_and_the_images(
         let mut dead = spec(&orphan);
         dead.ownership.owner.started += 1;
         hypervisor.define(&dead).unwrap();
-        let overlay = |name: &str| MachineFiles(name).overlay();
+        let overlay = |name: &str| VmVolumes(name).overlay();
         for name in [&orphan, &stray] {
             hypervisor.create_overlay(&overlay(name), "golden-empty.qcow2", Bytes::mib(64)).unwrap();
         }
-        let pruned = prune(hypervisor, realm, &processes, Reach::Orphans).unwrap();
+        let pruned = prune(hypervisor, realm, &processes, PruneScope::Orphans).unwrap();
         let run_folders = vec![dead.ownership.run_folder];
         assert_eq!(pruned, Pruned { machines: vec![orphan], run_folders, volumes: vec![overlay(&stray)] });
-        assert!(prune(hypervisor, realm, &processes, Reach::Orphans).unwrap().is_empty());
-        let pruned = prune(hypervisor, realm, &processes, Reach::Everything).unwrap();
+        assert!(prune(hypervisor, realm, &processes, PruneScope::Orphans).unwrap().is_empty());
+        let pruned = prune(hypervisor, realm, &processes, PruneScope::Everything).unwrap();
         assert_eq!(pruned.machines, [alive]);
         assert_eq!(names(hypervisor), ["golden-empty.qcow2"]);
     };
-    contract(&Fake::new(), &Realm::default());
+    contract(&Fake::new(), &NamePrefix::default());
     if let Some(real) = Real::get() {
         contract(&real.libvirt, real.libvirt.realm());
     }
@@ -335,7 +335,7 @@ fn the_console_is_captured_over_a_reset_and_a_power_cut() {
     let (hypervisor, name) = (&real.libvirt, "boma-test-askari");
     furnish(hypervisor);
     build(hypervisor, name);
-    let console = MachineFiles(name).console();
+    let console = VmVolumes(name).console();
     // What the firmware prints when it looks for something to boot.
     let boots = || {
         String::from_utf8_lossy(&bytes_of(hypervisor, &console, 0)).matches("BdsDxe: failed to load").count()
@@ -351,9 +351,9 @@ fn the_console_is_captured_over_a_reset_and_a_power_cut() {
     };
     hypervisor.start(name).unwrap();
     let first = wait_for_more_than(0);
-    hypervisor.restart(name, Push::Reset).unwrap();
+    hypervisor.restart(name, RestartMethod::Reset).unwrap();
     let second = wait_for_more_than(first);
-    hypervisor.restart(name, Push::PowerCut).unwrap();
+    hypervisor.restart(name, RestartMethod::PowerCut).unwrap();
     wait_for_more_than(second);
 }
 
@@ -367,7 +367,7 @@ fn what_the_hypervisor_is_and_offers_is_told() {
 
 #[test]
 fn a_daemon_that_does_not_answer_is_an_error_that_says_how_to_start_it() {
-    let nowhere = Libvirt::new("qemu+unix:///system?socket=/nowhere/sock", Realm::named("boma-test"));
+    let nowhere = Libvirt::new("qemu+unix:///system?socket=/nowhere/sock", NamePrefix::named("boma-test"));
     let error = nowhere.machines().unwrap_err();
     assert!(matches!(error, HypervisorError::NoDaemon { .. }), "{error:?}");
     assert!(error.to_string().contains("make setup"), "{error}");

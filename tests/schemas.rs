@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use boma_it::catalog::schema::{self, FileKind};
-use boma_it::catalog::{Catalog, Choices, Plan};
+use boma_it::catalog::{Plan, Project, RunOptions};
 use jsonschema::Validator;
 use serde_json::Value;
 
@@ -111,13 +111,13 @@ fn the_examples_of_the_runbooks_hold_to_the_schemas() {
 }
 
 /// A project whose only trials are askari's plain cycle and the scenario `twist`.
-struct Project(tempfile::TempDir);
+struct ProjectFolder(tempfile::TempDir);
 
 const PROFILE: &str = "version: 1\nroles: [base]\n";
 const SCENARIO: &str = "version: 1\nprofile: askari\ndescription: a twist\n";
 const HARNESS: &str = "version: 1\n";
 
-impl Project {
+impl ProjectFolder {
     /// Sound but for this file.
     fn with(kind: FileKind, text: &str) -> Self {
         let project = Self(tempfile::tempdir().unwrap());
@@ -147,9 +147,9 @@ impl Project {
     /// Whether the parser takes its files.
     fn plan(&self) -> Result<Plan, String> {
         let plan = |root: &Path| {
-            let catalog = Catalog::load(root)?;
+            let catalog = Project::load(root)?;
             let trial = catalog.find("askari", Some("twist"))?;
-            catalog.plan(&trial, &Choices::default())
+            catalog.plan(&trial, &RunOptions::default())
         };
         plan(self.0.path()).map_err(|error| error.to_string())
     }
@@ -188,7 +188,7 @@ impl Project {
      runs: {dir: runs, keep: 1}\nlimits: {memory_reserve: 0B, timeouts: {up: 90s, apply: 1h}}\n"
 )]
 fn what_the_parser_takes_the_schema_takes(#[case] kind: FileKind, #[case] text: &str) {
-    if let Err(error) = Project::with(kind, text).plan() {
+    if let Err(error) = ProjectFolder::with(kind, text).plan() {
         panic!("the parser refuses it: {error}");
     }
     assert_eq!(complaints(kind, text), Vec::<String>::new());
@@ -259,6 +259,6 @@ const FAIL: &str = "version: 1\nprofile: askari\ndescription: x\nexpect:\n  fail
 #[case::nothing_kept(FileKind::Harness, "version: 1\nruns: {keep: 0}\n")]
 #[case::a_list(FileKind::Harness, "[version, 1]\n")]
 fn what_the_parser_refuses_for_its_shape_the_schema_refuses(#[case] kind: FileKind, #[case] text: &str) {
-    assert!(Project::with(kind, text).plan().is_err(), "the parser takes it");
+    assert!(ProjectFolder::with(kind, text).plan().is_err(), "the parser takes it");
     assert_ne!(complaints(kind, text), Vec::<String>::new(), "the schema takes it");
 }

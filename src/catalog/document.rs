@@ -22,7 +22,7 @@ pub(super) struct Document {
 }
 
 /// An error as a deserialiser gives it.
-struct Fault {
+struct DocumentError {
     message: String,
     position: Option<Position>,
 }
@@ -66,7 +66,7 @@ impl Document {
 
     /// Deserialises the whole file with a seed.
     pub(super) fn parse_seed<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, Problem> {
-        self.run(seed).map_err(|Fault { message, position }| {
+        self.run(seed).map_err(|DocumentError { message, position }| {
             if self.run(PhantomData::<IgnoredAny>).is_err() {
                 let language = if self.is_json() { "JSON" } else { "YAML" };
                 let message = match message.contains("more than one document") {
@@ -123,16 +123,16 @@ impl Document {
         self.file.extension().is_some_and(|ending| ending == "json")
     }
 
-    fn run<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, Fault> {
+    fn run<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, DocumentError> {
         if self.is_json() { self.run_json(seed) } else { self.run_yaml(seed) }
     }
 
-    fn run_yaml<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, Fault> {
+    fn run_yaml<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, DocumentError> {
         seed.deserialize(serde_yaml::Deserializer::from_str(&self.text)).map_err(|error| {
             let message = error.to_string();
             match error.location() {
-                None => Fault { message, position: None },
-                Some(at) => Fault {
+                None => DocumentError { message, position: None },
+                Some(at) => DocumentError {
                     message: without(&message, &format!(" at line {} column {}", at.line(), at.column())),
                     position: Some(Position { line: at.line(), column: Some(at.column()) }),
                 },
@@ -140,7 +140,7 @@ impl Document {
         })
     }
 
-    fn run_json<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, Fault> {
+    fn run_json<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, DocumentError> {
         let mut json = serde_json::Deserializer::from_str(&self.text);
         let value = seed.deserialize(&mut json);
         value.and_then(|value| json.end().map(|()| value)).map_err(|error| {
@@ -148,7 +148,7 @@ impl Document {
             // For a wrong value serde_json gives the column where it ends, which would mislead.
             let column = (!error.is_data()).then_some(error.column());
             let position = (error.line() > 0).then_some(Position { line: error.line(), column });
-            Fault { message: without(&error.to_string(), &at), position }
+            DocumentError { message: without(&error.to_string(), &at), position }
         })
     }
 }

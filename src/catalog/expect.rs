@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::document::Document;
-use super::plan::{Expectation, ExpectedFailure, ExpectedFault, Verdict};
+use super::plan::{Expectation, ExpectedFailure, ExpectedFault, ExpectedResult};
 use super::problem::Problem;
 use super::scenario::repeated;
 use super::schema::fault_schemas;
@@ -16,7 +16,7 @@ use crate::outcome::Stage;
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(super) struct ExpectFile {
     /// `verify.yml` once more before the restart, and how it must go.
-    before_reboot: Option<Verdict>,
+    before_reboot: Option<ExpectedResult>,
     /// The failure that must be seen, located; left out: every assertion passes after the reboot.
     fail: Option<FailFile>,
 }

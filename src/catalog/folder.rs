@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::document::ENDINGS;
-use super::problem::{CatalogError, Problem};
+use super::problem::{Problem, ProjectError};
 use crate::support::name::Name;
 
 /// The files of a folder, relative to the root; more than one for a name is a duplicate.
@@ -15,14 +15,14 @@ pub(super) type Files = BTreeMap<Name, Vec<PathBuf>>;
 /// A file that belongs to no trial that could be named: itself a trial, which fails with its error, so that a slip
 /// of the pen never takes a test away unseen.
 #[derive(Clone, Debug)]
-pub struct Stray {
+pub struct InvalidFile {
     /// The file, relative to the root.
     pub file: PathBuf,
     /// What is wrong with it.
-    pub error: CatalogError,
+    pub error: ProjectError,
 }
 
-impl Stray {
+impl InvalidFile {
     /// The name of the trial that fails for it: `broken::scenarios/Incident.yml`. No blanks.
     pub fn name(&self) -> String {
         format!("broken::{}", self.file.display()).replace(char::is_whitespace, "_")
@@ -35,7 +35,7 @@ impl Stray {
 }
 
 /// Sorts the files of `folder` by name. A folder that is not there has no files.
-pub(super) fn files(root: &Path, folder: &str, strays: &mut Vec<Stray>) -> Result<Files, CatalogError> {
+pub(super) fn files(root: &Path, folder: &str, strays: &mut Vec<InvalidFile>) -> Result<Files, ProjectError> {
     let mut files = Files::new();
     let unreadable =
         |error: io::Error| Problem::of_file(folder.as_ref(), format!("the folder cannot be read: {error}"));
@@ -51,7 +51,7 @@ pub(super) fn files(root: &Path, folder: &str, strays: &mut Vec<Stray>) -> Resul
         }
         match name_of(&file, entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             Ok(name) => files.entry(name).or_default().push(file),
-            Err(message) => strays.push(Stray::new(Problem::of_file(&file, message), &file)),
+            Err(message) => strays.push(InvalidFile::new(Problem::of_file(&file, message), &file)),
         }
     }
     files.values_mut().for_each(|files| files.sort());

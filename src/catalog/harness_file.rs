@@ -10,10 +10,10 @@ use super::certs::CertsFile;
 use super::document::Document;
 use super::parts::{ImageFile, Version};
 use super::plan::{HarnessPlan, ImageSource, Subnet, Timeouts};
-use super::problem::{CatalogError, Problem, collect};
+use super::problem::{Problem, ProjectError, collect};
 use super::quantity::{Bytes, TimeLimit};
 use super::root::expand;
-use super::secrets::{SecretSource, SecretsFile, Sources, VaultFile};
+use super::secrets::{SecretSource, SecretsSection, Sources, VaultFile};
 
 /// The file as it is written.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -44,7 +44,7 @@ pub(super) struct HarnessFile {
     limits: LimitsFile,
     /// Where the secrets that roles need come from, by the Ansible variable that holds them.
     #[serde(default)]
-    secrets: SecretsFile,
+    secrets: SecretsSection,
     /// What opens files of Ansible Vault's.
     vault: Option<VaultFile>,
     /// Where the schema of the file is: for editors.
@@ -199,13 +199,13 @@ pub(super) struct Harness {
 }
 
 /// Reads the harness's file.
-pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, CatalogError> {
+pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, ProjectError> {
     let document = Document::read(root, file)?;
     let written: HarnessFile = document.parse()?;
     let mut problems = Vec::new();
     let path = |base: &Path, keys: [&str; 2], written: &str| {
         let error = |message| document.at_value(&keys, format!("`{}`: {message}", keys.join(".")));
-        expand(base, written).map_err(|message| CatalogError::from(error(message)))
+        expand(base, written).map_err(|message| ProjectError::from(error(message)))
     };
     let dir = collect(path(root, ["site", "dir"], &written.site.dir), &mut problems).unwrap_or_default();
     let playbook = collect(path(&dir, ["site", "playbook"], &written.site.playbook), &mut problems);
@@ -217,7 +217,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, CatalogError> {
         None => Some(root.join(".venv/bin")).filter(|folder| folder.join("ansible-playbook").exists()),
     };
     let image = written.image.map_or(Ok(ImageSource::default()), |image| image.resolve(root, &document));
-    let image = collect(image.map_err(CatalogError::from), &mut problems);
+    let image = collect(image.map_err(ProjectError::from), &mut problems);
     if !written.libvirt.uri.contains(':') {
         let message = format!(
             "`{}` is no connection URI of libvirt: write one such as `qemu:///system` or `qemu+ssh://user@host/system`",
@@ -265,7 +265,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, CatalogError> {
         secrets,
         plan,
     };
-    CatalogError::unless(problems, harness)
+    ProjectError::unless(problems, harness)
 }
 
 impl Harness {

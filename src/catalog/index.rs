@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::document::Document;
-use super::folder::{Files, Stray, files};
+use super::folder::{Files, InvalidFile, files};
 use super::harness_file::{self, Harness};
 use super::plan::{HarnessPlan, ImageSource, TrialName};
-use super::planner::Choices;
-use super::problem::{CatalogError, Problem, collect, suggestion};
+use super::planner::RunOptions;
+use super::problem::{Problem, ProjectError, collect, suggestion};
 use crate::support::name::Name;
 
 /// What lies below a root: the harness's settings, and every trial by name.
 #[derive(Clone, Debug)]
-pub struct Catalog {
+pub struct Project {
     pub(super) root: PathBuf,
     pub(super) harness: Harness,
     pub(super) profiles: Files,
@@ -26,16 +26,16 @@ pub struct Catalog {
     pub(super) trials: BTreeMap<TrialName, Vec<PathBuf>>,
     /// Trials whose VMs would have the same name.
     pub(super) clashes: BTreeMap<TrialName, TrialName>,
-    strays: Vec<Stray>,
+    strays: Vec<InvalidFile>,
 }
 
-impl Catalog {
+impl Project {
     /// Reads `harness.yml` below `root` and lists what else is there.
     ///
     /// # Errors
     /// If `harness.yml` is not sound, there is no profile, or a folder cannot be read. A profile or scenario that is not
-    /// sound is no error here: it is listed, and [`Catalog::plan`] says what is wrong with it.
-    pub fn load(root: &Path) -> Result<Self, CatalogError> {
+    /// sound is no error here: it is listed, and [`Project::plan`] says what is wrong with it.
+    pub fn load(root: &Path) -> Result<Self, ProjectError> {
         let (mut problems, mut strays) = (Vec::new(), Vec::new());
         let harness = collect(read_harness(root), &mut problems);
         let mut folder = |name| collect(files(root, name, &mut strays), &mut problems).unwrap_or_default();
@@ -47,7 +47,7 @@ impl Catalog {
                 "there is no profile: add a host as `profiles/<host>.yml`, with its `overrides/<host>.yml`",
             ));
         }
-        let Some(harness) = harness else { return Err(CatalogError::of(problems)) };
+        let Some(harness) = harness else { return Err(ProjectError::of(problems)) };
         let plain =
             profiles.keys().map(|host| (TrialName { host: host.clone(), scenario: None }, Vec::new()));
         let mut trials: BTreeMap<_, _> = plain.collect();
@@ -57,14 +57,14 @@ impl Catalog {
                     Ok(host) => {
                         trials.insert(TrialName { host, scenario: Some(name.clone()) }, files.clone());
                     }
-                    Err(problem) => strays.push(Stray::new(problem, file)),
+                    Err(problem) => strays.push(InvalidFile::new(problem, file)),
                 }
             }
         }
         strays.sort_by(|one, other| one.file.cmp(&other.file));
         let clashes = clashes(trials.keys());
         let catalog = Self { root: root.to_owned(), harness, profiles, overrides, trials, clashes, strays };
-        CatalogError::unless(problems, catalog)
+        ProjectError::unless(problems, catalog)
     }
 
     /// Every trial, sorted, whether or not its files are sound: what is not fails when its plan is made.
@@ -73,12 +73,12 @@ impl Catalog {
     }
 
     /// Files that belong to no trial that could be named. Each must be listed as a trial that fails.
-    pub fn strays(&self) -> &[Stray] {
+    pub fn strays(&self) -> &[InvalidFile] {
         &self.strays
     }
 
     /// Where and how, with the choices applied: for what needs no trial, such as `prune` and `doctor`.
-    pub fn harness(&self, choices: &Choices) -> Result<HarnessPlan, CatalogError> {
+    pub fn harness(&self, choices: &RunOptions) -> Result<HarnessPlan, ProjectError> {
         choices.over(&self.harness.plan)
     }
 
@@ -87,11 +87,11 @@ impl Catalog {
         &self.harness.image
     }
 
-    /// [`Catalog::image`], to be made or read.
+    /// [`Project::image`], to be made or read.
     ///
     /// # Errors
     /// If it is a file of the operator's that cannot be read.
-    pub fn readable_image(&self) -> Result<&ImageSource, CatalogError> {
+    pub fn readable_image(&self) -> Result<&ImageSource, ProjectError> {
         let image = self.image();
         image.unreadable(&self.root, &self.harness.file).map_or(Ok(image), |problem| Err(problem.into()))
     }
@@ -105,7 +105,7 @@ impl Catalog {
     ///
     /// # Errors
     /// If there is none; near misses and everything known are named.
-    pub fn find(&self, host: &str, scenario: Option<&str>) -> Result<TrialName, CatalogError> {
+    pub fn find(&self, host: &str, scenario: Option<&str>) -> Result<TrialName, ProjectError> {
         let known = self.profiles.keys().map(Name::as_str);
         let Some(profile) = self.profiles.keys().find(|name| name.as_str() == host) else {
             let message = format!("no profile `{host}`{}", suggestion(host, known));
@@ -134,7 +134,7 @@ impl Catalog {
 /// The word for a trial without a scenario.
 const PLAIN: &str = "cycle";
 
-fn read_harness(root: &Path) -> Result<Harness, CatalogError> {
+fn read_harness(root: &Path) -> Result<Harness, ProjectError> {
     // Only the one file counts: verify.yml lies in the same folder.
     let named = |ending: &&str| Path::new("harness/harness").with_extension(ending);
     let found: Vec<_> =

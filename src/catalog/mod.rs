@@ -1,8 +1,8 @@
 //! Floor 2: the YAML files → [`Plan`]. Strict, pure, and no I/O beyond reading the files.
 //!
-//! Two steps. [`Catalog::load`] reads `harness.yml` and lists the trials by the names of their files, which is all that
-//! `--list` needs. [`Catalog::plan`] reads one trial's files whole, and is where everything about them is checked.
-//! Every error is a [`CatalogError`]: all that is wrong, each with its file, line and column.
+//! Two steps. [`Project::load`] reads `harness.yml` and lists the trials by the names of their files, which is all that
+//! `--list` needs. [`Project::plan`] reads one trial's files whole, and is where everything about them is checked.
+//! Every error is a [`ProjectError`]: all that is wrong, each with its file, line and column.
 //!
 //! | module | holds |
 //! |---|---|
@@ -45,10 +45,10 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use folder::Stray;
-pub use index::Catalog;
+pub use folder::InvalidFile;
+pub use index::Project;
 pub use plan::Plan;
-pub use planner::Choices;
-pub use problem::CatalogError;
+pub use planner::RunOptions;
+pub use problem::ProjectError;
 pub use root::find_root;
 pub use subnet::InvalidSubnet;

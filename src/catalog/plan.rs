@@ -210,7 +210,7 @@ pub enum Restart {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Expectation {
     /// `verify.yml` once more before the restart, and how it must go.
-    pub before_reboot: Option<Verdict>,
+    pub before_reboot: Option<ExpectedResult>,
     /// The declared failure; none: everything passes.
     pub fail: Option<ExpectedFailure>,
 }
@@ -218,7 +218,7 @@ pub struct Expectation {
 /// Pass or fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum ExpectedResult {
     /// Every assertion holds.
     Pass,
     /// At least one does not.

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::document::Document;
 use super::folder::{Files, duplicate};
-use super::index::Catalog;
+use super::index::Project;
 use super::overrides;
 use super::parts::VmFile;
 use super::plan::{
     Expectation, HarnessPlan, ImageSource, InvalidTier, Plan, Restart, SitePlan, Tier, TrialName,
 };
-use super::problem::{CatalogError, Problem, collect, suggestion};
+use super::problem::{Problem, ProjectError, collect, suggestion};
 use super::profile::{self, Profile};
 use super::risk::{Risk, UnknownRisk};
 use super::root::expand;
@@ -21,7 +21,7 @@ use crate::support::name::Name;
 
 /// What a person chooses for one run, over the files. Nothing chosen: the files decide.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Choices {
+pub struct RunOptions {
     /// Certificate tier.
     pub certs: Option<Tier>,
     /// A risk that is taken.
@@ -32,13 +32,13 @@ pub struct Choices {
     pub runs: Option<PathBuf>,
 }
 
-impl Choices {
+impl RunOptions {
     /// What the environment chooses; where given (by options of the driver), `certs` instead of its tier, and
     /// `accept_risk` instead of its risk.
     ///
     /// # Errors
     /// When there is no such tier or risk.
-    pub fn from_env(certs: Option<&str>, accept_risk: Option<&str>) -> Result<Self, CatalogError> {
+    pub fn from_env(certs: Option<&str>, accept_risk: Option<&str>) -> Result<Self, ProjectError> {
         let tier =
             |word: &str| word.parse().map_err(|error: InvalidTier| Problem::of_request(error.to_string()));
         let risk =
@@ -54,7 +54,7 @@ impl Choices {
     }
 
     /// The harness's settings with these choices over them.
-    pub(super) fn over(&self, settings: &HarnessPlan) -> Result<HarnessPlan, CatalogError> {
+    pub(super) fn over(&self, settings: &HarnessPlan) -> Result<HarnessPlan, ProjectError> {
         let mut settings = settings.clone();
         if let Some(uri) = &self.uri {
             settings.uri.clone_from(uri);
@@ -73,13 +73,13 @@ impl Choices {
     }
 }
 
-impl Catalog {
+impl Project {
     /// Why a trial does not run with the tier that a person chose for all, if it does not. Files that are wrong are not
-    /// its business: [`Catalog::plan`] tells.
-    pub fn passes_over(&self, trial: &TrialName, choices: &Choices) -> Option<CatalogError> {
+    /// its business: [`Project::plan`] tells.
+    pub fn skip_reason(&self, trial: &TrialName, choices: &RunOptions) -> Option<ProjectError> {
         trial.scenario.as_ref()?;
         let scenario = self.scenario(trial).ok()?;
-        Twist::of(Some(scenario)).tier(trial, Some(choices.certs?)).err()
+        ScenarioSettings::of(Some(scenario)).tier(trial, Some(choices.certs?)).err()
     }
 
     /// The plan of a trial: its files with every default filled in, and `choices` over them.
@@ -87,7 +87,7 @@ impl Catalog {
     /// # Errors
     /// Everything that is wrong with the trial's files or choices, at once: no profile or override of that name, more than
     /// one, a key, value or combination that is not allowed, a file of the site that is not there.
-    pub fn plan(&self, trial: &TrialName, choices: &Choices) -> Result<Plan, CatalogError> {
+    pub fn plan(&self, trial: &TrialName, choices: &RunOptions) -> Result<Plan, ProjectError> {
         let mut problems = Vec::new();
         if let Some(other) = self.clashes.get(trial) {
             problems.push(Problem::of_request(format!(
@@ -106,13 +106,13 @@ impl Catalog {
             false => None,
         };
         problems.extend(self.harness.missing_files(&self.root));
-        let twist = Twist::of(scenario.flatten());
+        let twist = ScenarioSettings::of(scenario.flatten());
         let certs = collect(twist.tier(trial, choices.certs), &mut problems);
         let harness = collect(choices.over(&self.harness.plan), &mut problems);
         let (Some(profile), Some(overrides), Some(certs), Some(harness)) =
             (profile, overrides, certs, harness)
         else {
-            return Err(CatalogError::of(problems));
+            return Err(ProjectError::of(problems));
         };
         let image = self.image_of(trial, twist.image, profile.image, &mut problems);
         let about_host = || profile.description.clone().unwrap_or_else(|| format!("host {}", trial.host));
@@ -141,7 +141,7 @@ impl Catalog {
             secrets: self.with_token(profile.secrets, certs, &harness.certs.dns.token),
             harness,
         };
-        CatalogError::unless(problems, plan)
+        ProjectError::unless(problems, plan)
     }
 
     /// What the profile's roles need, and the DNS provider's token where the tier asks for it and its source is named.
@@ -171,7 +171,7 @@ impl Catalog {
         image
     }
 
-    fn profile(&self, trial: &TrialName) -> Result<Profile, CatalogError> {
+    fn profile(&self, trial: &TrialName) -> Result<Profile, ProjectError> {
         match one(&self.profiles, &trial.host)? {
             Some(file) => profile::read(&self.root, file, &self.harness.secrets),
             None => {
@@ -184,7 +184,7 @@ impl Catalog {
     }
 
     /// The override of a host: absolute.
-    fn overrides(&self, host: &Name) -> Result<PathBuf, CatalogError> {
+    fn overrides(&self, host: &Name) -> Result<PathBuf, ProjectError> {
         let Some(file) = one(&self.overrides, host)? else {
             let near =
                 crate::support::name::near_miss(host.as_str(), self.overrides.keys().map(Name::as_str));
@@ -200,7 +200,7 @@ impl Catalog {
         Ok(self.root.join(file))
     }
 
-    fn scenario(&self, trial: &TrialName) -> Result<Scenario, CatalogError> {
+    fn scenario(&self, trial: &TrialName) -> Result<Scenario, ProjectError> {
         let file = match self.trials.get(trial).map(Vec::as_slice) {
             Some([file]) => file,
             Some([_, _, ..]) => return Err(duplicate(&self.trials[trial]).into()),
@@ -227,7 +227,7 @@ impl Catalog {
 }
 
 /// What a scenario changes; of a plain cycle, nothing.
-struct Twist {
+struct ScenarioSettings {
     description: Option<String>,
     vars: std::collections::BTreeMap<String, serde_json::Value>,
     certs: Vec<Tier>,
@@ -238,7 +238,7 @@ struct Twist {
     image: Option<ImageSource>,
 }
 
-impl Twist {
+impl ScenarioSettings {
     fn of(scenario: Option<Scenario>) -> Self {
         match scenario {
             None => Self {
@@ -258,7 +258,7 @@ impl Twist {
     }
 
     /// The tier to run with: the chosen one, or the first allowed. Production certificates are on demand only.
-    fn tier(&self, trial: &TrialName, chosen: Option<Tier>) -> Result<Tier, CatalogError> {
+    fn tier(&self, trial: &TrialName, chosen: Option<Tier>) -> Result<Tier, ProjectError> {
         let allowed = || self.certs.iter().map(|tier| tier.as_str()).collect::<Vec<_>>().join(", ");
         match chosen {
             Some(tier) if self.certs.contains(&tier) => Ok(tier),
@@ -286,7 +286,7 @@ impl Twist {
 }
 
 /// The one file of that name, if there is one; two are an error.
-fn one<'f>(files: &'f Files, name: &Name) -> Result<Option<&'f Path>, CatalogError> {
+fn one<'f>(files: &'f Files, name: &Name) -> Result<Option<&'f Path>, ProjectError> {
     match files.get(name).map(Vec::as_slice) {
         None | Some([]) => Ok(None),
         Some([file]) => Ok(Some(file)),

@@ -55,11 +55,11 @@ impl fmt::Display for Problem {
 /// Why the catalog cannot give what was asked of it: one or more problems, shown one a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines(problems))]
-pub struct CatalogError {
+pub struct ProjectError {
     problems: Vec<Problem>,
 }
 
-impl CatalogError {
+impl ProjectError {
     /// The problems, in the order in which a person should read them. Never empty.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -82,7 +82,7 @@ impl CatalogError {
     }
 }
 
-impl From<Problem> for CatalogError {
+impl From<Problem> for ProjectError {
     fn from(problem: Problem) -> Self {
         Self { problems: vec![problem] }
     }
@@ -93,7 +93,7 @@ fn lines(problems: &[Problem]) -> String {
 }
 
 /// The value of a part, or its problems added to those already found: so that one bad part hides no other.
-pub(super) fn collect<T>(part: Result<T, CatalogError>, problems: &mut Vec<Problem>) -> Option<T> {
+pub(super) fn collect<T>(part: Result<T, ProjectError>, problems: &mut Vec<Problem>) -> Option<T> {
     part.map_err(|error| problems.extend(error.into_problems())).ok()
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::document::Document;
 use super::parts::{ImageFile, Version, VmFile};
 use super::plan::{ImageSource, Sizing};
-use super::problem::{CatalogError, Problem};
+use super::problem::{Problem, ProjectError};
 use super::scenario::repeated;
 use super::secrets::{SecretPlan, Sources, needed};
 
@@ -53,7 +53,7 @@ pub(super) struct Profile {
 }
 
 /// Reads a profile; `known` are the secrets that the harness names.
-pub(super) fn read(root: &Path, file: &Path, known: &Sources) -> Result<Profile, CatalogError> {
+pub(super) fn read(root: &Path, file: &Path, known: &Sources) -> Result<Profile, ProjectError> {
     let document = Document::read(root, file)?;
     let written: ProfileFile = document.parse()?;
     let mut problems = Vec::new();
@@ -64,7 +64,7 @@ pub(super) fn read(root: &Path, file: &Path, known: &Sources) -> Result<Profile,
     let image = image.map_err(|problem| problems.push(problem)).unwrap_or_default();
     let secrets = needed(&written.secrets, known, &document, &mut problems);
     let description = written.description.as_deref().map(one_line).filter(|text| !text.is_empty());
-    CatalogError::unless(
+    ProjectError::unless(
         problems,
         Profile { description, roles: written.roles, vm: vm.over(Sizing::default()), image, secrets },
     )

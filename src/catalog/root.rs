@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::document::ENDINGS;
-use super::problem::{CatalogError, Problem};
+use super::problem::{Problem, ProjectError};
 
 /// The root: `given`, or else the nearest folder from `start` upwards that has a `harness/harness.yml`. Absolute.
 ///
 /// # Errors
 /// If `given` has none, or no folder upwards has one.
-pub fn find_root(start: &Path, given: Option<PathBuf>) -> Result<PathBuf, CatalogError> {
+pub fn find_root(start: &Path, given: Option<PathBuf>) -> Result<PathBuf, ProjectError> {
     let absolute = |path: &Path| {
         std::path::absolute(path)
             .map_err(|error| Problem::of_request(format!("`{}` is no usable path: {error}", path.display())))

@@ -11,7 +11,7 @@ use super::document::Document;
 use super::expect::ExpectFile;
 use super::parts::{ImageFile, Version, VmFile};
 use super::plan::{Expectation, ImageSource, Restart, Tier};
-use super::problem::{CatalogError, Problem};
+use super::problem::{Problem, ProjectError};
 use super::profile::one_line;
 use super::reserved::{OURS, is_connection_var, is_ours};
 use super::value::Vars;
@@ -74,7 +74,7 @@ pub(super) struct Scenario {
 }
 
 /// Reads a scenario.
-pub(super) fn read(root: &Path, file: &Path) -> Result<Scenario, CatalogError> {
+pub(super) fn read(root: &Path, file: &Path) -> Result<Scenario, ProjectError> {
     let document = Document::read(root, file)?;
     let written: ScenarioFile = document.parse()?;
     let mut problems = Vec::new();
@@ -96,7 +96,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Scenario, CatalogError> {
     let expect = written.expect.unwrap_or_default().resolve(&document, &mut problems);
     let restart = written.restart.unwrap_or_default();
     let profile = written.profile;
-    CatalogError::unless(
+    ProjectError::unless(
         problems,
         Scenario { profile, description, vars, certs, restart, egress, expect, vm, image },
     )

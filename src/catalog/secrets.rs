@@ -77,7 +77,7 @@ pub(super) type Sources = BTreeMap<String, SecretSource>;
 
 /// `secrets:` of `harness.yml`: by name, each name once.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SecretsFile(BTreeMap<String, SourceFile>);
+pub(super) struct SecretsSection(BTreeMap<String, SourceFile>);
 
 /// One of `secrets:`. A text in its place may be the secret itself, which no error repeats.
 struct Source(SourceFile);
@@ -138,13 +138,13 @@ pub(super) struct VaultFile {
     password_command: Option<String>,
 }
 
-impl<'de> Deserialize<'de> for SecretsFile {
+impl<'de> Deserialize<'de> for SecretsSection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(SecretsVisitor)
     }
 }
 
-impl JsonSchema for SecretsFile {
+impl JsonSchema for SecretsSection {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Secrets".into()
     }
@@ -162,13 +162,13 @@ impl JsonSchema for SecretsFile {
 struct SecretsVisitor;
 
 impl<'de> Visitor<'de> for SecretsVisitor {
-    type Value = SecretsFile;
+    type Value = SecretsSection;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a mapping of secrets, such as `vault.gandi.pat: {env: GANDI_PAT}`")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretsFile, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretsSection, A::Error> {
         let mut secrets = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
             if secrets.contains_key(&name) {
@@ -177,11 +177,11 @@ impl<'de> Visitor<'de> for SecretsVisitor {
             let Source(source) = map.next_value()?;
             secrets.insert(name, source);
         }
-        Ok(SecretsFile(secrets))
+        Ok(SecretsSection(secrets))
     }
 }
 
-impl SecretsFile {
+impl SecretsSection {
     /// The secrets with their paths absolute; `vault` says how vaults are opened.
     pub(super) fn resolve(
         self,

@@ -6,7 +6,7 @@ mod plans;
 
 use std::path::Path;
 
-use super::{Catalog, CatalogError, Choices, Plan};
+use super::{Plan, Project, ProjectError, RunOptions};
 use crate::support::name::Name;
 
 const HARNESS: &str = "version: 1\n";
@@ -53,12 +53,12 @@ impl Fixture {
         std::fs::remove_file(self.root().join(file)).unwrap();
     }
 
-    fn load(&self) -> Result<Catalog, CatalogError> {
-        Catalog::load(self.root())
+    fn load(&self) -> Result<Project, ProjectError> {
+        Project::load(self.root())
     }
 
     /// The plan of `host` and `scenario`, or what is wrong, as a person sees it.
-    fn plan(&self, host: &str, scenario: Option<&str>, choices: &Choices) -> Result<Plan, String> {
+    fn plan(&self, host: &str, scenario: Option<&str>, choices: &RunOptions) -> Result<Plan, String> {
         let catalog = self.load().map_err(|error| self.shown(&error))?;
         let trial = catalog.find(host, scenario).map_err(|error| self.shown(&error))?;
         catalog.plan(&trial, choices).map_err(|error| self.shown(&error))
@@ -75,7 +75,7 @@ impl Fixture {
             shown.push(format!("{}\n{}", stray.name(), self.shown(&stray.error)));
         }
         for trial in catalog.trials() {
-            if let Err(error) = catalog.plan(trial, &Choices::default()) {
+            if let Err(error) = catalog.plan(trial, &RunOptions::default()) {
                 shown.push(format!("{trial}\n{}", self.shown(&error)));
             }
         }
@@ -83,7 +83,7 @@ impl Fixture {
     }
 
     /// Without the folder's name, which differs from run to run.
-    fn shown(&self, error: &CatalogError) -> String {
+    fn shown(&self, error: &ProjectError) -> String {
         error.to_string().replace(self.root().to_str().unwrap(), "[root]")
     }
 }

@@ -7,21 +7,21 @@ use anyhow::Context;
 
 use super::args::Target;
 use super::exit::Exit;
-use super::project::Project;
+use super::project::Driver;
 use crate::cycle;
-use crate::machine::MachineFiles;
+use crate::machine::VmVolumes;
 use crate::support::deadline::{Deadline, Waited};
 
 /// How long it may take to read the secrets of the run.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(super) fn run(project: &Project, target: &Target) -> anyhow::Result<Exit> {
+pub(super) fn run(project: &Driver, target: &Target) -> anyhow::Result<Exit> {
     let (world, live) = project.live(target)?;
     let deadline = Deadline::after(PATIENCE, "console", world.interrupt.clone(), Waited::default());
     cycle::learn_of_run(&live.folder, &deadline)
         .context("cannot take the secrets of the run out of what the console said")?;
     let mut text = Vec::new();
-    world.hypervisor.download(&MachineFiles(&live.machine).console(), 0, &mut text)?;
+    world.hypervisor.download(&VmVolumes(&live.machine).console(), 0, &mut text)?;
     super::print(&String::from_utf8_lossy(&text))?;
     Ok(Exit::Passed)
 }

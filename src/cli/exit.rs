@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use crate::catalog::CatalogError;
-use crate::cycle::{AtWork, NotLive};
+use crate::catalog::ProjectError;
+use crate::cycle::{LockHeld, NoRunningVm};
 use crate::machine::acceleration::UnknownAccelerator;
 use crate::machine::guard::Refusal;
 use crate::machine::hypervisor::HypervisorError;
 use crate::outcome::Outcome;
 use crate::site::SiteError;
-use crate::site::certs::Unmet;
+use crate::site::certs::UnmetRequirement;
 use crate::site::secrets::SecretError;
 use crate::support::interrupt::{Interrupt, Interrupted};
 
@@ -56,13 +56,13 @@ impl Exit {
             if let Some(Interrupted(signal)) = cause.downcast_ref() {
                 return Self::Interrupted(*signal);
             }
-            if cause.is::<Refusal>() || cause.is::<AtWork>() || cause.is::<Unmet>() {
+            if cause.is::<Refusal>() || cause.is::<LockHeld>() || cause.is::<UnmetRequirement>() {
                 return Self::Refused;
             }
             if matches!(cause.downcast_ref(), Some(SecretError::Refused(_))) {
                 return Self::Refused;
             }
-            if cause.is::<CatalogError>() || cause.is::<Usage>() || cause.is::<NotLive>() {
+            if cause.is::<ProjectError>() || cause.is::<Usage>() || cause.is::<NoRunningVm>() {
                 return Self::Usage;
             }
             if cause.is::<UnknownAccelerator>() {

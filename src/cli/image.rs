@@ -5,14 +5,14 @@ use std::io::Write;
 use super::args::ImageCommand;
 use super::exit::Exit;
 use super::print;
-use super::project::Project;
-use crate::catalog::Choices;
+use super::project::Driver;
+use crate::catalog::RunOptions;
 use crate::catalog::quantity::Bytes;
-use crate::cycle::World;
-use crate::machine::image::{Chosen, Image};
+use crate::cycle::RunContext;
+use crate::machine::image::{Image, SelectedImage};
 use crate::support::deadline::{Deadline, Waited};
 
-pub(super) fn run(project: &Project, command: &ImageCommand) -> anyhow::Result<Exit> {
+pub(super) fn run(project: &Driver, command: &ImageCommand) -> anyhow::Result<Exit> {
     let world = project.world()?;
     match command {
         ImageCommand::List => list(project, &world),
@@ -21,7 +21,7 @@ pub(super) fn run(project: &Project, command: &ImageCommand) -> anyhow::Result<E
     }
 }
 
-fn list(project: &Project, world: &World) -> anyhow::Result<Exit> {
+fn list(project: &Driver, world: &RunContext) -> anyhow::Result<Exit> {
     let images = world.images.list()?;
     let wanted = world.images.find(project.catalog().image()).map(|chosen| chosen.image.name);
     if images.is_empty() {
@@ -34,20 +34,20 @@ fn list(project: &Project, world: &World) -> anyhow::Result<Exit> {
     Ok(Exit::Passed)
 }
 
-fn build(project: &Project, world: &World) -> anyhow::Result<Exit> {
+fn build(project: &Driver, world: &RunContext) -> anyhow::Result<Exit> {
     let source = project.catalog().readable_image()?;
     let tell = |what: &str| {
         let _ = writeln!(std::io::stderr(), "golden image: {what}");
     };
     // Whoever asks by hand has mended what was wrong, or wants to see it.
     world.images.ask_afresh()?;
-    let Chosen { image, why } = world.images.ensure(source, &deadline(project, world)?, &tell)?;
+    let SelectedImage { image, why } = world.images.ensure(source, &deadline(project, world)?, &tell)?;
     why.into_iter().for_each(|why| tell(&why));
     print(&format!("{}\n    {}\n", image.name, describe(&image)))?;
     Ok(Exit::Passed)
 }
 
-fn remove(project: &Project, world: &World, name: &str) -> anyhow::Result<Exit> {
+fn remove(project: &Driver, world: &RunContext, name: &str) -> anyhow::Result<Exit> {
     let removed = world.images.remove(name, &deadline(project, world)?, &|_| {});
     // Also where the cache has lost it: the pool may still hold it.
     world.hypervisor.delete_volume(&world.realm.image_volume(name))?;
@@ -56,8 +56,8 @@ fn remove(project: &Project, world: &World, name: &str) -> anyhow::Result<Exit> 
     Ok(Exit::Passed)
 }
 
-fn deadline(project: &Project, world: &World) -> anyhow::Result<Deadline> {
-    let budget = project.catalog().harness(&Choices::default())?.timeouts.image;
+fn deadline(project: &Driver, world: &RunContext) -> anyhow::Result<Deadline> {
+    let budget = project.catalog().harness(&RunOptions::default())?.timeouts.image;
     Ok(Deadline::after(budget, "the golden image", world.interrupt.clone(), Waited::default()))
 }
 

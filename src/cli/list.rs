@@ -2,9 +2,9 @@
 
 use super::exit::Exit;
 use super::print;
-use super::project::Project;
+use super::project::Driver;
 
-pub(super) fn run(project: &Project, json: bool) -> anyhow::Result<Exit> {
+pub(super) fn run(project: &Driver, json: bool) -> anyhow::Result<Exit> {
     let catalog = project.catalog();
     let trials: Vec<_> = catalog.trials().collect();
     if json {

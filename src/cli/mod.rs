@@ -18,12 +18,12 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cycle::Job;
-use crate::report::terminal::complain;
+use crate::report::terminal::print_error;
 use crate::support::log;
 use crate::support::secret::Redactor;
 use args::{Cli, Command};
 use exit::Exit;
-use project::Project;
+use project::Driver;
 
 /// Parses the command line, runs the sub-command, tells an error, and gives the exit code.
 pub fn main() -> ExitCode {
@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
         }
     };
     let exit = run(cli).unwrap_or_else(|error| {
-        complain(&error);
+        print_error(&error);
         Exit::of_error(&error)
     });
     exit.into()
@@ -44,7 +44,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     // Told where it is needed: what says how a project's files are written needs none.
-    let project = Project::find(cli.root);
+    let project = Driver::find(cli.root);
     match cli.command {
         Command::Up(choice) => steps::run(&project?, &choice, Job::Up),
         Command::Apply(choice) => steps::run(&project?, &choice, Job::Apply),

@@ -3,9 +3,9 @@
 use super::args::RiskyChoice;
 use super::exit::Exit;
 use super::print;
-use super::project::Project;
+use super::project::Driver;
 
-pub(super) fn run(project: &Project, choice: &RiskyChoice) -> anyhow::Result<Exit> {
+pub(super) fn run(project: &Driver, choice: &RiskyChoice) -> anyhow::Result<Exit> {
     let plan = project.plan(choice)?;
     print(&serde_yaml::to_string(&plan)?)?;
     Ok(Exit::Passed)

@@ -2,15 +2,15 @@
 
 use super::exit::Exit;
 use super::print;
-use super::project::Project;
-use crate::catalog::Choices;
+use super::project::Driver;
+use crate::catalog::RunOptions;
 use crate::cycle;
-use crate::machine::teardown::Reach;
+use crate::machine::teardown::PruneScope;
 
-pub(super) fn run(project: &Project, all: bool) -> anyhow::Result<Exit> {
+pub(super) fn run(project: &Driver, all: bool) -> anyhow::Result<Exit> {
     let world = project.world()?;
-    let runs = project.catalog().harness(&Choices::from_env(None, None)?)?.runs;
-    let reach = if all { Reach::Everything } else { Reach::Orphans };
+    let runs = project.catalog().harness(&RunOptions::from_env(None, None)?)?.runs;
+    let reach = if all { PruneScope::Everything } else { PruneScope::Orphans };
     let (removed, done) = cycle::prune(&world, &runs, reach);
     let machines = removed.machines.iter().map(|name| format!("removed the VM {name}\n"));
     let volumes = removed.volumes.iter().map(|name| format!("removed the volume {name}\n"));

@@ -3,9 +3,9 @@
 
 use super::args::Target;
 use super::exit::Exit;
-use super::project::Project;
+use super::project::Driver;
 
-pub(super) fn run(project: &Project, target: &Target, command: &[String]) -> anyhow::Result<Exit> {
+pub(super) fn run(project: &Driver, target: &Target, command: &[String]) -> anyhow::Result<Exit> {
     let (_, live) = project.live(target)?;
     let status = live.ssh_command()?.args(command).interact()?;
     Ok(match status.code() {

@@ -3,10 +3,10 @@
 use super::args::{RiskyChoice, Target};
 use super::exit::{Exit, Usage};
 use super::print;
-use super::project::Project;
+use super::project::Driver;
 use crate::cycle::{self, Job, Times};
 
-pub(super) fn run(project: &Project, choice: &RiskyChoice, job: Job) -> anyhow::Result<Exit> {
+pub(super) fn run(project: &Driver, choice: &RiskyChoice, job: Job) -> anyhow::Result<Exit> {
     let plan = project.plan(choice)?;
     let world = project.world()?;
     let report = cycle::run(&world, &plan, job)?;
@@ -14,7 +14,7 @@ pub(super) fn run(project: &Project, choice: &RiskyChoice, job: Job) -> anyhow::
 }
 
 /// The whole cycle, as often as the option says, or else the environment.
-pub(super) fn cycle(project: &Project, choice: &RiskyChoice, repeat: Option<Times>) -> anyhow::Result<Exit> {
+pub(super) fn cycle(project: &Driver, choice: &RiskyChoice, repeat: Option<Times>) -> anyhow::Result<Exit> {
     let times = repeat.map_or_else(Times::from_env, Ok).map_err(|error| Usage(error.to_string()))?;
     if times == Times::ONCE {
         return run(project, choice, Job::Cycle);
@@ -26,8 +26,8 @@ pub(super) fn cycle(project: &Project, choice: &RiskyChoice, repeat: Option<Time
 }
 
 /// Needs no sound files: a VM must be removable also when its profile is gone.
-pub(super) fn down(project: &Project, target: &Target) -> anyhow::Result<Exit> {
-    let trial = Project::trial(target)?;
+pub(super) fn down(project: &Driver, target: &Target) -> anyhow::Result<Exit> {
+    let trial = Driver::trial(target)?;
     let world = project.world()?;
     print(&match cycle::down(&world, &trial)? {
         Some(folder) => format!("{} is gone; its run folder is {}\n", trial.machine(), folder.display()),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::down::forget_keys_in;
-use super::ledger::Ledger;
-use super::world::World;
+use super::ledger::RunRecorder;
+use super::world::RunContext;
 use crate::catalog::Plan;
 use crate::catalog::plan::TrialName;
 use crate::machine::guard::{self, Admission};
@@ -22,7 +22,7 @@ const QUEUE: Duration = Duration::from_secs(12 * 3600);
 /// Another process is at work on a VM.
 #[derive(Debug, thiserror::Error)]
 #[error("one VM runs at a time, and another is in the works: {holder}; wait for it, or end that process")]
-pub struct AtWork {
+pub struct LockHeld {
     holder: String,
 }
 
@@ -30,8 +30,8 @@ pub struct AtWork {
 /// own test run; whoever else finds the lock taken is refused.
 ///
 /// # Errors
-/// [`AtWork`]; or that the lock cannot be used, or an interrupt.
-pub(super) fn lock(world: &World, trial: &TrialName, ledger: &Ledger) -> anyhow::Result<FileLock> {
+/// [`LockHeld`]; or that the lock cannot be used, or an interrupt.
+pub(super) fn lock(world: &RunContext, trial: &TrialName, ledger: &RunRecorder) -> anyhow::Result<FileLock> {
     let path = world.state.join("vm.lock");
     let ours = format!("of test run {}, ", world.session);
     let holder = format!("{} for {trial} {ours}process {}", trial.machine(), std::process::id());
@@ -44,7 +44,7 @@ pub(super) fn lock(world: &World, trial: &TrialName, ledger: &Ledger) -> anyhow:
         }
     });
     taken.map_err(|error| match error {
-        LockError::Held { holder, .. } => AtWork { holder }.into(),
+        LockError::Held { holder, .. } => LockHeld { holder }.into(),
         other => other.into(),
     })
 }
@@ -53,7 +53,7 @@ pub(super) fn lock(world: &World, trial: &TrialName, ledger: &Ledger) -> anyhow:
 ///
 /// # Errors
 /// [`guard::Refusal`]; or that the hypervisor does not answer.
-pub(super) fn room(world: &World, plan: &Plan) -> anyhow::Result<Vec<String>> {
+pub(super) fn room(world: &RunContext, plan: &Plan) -> anyhow::Result<Vec<String>> {
     let hypervisor = world.hypervisor.as_ref();
     let mut notes = Vec::new();
     let machines = hypervisor.machines().context("cannot see which VMs there are")?;
@@ -80,7 +80,7 @@ pub(super) fn room(world: &World, plan: &Plan) -> anyhow::Result<Vec<String>> {
 ///
 /// # Errors
 /// [`guard::Refusal`]; or that the hypervisor does not answer.
-pub(super) fn alone(world: &World, plan: &Plan) -> anyhow::Result<()> {
+pub(super) fn alone(world: &RunContext, plan: &Plan) -> anyhow::Result<()> {
     let machines = world.hypervisor.machines().context("cannot see which VMs there are")?;
     let others: Vec<_> = machines.into_iter().filter(|it| it.name != plan.machine).collect();
     guard::admit(&plan.machine, Some(&world.session), &others, &world.processes)?;
@@ -88,7 +88,7 @@ pub(super) fn alone(world: &World, plan: &Plan) -> anyhow::Result<()> {
 }
 
 /// Why the plan's VM could not be defined: where there is one of its name by now, whose that is and how to end it.
-pub(super) fn not_defined(world: &World, plan: &Plan, error: HypervisorError) -> anyhow::Error {
+pub(super) fn not_defined(world: &RunContext, plan: &Plan, error: HypervisorError) -> anyhow::Error {
     let refusal = match error {
         HypervisorError::Exists { .. } => named(world, &plan.machine).ok().and_then(|theirs| {
             guard::admit(&plan.machine, Some(&world.session), theirs.as_slice(), &world.processes).err()
@@ -106,12 +106,12 @@ pub(super) fn not_defined(world: &World, plan: &Plan, error: HypervisorError) ->
 ///
 /// # Errors
 /// That the hypervisor does not answer.
-pub(super) fn is_anothers(world: &World, machine: &str, ours: &Ownership) -> anyhow::Result<bool> {
+pub(super) fn is_anothers(world: &RunContext, machine: &str, ours: &Ownership) -> anyhow::Result<bool> {
     let is_ours = |it: &Machine| it.ownership.as_ref().is_some_and(|it| it.is_same_run(ours));
     Ok(named(world, machine)?.is_some_and(|it| !is_ours(&it)))
 }
 
-fn named(world: &World, machine: &str) -> anyhow::Result<Option<Machine>> {
+fn named(world: &RunContext, machine: &str) -> anyhow::Result<Option<Machine>> {
     let machines =
         world.hypervisor.machines().with_context(|| format!("cannot see whose the VM {machine} is"))?;
     Ok(machines.into_iter().find(|it| it.name == machine))

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::ledger::Ledger;
+use super::ledger::RunRecorder;
 use super::live::keys;
 use super::run::Job;
-use super::world::World;
+use super::world::RunContext;
 use crate::catalog::Plan;
 use crate::catalog::plan::Tier;
 use crate::catalog::risk::Risk;
 use crate::machine::network::NetworkSpec;
 use crate::site::certs::pebble::Files;
-use crate::site::certs::{Acme, Needs, Pebble, Unmet};
+use crate::site::certs::{Acme, Pebble, TierRequirements, UnmetRequirement};
 use crate::support::run_folder::RunFolder;
 
 /// How long the ACME server may take to come up.
@@ -33,11 +33,11 @@ impl Certs {
     /// Lets the plan's tier in, or says what it lacks. Nothing is asked of the hypervisor that the tier does not need.
     ///
     /// # Errors
-    /// [`Unmet`]; or that the hypervisor does not answer.
-    pub(super) fn admit(world: &World, plan: &Plan, job: Job) -> anyhow::Result<Self> {
+    /// [`UnmetRequirement`]; or that the hypervisor does not answer.
+    pub(super) fn admit(world: &RunContext, plan: &Plan, job: Job) -> anyhow::Result<Self> {
         // What comes after `apply` asks for nothing that the VM does not have already.
         let given = matches!(job, Job::Reboot | Job::Assert);
-        let needs = Needs {
+        let needs = TierRequirements {
             settings: &plan.harness.certs,
             egress: plan.egress,
             accepted: if given { &Risk::ALL } else { &plan.accepted_risks },
@@ -47,7 +47,7 @@ impl Certs {
         if plan.certs == Tier::Pebble {
             let facts = world.hypervisor.facts().context("cannot ask the hypervisor what it has")?;
             if !facts.local {
-                return Err(Unmet::Remote { uri: facts.uri }.into());
+                return Err(UnmetRequirement::Remote { uri: facts.uri }.into());
             }
         }
         Ok(Self { roots, pebble: None })
@@ -57,7 +57,12 @@ impl Certs {
     ///
     /// # Errors
     /// When the ACME server does not come up.
-    pub(super) fn serve(&mut self, plan: &Plan, folder: &RunFolder, ledger: &Ledger) -> anyhow::Result<Acme> {
+    pub(super) fn serve(
+        &mut self,
+        plan: &Plan,
+        folder: &RunFolder,
+        ledger: &RunRecorder,
+    ) -> anyhow::Result<Acme> {
         if plan.certs == Tier::Pebble && self.pebble.is_none() {
             ledger.doing("starting the ACME server");
             let gateway = NetworkSpec { subnet: plan.harness.subnet }.gateway();
@@ -70,7 +75,7 @@ impl Certs {
     }
 
     /// Stops what was started.
-    pub(super) fn end(&mut self, ledger: &Ledger) {
+    pub(super) fn end(&mut self, ledger: &RunRecorder) {
         let words = self.pebble.take().map(Pebble::stop).unwrap_or_default();
         words.into_iter().for_each(|word| ledger.note(word));
     }

@@ -1,17 +1,17 @@
 //! Expected beside seen, thing by thing: what a person reads to see at once where the two part. Pure; whether a trial passed
 //! is [`super::judge`]'s to say, and this never contradicts it.
 
-use super::judge::{End, Seen, Sorted, names};
-use crate::catalog::plan::{Expectation, ExpectedFault, Verdict};
+use super::judge::{MatchedAssertions, Observed, TrialEnd, names};
+use crate::catalog::plan::{Expectation, ExpectedFault, ExpectedResult};
 use crate::event::Compared;
 use crate::outcome::{Assertion, AssertionStatus, Stage};
 
 /// One line for each thing that was declared: the assertions before the restart, the declared fault or each declared task, and
 /// all assertions beside those; a failed one that nobody declared has a line of its own.
-pub(super) fn compare(expect: &Expectation, seen: &Seen) -> Vec<Compared> {
+pub(super) fn compare(expect: &Expectation, seen: &Observed) -> Vec<Compared> {
     let mut lines = Vec::new();
     // A step that asserts after the reboot comes without the look before it, and is not judged by that.
-    let is_step = seen.before.is_none() && matches!(seen.end, Some(End::Asserted(_)));
+    let is_step = seen.before.is_none() && matches!(seen.end, Some(TrialEnd::Asserted(_)));
     if let Some(verdict) = expect.before_reboot.filter(|_| !is_step) {
         lines.push(before(verdict, seen.before.as_deref()));
     }
@@ -36,19 +36,19 @@ fn line(
     Compared { at, what: what.into(), expected: expected.to_owned(), seen: seen.into(), holds }
 }
 
-fn before(verdict: Verdict, seen: Option<&[Assertion]>) -> Compared {
+fn before(verdict: ExpectedResult, seen: Option<&[Assertion]>) -> Compared {
     let (what, expected) = match verdict {
-        Verdict::Pass => ("every assertion", "passes"),
-        Verdict::Fail => ("an assertion", "fails"),
+        ExpectedResult::Pass => ("every assertion", "passes"),
+        ExpectedResult::Fail => ("an assertion", "fails"),
     };
     let Some(seen) = seen else { return line(Stage::Before, what, expected, "not reached", false) };
     let holds = super::judge::before(verdict, seen).is_ok();
     line(Stage::Before, what, expected, tally(seen.iter()), holds)
 }
 
-fn assertions(declared: &[String], seen: &Seen) -> Vec<Compared> {
+fn assertions(declared: &[String], seen: &Observed) -> Vec<Compared> {
     let at = Stage::Assert;
-    let Some(End::Asserted(all)) = &seen.end else {
+    let Some(TrialEnd::Asserted(all)) = &seen.end else {
         let how = ending(seen.end.as_ref());
         let mut lines: Vec<_> =
             declared.iter().map(|name| line(at, name, "fails", how.clone(), false)).collect();
@@ -57,7 +57,7 @@ fn assertions(declared: &[String], seen: &Seen) -> Vec<Compared> {
         return lines;
     };
     let is_failed = |assertion: &&Assertion| assertion.status == AssertionStatus::Failed;
-    let Sorted { meant, others } = Sorted::new(declared, all);
+    let MatchedAssertions { meant, others } = MatchedAssertions::new(declared, all);
     let mut lines = Vec::new();
     for (name, them) in meant {
         let (seen, holds) = match them.as_slice() {
@@ -79,38 +79,38 @@ fn assertions(declared: &[String], seen: &Seen) -> Vec<Compared> {
     lines
 }
 
-fn task(at: Stage, declared: &str, end: Option<&End>) -> Compared {
+fn task(at: Stage, declared: &str, end: Option<&TrialEnd>) -> Compared {
     let (seen, holds) = match end {
-        Some(End::TaskFailed { task, .. }) if names(declared, task) => ("failed".to_owned(), true),
-        Some(End::TaskFailed { task, .. }) => (format!("“{task}” failed"), false),
-        Some(End::Asserted(_)) => ("passed".to_owned(), false),
+        Some(TrialEnd::TaskFailed { task, .. }) if names(declared, task) => ("failed".to_owned(), true),
+        Some(TrialEnd::TaskFailed { task, .. }) => (format!("“{task}” failed"), false),
+        Some(TrialEnd::Asserted(_)) => ("passed".to_owned(), false),
         other => (ending(other), false),
     };
     line(at, declared, "fails", seen, holds)
 }
 
-fn guest(at: Stage, fault: &ExpectedFault, end: Option<&End>) -> Compared {
+fn guest(at: Stage, fault: &ExpectedFault, end: Option<&TrialEnd>) -> Compared {
     let words = super::judge::fault_words;
     let (seen, holds) = match end {
-        Some(End::Fault { at: place, fault: seen, .. }) if *place == at => {
+        Some(TrialEnd::Fault { at: place, fault: seen, .. }) if *place == at => {
             (words(seen).to_owned(), seen == fault)
         }
-        Some(End::Asserted(_)) => ("came through".to_owned(), false),
+        Some(TrialEnd::Asserted(_)) => ("came through".to_owned(), false),
         other => (ending(other), false),
     };
     line(at, "the guest", words(fault), seen, holds)
 }
 
 /// How a trial ended that did not come to be asserted.
-fn ending(end: Option<&End>) -> String {
+fn ending(end: Option<&TrialEnd>) -> String {
     match end {
         None => "not reached".to_owned(),
-        Some(End::Asserted(assertions)) => tally(assertions.iter()),
-        Some(End::TaskFailed { .. }) => "not reached: a task failed at apply".to_owned(),
-        Some(End::Fault { at, fault, .. }) => {
+        Some(TrialEnd::Asserted(assertions)) => tally(assertions.iter()),
+        Some(TrialEnd::TaskFailed { .. }) => "not reached: a task failed at apply".to_owned(),
+        Some(TrialEnd::Fault { at, fault, .. }) => {
             format!("not reached: {} at {at}", super::judge::fault_words(fault))
         }
-        Some(End::Error { at, .. }) => format!("not known: an error at {at}"),
+        Some(TrialEnd::Error { at, .. }) => format!("not known: an error at {at}"),
     }
 }
 

@@ -8,13 +8,13 @@ use anyhow::Context;
 use tempfile::NamedTempFile;
 
 use super::admit;
-use super::ledger::Ledger;
+use super::ledger::RunRecorder;
 use super::live::keys;
 use super::secrets;
-use super::world::World;
+use super::world::RunContext;
 use crate::catalog::plan::TrialName;
 use crate::machine::teardown::teardown;
-use crate::machine::{Hypervisor, HypervisorError, MachineFiles};
+use crate::machine::{Hypervisor, HypervisorError, VmVolumes};
 use crate::support::run_folder::RunFolder;
 use crate::support::secret::Redacting;
 
@@ -26,8 +26,8 @@ const LEARN: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// When another process is at work on a VM, or the hypervisor does not do it.
-pub fn down(world: &World, trial: &TrialName) -> anyhow::Result<Option<PathBuf>> {
-    let ledger = Ledger::new(world.sink.clone(), world.interrupt.clone());
+pub fn down(world: &RunContext, trial: &TrialName) -> anyhow::Result<Option<PathBuf>> {
+    let ledger = RunRecorder::new(world.sink.clone(), world.interrupt.clone());
     let _lock = admit::lock(world, trial, &ledger)?;
     let hypervisor = world.hypervisor.as_ref();
     let machine = trial.machine();
@@ -51,8 +51,13 @@ pub fn down(world: &World, trial: &TrialName) -> anyhow::Result<Option<PathBuf>>
 
 /// Saves what the VM said on its console, and its journal, into the run folder. Trouble is noted, no more; and what was saved
 /// before stays until there is a whole log in its place, as it may be the last that there is.
-pub(super) fn save_logs(hypervisor: &dyn Hypervisor, machine: &str, folder: &RunFolder, ledger: &Ledger) {
-    let files = MachineFiles(machine);
+pub(super) fn save_logs(
+    hypervisor: &dyn Hypervisor,
+    machine: &str,
+    folder: &RunFolder,
+    ledger: &RunRecorder,
+) {
+    let files = VmVolumes(machine);
     let there = match hypervisor.volumes() {
         Ok(volumes) => Some(volumes.into_iter().map(|volume| volume.name).collect::<Vec<_>>()),
         // No pool, no volumes.
@@ -70,7 +75,7 @@ pub(super) fn save_logs(hypervisor: &dyn Hypervisor, machine: &str, folder: &Run
         let save = || -> anyhow::Result<()> {
             let mut file = NamedTempFile::new_in(folder.path())?;
             let mut redacting = Redacting::of_process(file.as_file_mut());
-            for part in MachineFiles::rolled(&volume).iter().filter(|part| may_be_there(part)) {
+            for part in VmVolumes::rolled(&volume).iter().filter(|part| may_be_there(part)) {
                 match hypervisor.download(part, 0, &mut redacting) {
                     Ok(_) | Err(HypervisorError::NotFound { .. }) => {}
                     Err(error) => return Err(error.into()),

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::ledger::Ledger;
-use super::live::Live;
-use super::world::World;
+use super::ledger::RunRecorder;
+use super::live::RunningVm;
+use super::world::RunContext;
 use crate::catalog::plan::TrialName;
 use crate::guest::{Session, diagnostics};
 
@@ -13,7 +13,7 @@ use crate::guest::{Session, diagnostics};
 const BUDGET: Duration = Duration::from_secs(60);
 
 /// Collects diagnostics into the run folder, as far as the guest can be reached.
-pub(super) fn diagnose(live: &Live, ledger: &Ledger) {
+pub(super) fn diagnose(live: &RunningVm, ledger: &RunRecorder) {
     ledger.doing("collecting diagnostics");
     let deadline = ledger.deadline(live.patience(BUDGET), "diagnostics");
     let folder = live.folder.join("diagnostics");
@@ -31,12 +31,12 @@ pub(super) fn diagnose(live: &Live, ledger: &Ledger) {
 }
 
 /// The trial's VM, if it is there to look at.
-pub(super) fn find(world: &World, trial: &TrialName) -> Option<Live> {
-    Live::find(world, trial).ok()
+pub(super) fn find(world: &RunContext, trial: &TrialName) -> Option<RunningVm> {
+    RunningVm::find(world, trial).ok()
 }
 
 /// The commands to look inside a kept VM, each with what it is for.
-pub(super) fn commands(world: &World, machine: &str, trial: &TrialName) -> Vec<(String, String)> {
+pub(super) fn commands(world: &RunContext, machine: &str, trial: &TrialName) -> Vec<(String, String)> {
     let options = trial.driver_options();
     let uri = world.hypervisor.facts().map_or_else(|_| "qemu:///system".to_owned(), |facts| facts.uri);
     [

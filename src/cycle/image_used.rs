@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::image::{Chosen, Image};
+use crate::machine::image::{Image, SelectedImage};
 use crate::support::run_folder::RunFolder;
 
 /// The file: the image's record, and `why`.
@@ -24,7 +24,10 @@ impl ImageUsed {
     ///
     /// # Errors
     /// When the folder cannot be written to.
-    pub(super) fn keep(Chosen { image, why }: Chosen, folder: &RunFolder) -> anyhow::Result<Self> {
+    pub(super) fn keep(
+        SelectedImage { image, why }: SelectedImage,
+        folder: &RunFolder,
+    ) -> anyhow::Result<Self> {
         let used = Self { image, why };
         let text = serde_json::to_string_pretty(&used).context("cannot write the image's record as JSON")?;
         fs::write(folder.join(FILE), text + "\n")
@@ -72,7 +75,7 @@ mod tests {
         };
         assert_eq!(ImageUsed::shown(&image.name, &folder), "debian-13-0123456789ab");
         let why = Some("the image is built here, as nobody answers".to_owned());
-        ImageUsed::keep(Chosen { image: image.clone(), why }, &folder).unwrap();
+        ImageUsed::keep(SelectedImage { image: image.clone(), why }, &folder).unwrap();
         assert_eq!(
             ImageUsed::shown(&image.name, &folder),
             "debian-13-0123456789ab, built here 2026-06-17T12:00:00Z in 62 s; the image is built here, as nobody answers"

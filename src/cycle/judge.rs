@@ -4,28 +4,28 @@
 //! never answers, an Ansible that breaks are errors, unless that very fault was declared.
 
 use super::compare::compare;
-use super::stop::Stop;
-use crate::catalog::plan::{Expectation, ExpectedFailure, ExpectedFault, Verdict};
+use super::stop::StageError;
+use crate::catalog::plan::{Expectation, ExpectedFailure, ExpectedFault, ExpectedResult};
 use crate::event::{Compared, StageReport};
 use crate::outcome::{Assertion, AssertionStatus, Outcome, Stage};
 use crate::site::Phase;
 
 mod meant;
 
-pub(super) use meant::{Sorted, names};
+pub(super) use meant::{MatchedAssertions, names};
 
 /// What was seen of a trial.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Observed {
     /// The assertions before the restart, where they were made.
     pub before: Option<Vec<Assertion>>,
     /// How it ended; none if it was stopped before the restart, for what was seen there.
-    pub end: Option<End>,
+    pub end: Option<TrialEnd>,
 }
 
 /// How a trial ended.
 #[derive(Debug)]
-pub enum End {
+pub enum TrialEnd {
     /// `verify.yml` ran after a proven reboot, with these assertions.
     Asserted(Vec<Assertion>),
     /// A task of the site playbook failed.
@@ -68,7 +68,7 @@ pub struct Judgement {
 
 impl Judgement {
     /// Of a run that was interrupted: there is nothing to judge.
-    pub fn interrupted(expect: &Expectation, at: Stage, why: &Stop) -> Self {
+    pub fn interrupted(expect: &Expectation, at: Stage, why: &StageError) -> Self {
         let seen = format!("interrupted at {at}: {why}");
         Self { outcome: Outcome::Interrupted, expected: expect.to_string(), seen, compared: Vec::new() }
     }
@@ -82,7 +82,7 @@ impl Judgement {
 }
 
 /// Judges what was seen by what was declared.
-pub fn judge(expect: &Expectation, seen: &Seen) -> Judgement {
+pub fn judge(expect: &Expectation, seen: &Observed) -> Judgement {
     let before = match (&seen.before, expect.before_reboot) {
         (Some(before), Some(verdict)) => self::before(verdict, before),
         _ => Ok(()),
@@ -99,15 +99,15 @@ pub fn judge(expect: &Expectation, seen: &Seen) -> Judgement {
 ///
 /// # Errors
 /// What was seen, in words, when it is not what was declared.
-pub fn before(verdict: Verdict, assertions: &[Assertion]) -> Result<(), String> {
+pub fn before(verdict: ExpectedResult, assertions: &[Assertion]) -> Result<(), String> {
     let failed = failed(assertions);
     match (verdict, failed.is_empty()) {
-        (Verdict::Pass, true) | (Verdict::Fail, false) => Ok(()),
-        (Verdict::Pass, false) => Err(format!(
+        (ExpectedResult::Pass, true) | (ExpectedResult::Fail, false) => Ok(()),
+        (ExpectedResult::Pass, false) => Err(format!(
             "before the reboot, {} failed: the fault is there without a reboot, so this scenario shows nothing",
             list(&failed)
         )),
-        (Verdict::Fail, true) => {
+        (ExpectedResult::Fail, true) => {
             Err("before the reboot every assertion passed, although a failure was declared there".to_owned())
         }
     }
@@ -117,16 +117,16 @@ pub fn before(verdict: Verdict, assertions: &[Assertion]) -> Result<(), String> 
 /// find out may be another failure, and a declared one counts alone.
 pub fn is_failure_declared(expect: &Expectation, phase: Phase) -> bool {
     match phase {
-        Phase::Before => expect.before_reboot == Some(Verdict::Fail),
+        Phase::Before => expect.before_reboot == Some(ExpectedResult::Fail),
         Phase::Assert => expect.fail.as_ref().is_some_and(|fail| fail.at == Stage::Assert),
         Phase::Apply => false,
     }
 }
 
-fn judge_end(expected: Option<&ExpectedFailure>, end: &End) -> (Outcome, String) {
+fn judge_end(expected: Option<&ExpectedFailure>, end: &TrialEnd) -> (Outcome, String) {
     match end {
-        End::Asserted(assertions) => judge_assertions(expected, assertions),
-        End::TaskFailed { task, message } => {
+        TrialEnd::Asserted(assertions) => judge_assertions(expected, assertions),
+        TrialEnd::TaskFailed { task, message } => {
             let declared = expected.filter(|e| e.at == Stage::Apply).map(|e| &e.what);
             match declared {
                 Some(ExpectedFault::Tasks(tasks)) if tasks.iter().any(|t| names(t, task)) => {
@@ -135,13 +135,13 @@ fn judge_end(expected: Option<&ExpectedFailure>, end: &End) -> (Outcome, String)
                 _ => (Outcome::Failed, format!("at apply, {} failed: {message}", quoted(task))),
             }
         }
-        End::Fault { at, fault, error } => match expected {
+        TrialEnd::Fault { at, fault, error } => match expected {
             Some(declared) if declared.at == *at && declared.what == *fault => {
                 (Outcome::Passed, format!("at {at}, the guest was {}, as declared", fault_words(fault)))
             }
             _ => (Outcome::Errored, format!("at {at}, the guest was {}: {error}", fault_words(fault))),
         },
-        End::Error { at, error } => (Outcome::Errored, format!("at {at}: {error}")),
+        TrialEnd::Error { at, error } => (Outcome::Errored, format!("at {at}: {error}")),
     }
 }
 
@@ -166,7 +166,7 @@ fn judge_assertions(expected: Option<&ExpectedFailure>, assertions: &[Assertion]
             expected.at
         ));
     }
-    let Sorted { meant, others } = Sorted::new(declared, assertions);
+    let MatchedAssertions { meant, others } = MatchedAssertions::new(declared, assertions);
     if let Some((name, several)) = meant.iter().find(|(_, them)| them.len() > 1) {
         return (Outcome::Failed, says_too_little(name, several));
     }
@@ -261,8 +261,8 @@ pub(super) fn fault_words(fault: &ExpectedFault) -> &'static str {
 impl std::fmt::Display for Expectation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.before_reboot {
-            Some(Verdict::Pass) => f.write_str("before the reboot every assertion passes; then ")?,
-            Some(Verdict::Fail) => f.write_str("before the reboot an assertion fails; then ")?,
+            Some(ExpectedResult::Pass) => f.write_str("before the reboot every assertion passes; then ")?,
+            Some(ExpectedResult::Fail) => f.write_str("before the reboot an assertion fails; then ")?,
             None => {}
         }
         match &self.fail {

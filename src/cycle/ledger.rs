@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::event::{Event, Sink, StageReport};
+use crate::event::{Event, Reporter, StageReport};
 use crate::outcome::{Outcome, Stage};
 use crate::support::deadline::{Deadline, Waited};
 use crate::support::interrupt::Interrupt;
 
 /// Tells events and keeps the stages' times.
-pub(super) struct Ledger {
-    sink: Arc<dyn Sink>,
+pub(super) struct RunRecorder {
+    sink: Arc<dyn Reporter>,
     interrupt: Interrupt,
     waited: Waited,
     stages: Vec<StageReport>,
@@ -25,15 +25,15 @@ pub(super) struct Running {
     waited_before: Duration,
 }
 
-impl Ledger {
+impl RunRecorder {
     /// An empty book.
-    pub(super) fn new(sink: Arc<dyn Sink>, interrupt: Interrupt) -> Self {
+    pub(super) fn new(sink: Arc<dyn Reporter>, interrupt: Interrupt) -> Self {
         Self { sink, interrupt, waited: Waited::default(), stages: Vec::new() }
     }
 
     /// Tells an event.
     pub(super) fn tell(&self, event: &Event) {
-        self.sink.hear(event);
+        self.sink.on_event(event);
     }
 
     /// Tells what is being done right now.

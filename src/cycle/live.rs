@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::world::{Door, World};
+use super::world::{GuestLogin, RunContext};
 use crate::catalog::plan::TrialName;
 use crate::guest::SshAccess;
 use crate::machine::{Hypervisor, Lifetime, Ownership};
@@ -25,7 +25,7 @@ pub(super) const HOST_KEY: &str = "host";
 
 /// A VM that is up, and the way in.
 #[derive(Clone, Debug)]
-pub struct Live {
+pub struct RunningVm {
     /// The domain's name.
     pub machine: String,
     /// Whose it is.
@@ -38,7 +38,7 @@ pub struct Live {
 
 /// There is no such VM, or nobody can get into it.
 #[derive(Debug, thiserror::Error)]
-pub enum NotLive {
+pub enum NoRunningVm {
     /// There is none.
     #[error("there is no VM {machine}; bring it up with `boma-it up {options}`")]
     Absent {
@@ -67,22 +67,22 @@ pub enum NotLive {
     },
 }
 
-impl Live {
+impl RunningVm {
     /// The trial's VM.
     ///
     /// # Errors
-    /// [`NotLive`], or that the hypervisor could not be asked, or that its run folder or keys are gone.
-    pub fn find(world: &World, trial: &TrialName) -> anyhow::Result<Self> {
+    /// [`NoRunningVm`], or that the hypervisor could not be asked, or that its run folder or keys are gone.
+    pub fn find(world: &RunContext, trial: &TrialName) -> anyhow::Result<Self> {
         let (machine, options) = (trial.machine(), trial.driver_options());
         let machines = world.hypervisor.machines().context("cannot see which VMs there are")?;
         let Some(found) = machines.into_iter().find(|it| it.name == machine) else {
-            return Err(NotLive::Absent { machine, options }.into());
+            return Err(NoRunningVm::Absent { machine, options }.into());
         };
         let Some(ownership) = found.ownership else {
-            return Err(NotLive::Unowned { machine }.into());
+            return Err(NoRunningVm::Unowned { machine }.into());
         };
         if !found.state.is_alive() {
-            return Err(NotLive::NotRunning { machine, state: found.state.to_string(), options }.into());
+            return Err(NoRunningVm::NotRunning { machine, state: found.state.to_string(), options }.into());
         }
         let folder = RunFolder::open(&ownership.run_folder)
             .with_context(|| format!("cannot get into the VM {machine}: its keys were in its run folder"))?;
@@ -97,7 +97,7 @@ impl Live {
         machine: String,
         ownership: Ownership,
         folder: RunFolder,
-        door: &Door,
+        door: &GuestLogin,
     ) -> anyhow::Result<Self> {
         let host_key = keys(&folder).join(format!("{HOST_KEY}.pub"));
         let host_key = std::fs::read_to_string(&host_key)

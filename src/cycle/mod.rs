@@ -1,6 +1,6 @@
 //! Floor 4, the only orchestrator: admission, stages in order, the cleanup stack, judging expected against seen.
 //!
-//! [`run()`] does a [`Job`] of a plan in a [`World`]: it checks and admits (before anything exists), runs the stages,
+//! [`run()`] does a [`Job`] of a plan in a [`RunContext`]: it checks and admits (before anything exists), runs the stages,
 //! judges what was seen, explains what went wrong while the VM lives, and tears down or keeps.
 //! [`repeat()`] does a whole cycle several times and tells the spread.
 
@@ -27,12 +27,12 @@ mod vigil;
 mod watchman;
 mod world;
 
-pub use admit::AtWork;
+pub use admit::LockHeld;
 pub use down::{down, forget_keys_in};
-pub use live::{Live, NotLive};
+pub use live::{NoRunningVm, RunningVm};
 pub use prune::{Removed, prune};
 pub use run::{Job, run};
 pub use secrets::{learn_of_run, prune_secrets};
 pub use series::{CutShort, InvalidTimes, Times, repeat};
-pub use vigil::{Lost, NotUp};
-pub use world::{Door, Keep, World};
+pub use vigil::{BootIncomplete, VmFailure};
+pub use world::{GuestLogin, Keep, RunContext};

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::judge;
-use super::ledger::Ledger;
-use super::live::Live;
+use super::ledger::RunRecorder;
+use super::live::RunningVm;
 use super::reboot::SILENCE;
-use super::stop::{Done, Stop};
-use super::vigil::Vigil;
+use super::stop::{StageError, StageOutput};
+use super::vigil::VmMonitor;
 use super::watchman::watched;
 use crate::catalog::Plan;
 use crate::catalog::plan::{ExpectedFailure, ExpectedFault};
@@ -43,7 +43,7 @@ pub(super) fn vars(plan: &Plan, address: IpAddr, acme: Acme) -> HarnessVars {
 ///
 /// # Errors
 /// What is wrong with the playbooks, the inventory, the roles or Ansible itself.
-pub(super) fn check(plan: &Plan, ledger: &Ledger) -> anyhow::Result<Checked> {
+pub(super) fn check(plan: &Plan, ledger: &RunRecorder) -> anyhow::Result<Checked> {
     // Where the VM will be is not known yet; nothing is reached.
     let nowhere = IpAddr::V4(plan.harness.subnet.network);
     let deadline = ledger.deadline(CHECK, "the check of the site");
@@ -52,46 +52,46 @@ pub(super) fn check(plan: &Plan, ledger: &Ledger) -> anyhow::Result<Checked> {
 
 /// What a playbook is run with, and against what.
 #[derive(Clone, Copy)]
-pub(super) struct Stand<'a> {
+pub(super) struct PlaybookRun<'a> {
     /// Where the VM lives: watched meanwhile.
     pub hypervisor: &'a dyn Hypervisor,
     /// What is to be done.
     pub plan: &'a Plan,
     /// The VM.
-    pub live: &'a Live,
+    pub live: &'a RunningVm,
     /// The site, checked at admission.
     pub checked: &'a Checked,
     /// The run's book.
-    pub ledger: &'a Ledger,
+    pub ledger: &'a RunRecorder,
 }
 
-impl Stand<'_> {
+impl PlaybookRun<'_> {
     /// Applies the site playbook.
-    pub(super) fn apply(self, acme: Acme) -> Result<Done<()>, Stop> {
+    pub(super) fn apply(self, acme: Acme) -> Result<StageOutput<()>, StageError> {
         let report = self.run(acme, Phase::Apply, self.plan.harness.timeouts.apply)?;
-        Ok(Done::passed((), format!("{} tasks, {} changed", report.ok, report.changed)))
+        Ok(StageOutput::passed((), format!("{} tasks, {} changed", report.ok, report.changed)))
     }
 
     /// Runs `verify.yml`. Gives every assertion of it.
-    pub(super) fn verify(self, acme: Acme, phase: Phase) -> Result<Done<Vec<Assertion>>, Stop> {
+    pub(super) fn verify(self, acme: Acme, phase: Phase) -> Result<StageOutput<Vec<Assertion>>, StageError> {
         let report = self.run(acme, phase, self.plan.harness.timeouts.assert)?;
         let found =
             site::verification(&report, self.plan.trial.host.as_str()).map_err(anyhow::Error::from)?;
         for doubt in doubts(&found) {
             if judge::is_failure_declared(&self.plan.expect, phase) {
                 let why = "so nobody can say that nothing failed but what was declared";
-                return Err(Stop::Error(anyhow::anyhow!("{doubt}; {why}")));
+                return Err(StageError::Error(anyhow::anyhow!("{doubt}; {why}")));
             }
             self.ledger.note(doubt);
         }
         let failed = found.assertions.iter().any(|it| it.status == AssertionStatus::Failed);
         let outcome = if failed { Outcome::Failed } else { Outcome::Passed };
         let summary = judge::count(&found.assertions);
-        Ok(Done { value: found.assertions, outcome, summary })
+        Ok(StageOutput { value: found.assertions, outcome, summary })
     }
 
     /// Runs the playbook of `phase`, which may take `budget` with KVM.
-    fn run(self, acme: Acme, phase: Phase, budget: Duration) -> Result<PlaybookReport, Stop> {
+    fn run(self, acme: Acme, phase: Phase, budget: Duration) -> Result<PlaybookReport, StageError> {
         let Self { hypervisor, plan, live, checked, ledger } = self;
         let deadline = ledger.deadline(live.patience(budget), phase.as_str());
         let folder = live.folder.join("ansible");
@@ -113,21 +113,21 @@ impl Stand<'_> {
 
     /// This very playbook locked us out; or it only seems so, as Ansible says that a host is unreachable for a single connection
     /// that was refused, a slow sudo or a full disk. Where a lockout is declared nobody may get in for as long as after a reboot.
-    fn locked_out(self, error: PlaybookError, deadline: &Deadline) -> Stop {
+    fn locked_out(self, error: PlaybookError, deadline: &Deadline) -> StageError {
         let Self { hypervisor, plan, live, ledger, .. } = self;
-        let fault = |error: PlaybookError| Stop::Fault(ExpectedFault::Unreachable, error.into());
+        let fault = |error: PlaybookError| StageError::Fault(ExpectedFault::Unreachable, error.into());
         let declared = ExpectedFailure { at: Stage::Apply, what: ExpectedFault::Unreachable };
         if plan.expect.fail.as_ref() != Some(&declared) {
             return fault(error);
         }
-        let mut vigil = Vigil::from_now_on(hypervisor, &live.machine);
+        let mut vigil = VmMonitor::from_now_on(hypervisor, &live.machine);
         let mut progress = |what: &str| ledger.doing(what);
         let deadline = deadline.within(live.patience(SILENCE), "SSH that does not answer");
         match wait_ready(&live.access, &deadline, &mut || vigil.look(), &mut progress) {
             Err(ReadyError::Unreachable { .. }) => fault(error),
             Ok(_) | Err(ReadyError::NotSettled { .. }) => {
                 let error = anyhow::Error::from(error);
-                Stop::Error(error.context("SSH answers all the same, so nobody is locked out"))
+                StageError::Error(error.context("SSH answers all the same, so nobody is locked out"))
             }
             Err(other) => anyhow::Error::from(other).context(error).into(),
         }
@@ -147,9 +147,9 @@ fn doubts(found: &Verification) -> Vec<String> {
     trouble.into_iter().chain(unreached).collect()
 }
 
-fn stop(error: PlaybookError) -> Stop {
+fn stop(error: PlaybookError) -> StageError {
     match error {
-        PlaybookError::TaskFailed { task } => Stop::TaskFailed {
+        PlaybookError::TaskFailed { task } => StageError::TaskFailed {
             message: task.message.clone().unwrap_or_else(|| "it said nothing".to_owned()),
             task: task.task.clone(),
         },

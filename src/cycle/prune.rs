@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::down::forget_keys_in;
 use super::secrets::prune_secrets;
-use super::world::World;
-use crate::machine::teardown::{self, Reach, Unfinished};
+use super::world::RunContext;
+use crate::machine::teardown::{self, PruneScope, Unfinished};
 
 /// What [`prune`] removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Removed {
 
 /// Removes it, and what killed runs left of their secrets below `runs`. Gives what was removed, and the first error: everything
 /// is tried, as no later prune finds the keys of a VM that is gone.
-pub fn prune(world: &World, runs: &Path, reach: Reach) -> (Removed, anyhow::Result<()>) {
+pub fn prune(world: &RunContext, runs: &Path, reach: PruneScope) -> (Removed, anyhow::Result<()>) {
     let (pruned, torn_down) =
         match teardown::prune(world.hypervisor.as_ref(), &world.realm, &world.processes, reach) {
             Ok(pruned) => (pruned, Ok(())),

@@ -5,12 +5,12 @@ use jiff::Zoned;
 use super::certs::Certs;
 use super::cleanup::Cleanup;
 use super::image_used::ImageUsed;
-use super::judge::{self, End, Judgement, Seen};
-use super::ledger::Ledger;
-use super::live::Live;
-use super::play::Stand;
-use super::stop::{Done, Stop};
-use super::world::World;
+use super::judge::{self, Judgement, Observed, TrialEnd};
+use super::ledger::RunRecorder;
+use super::live::RunningVm;
+use super::play::PlaybookRun;
+use super::stop::{StageError, StageOutput};
+use super::world::RunContext;
 use super::{admit, down, explain, play, reboot, secrets, up};
 use crate::catalog::Plan;
 use crate::event::{Event, RunReport};
@@ -63,8 +63,8 @@ impl Job {
 ///
 /// # Errors
 /// Before anything is made: bad files, a guard's refusal, no VM where one must be up, an interrupt.
-pub fn run(world: &World, plan: &Plan, job: Job) -> anyhow::Result<RunReport> {
-    let ledger = Ledger::new(world.sink.clone(), world.interrupt.clone());
+pub fn run(world: &RunContext, plan: &Plan, job: Job) -> anyhow::Result<RunReport> {
+    let ledger = RunRecorder::new(world.sink.clone(), world.interrupt.clone());
     let certs = Certs::admit(world, plan, job)?;
     let learnt = secrets::learn(plan, &ledger)?;
     let checked = play::check(plan, &ledger)?.with_secrets(learnt);
@@ -78,7 +78,7 @@ pub fn run(world: &World, plan: &Plan, job: Job) -> anyhow::Result<RunReport> {
         notes.into_iter().for_each(|note| ledger.note(note));
         (folder, None)
     } else {
-        let live = Live::find(world, &plan.trial)?;
+        let live = RunningVm::find(world, &plan.trial)?;
         let folder = live.folder.clone();
         ledger.tell(&Event::RunStarted { trial: job.title(plan), folder: folder.path().to_owned() });
         (folder, Some(live))
@@ -102,18 +102,18 @@ pub fn run(world: &World, plan: &Plan, job: Job) -> anyhow::Result<RunReport> {
 }
 
 struct Run<'a> {
-    world: &'a World,
+    world: &'a RunContext,
     plan: &'a Plan,
     job: Job,
     checked: Checked,
     certs: Certs,
     started: Zoned,
-    ledger: Ledger,
+    ledger: RunRecorder,
     cleanup: Cleanup<'a>,
     folder: RunFolder,
     /// What the VM of this run says of its owner, from right before it is defined.
     ours: Option<Ownership>,
-    live: Option<Live>,
+    live: Option<RunningVm>,
     before: Option<Vec<Assertion>>,
     assertions: Vec<Assertion>,
 }
@@ -151,7 +151,7 @@ impl Run<'_> {
         report
     }
 
-    fn stages(&mut self) -> Result<(), (Stage, Stop)> {
+    fn stages(&mut self) -> Result<(), (Stage, StageError)> {
         if self.job.does(Stage::Up) {
             self.stage(Stage::Up, |run| {
                 let (world, plan) = (run.world, run.plan);
@@ -184,7 +184,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn verify(&mut self, stage: Stage, phase: Phase) -> Result<Vec<Assertion>, (Stage, Stop)> {
+    fn verify(&mut self, stage: Stage, phase: Phase) -> Result<Vec<Assertion>, (Stage, StageError)> {
         self.stage(stage, |run| {
             let acme = run.certs.serve(run.plan, &run.folder, &run.ledger)?;
             run.stand()?.verify(acme, phase)
@@ -195,8 +195,8 @@ impl Run<'_> {
     fn stage<T>(
         &mut self,
         stage: Stage,
-        work: impl FnOnce(&mut Self) -> Result<Done<T>, Stop>,
-    ) -> Result<T, (Stage, Stop)> {
+        work: impl FnOnce(&mut Self) -> Result<StageOutput<T>, StageError>,
+    ) -> Result<T, (Stage, StageError)> {
         let running = self.ledger.begin(stage);
         let result = work(self).map_err(|stop| stop.unless_interrupted(&self.world.interrupt));
         match &result {
@@ -206,8 +206,8 @@ impl Run<'_> {
         result.map(|done| done.value).map_err(|stop| (stage, stop))
     }
 
-    fn stand(&self) -> Result<Stand<'_>, Stop> {
-        Ok(Stand {
+    fn stand(&self) -> Result<PlaybookRun<'_>, StageError> {
+        Ok(PlaybookRun {
             hypervisor: self.world.hypervisor.as_ref(),
             plan: self.plan,
             live: self.live()?,
@@ -216,32 +216,32 @@ impl Run<'_> {
         })
     }
 
-    fn live(&self) -> Result<&Live, Stop> {
-        self.live.as_ref().ok_or_else(|| Stop::Error(anyhow::anyhow!("no VM is up")))
+    fn live(&self) -> Result<&RunningVm, StageError> {
+        self.live.as_ref().ok_or_else(|| StageError::Error(anyhow::anyhow!("no VM is up")))
     }
 
-    fn judge(&self, stopped: Option<&(Stage, Stop)>) -> Judgement {
+    fn judge(&self, stopped: Option<&(Stage, StageError)>) -> Judgement {
         let end = match stopped {
             Some((at, stop)) => match stop.end(*at) {
                 Some(end) => Some(end),
                 None => return Judgement::interrupted(&self.plan.expect, *at, stop),
             },
             None if self.job.does(Stage::Assert) && !self.assertions.is_empty() => {
-                Some(End::Asserted(self.assertions.clone()))
+                Some(TrialEnd::Asserted(self.assertions.clone()))
             }
             // A step without a verdict of its own: it did what it is for.
             None if self.job != Job::Cycle => return Judgement::step(self.ledger.stages()),
             None => None,
         };
-        judge::judge(&self.plan.expect, &Seen { before: self.before.clone(), end })
+        judge::judge(&self.plan.expect, &Observed { before: self.before.clone(), end })
     }
 
     /// Diagnostics while the VM lives, wherever an assertion did not hold or something broke, declared or not. Nobody is asked in
     /// a VM that is lost: that would only delay the word that it is.
-    fn explain(&self, outcome: Outcome, stopped: Option<&Stop>) {
+    fn explain(&self, outcome: Outcome, stopped: Option<&StageError>) {
         let Some(live) = &self.live else { return };
         let broken = self.ledger.stages().iter().any(|stage| stage.outcome != Outcome::Passed);
-        if stopped.is_some_and(Stop::is_lost) {
+        if stopped.is_some_and(StageError::is_lost) {
             self.ledger.note(
                 "no diagnostics from inside a VM that is lost; console.log and journal.log have what it said",
             );

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Deserialize;
 
-use super::ledger::Ledger;
+use super::ledger::RunRecorder;
 use super::live::keys;
-use super::world::World;
+use super::world::RunContext;
 use crate::catalog::Plan;
 use crate::catalog::secrets::SecretPlan;
 use crate::site::secrets::{self, Secrets};
@@ -26,9 +26,9 @@ const READ: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// [`secrets::SecretError`]: one is missing or unfit, or Ansible Vault could not be run.
-pub(super) fn learn(plan: &Plan, ledger: &Ledger) -> anyhow::Result<Secrets> {
+pub(super) fn learn(plan: &Plan, ledger: &RunRecorder) -> anyhow::Result<Secrets> {
     withhold(plan.harness.secret_variables.iter().map(String::as_str));
-    let needs = Needs {
+    let needs = TierRequirements {
         secrets: plan.secrets.clone(),
         site: Site { ansible: plan.site.ansible.clone() },
         root: plan.root.clone(),
@@ -42,7 +42,7 @@ pub(super) fn learn(plan: &Plan, ledger: &Ledger) -> anyhow::Result<Secrets> {
 /// As for the run itself: they are not to be had any more; or its plan is gone.
 pub fn learn_of_run(folder: &RunFolder, deadline: &Deadline) -> anyhow::Result<()> {
     let path = folder.join("plan.json");
-    let read = || -> anyhow::Result<Needs> { Ok(serde_json::from_slice(&std::fs::read(&path)?)?) };
+    let read = || -> anyhow::Result<TierRequirements> { Ok(serde_json::from_slice(&std::fs::read(&path)?)?) };
     let needs =
         read().with_context(|| format!("cannot see which secrets the run had: {}", path.display()))?;
     needs.learn(&deadline.within(READ, "reading secrets")).map(drop)
@@ -50,7 +50,7 @@ pub fn learn_of_run(folder: &RunFolder, deadline: &Deadline) -> anyhow::Result<(
 
 /// What a plan, or the one written into a run folder, says of secrets.
 #[derive(Deserialize)]
-struct Needs {
+struct TierRequirements {
     #[serde(default)]
     secrets: Vec<SecretPlan>,
     site: Site,
@@ -62,7 +62,7 @@ struct Site {
     ansible: Option<PathBuf>,
 }
 
-impl Needs {
+impl TierRequirements {
     fn learn(&self, deadline: &Deadline) -> anyhow::Result<Secrets> {
         let read = secrets::read(&self.secrets, self.site.ansible.as_deref(), &self.root, deadline)?;
         for (name, secret) in read.iter() {
@@ -73,7 +73,7 @@ impl Needs {
 }
 
 /// The last look through a run folder: what came there past our writers is cleaned, and told.
-pub(super) fn clean(folder: &RunFolder, ledger: &Ledger) {
+pub(super) fn clean(folder: &RunFolder, ledger: &RunRecorder) {
     match sweep(folder.path(), &[keys(folder)], Redactor::of_process()) {
         Ok(cleaned) => {
             for path in cleaned {
@@ -91,7 +91,7 @@ pub(super) fn clean(folder: &RunFolder, ledger: &Ledger) {
 ///
 /// # Errors
 /// That something is there and cannot be removed.
-pub fn prune_secrets(world: &World, runs: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub fn prune_secrets(world: &RunContext, runs: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let soon = Deadline::after(Duration::from_secs(1), "prune", world.interrupt.clone(), Waited::default());
     match FileLock::acquire(&world.state.join("vm.lock"), "boma-it prune", &soon, |_| Busy::GiveUp) {
         Ok(_lock) => {
@@ -106,7 +106,7 @@ pub fn prune_secrets(world: &World, runs: &Path) -> anyhow::Result<Vec<PathBuf>>
 ///
 /// # Errors
 /// That something is there and cannot be removed.
-pub(super) fn forget_leftovers(runs: &Path, ledger: &Ledger) -> anyhow::Result<()> {
+pub(super) fn forget_leftovers(runs: &Path, ledger: &RunRecorder) -> anyhow::Result<()> {
     let removed =
         secrets::forget_leftovers(runs).context("cannot remove the secrets that a killed run left")?;
     for path in removed {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use super::run::{Job, run};
 use super::spread::spread;
-use super::world::{Keep, World};
+use super::world::{Keep, RunContext};
 use crate::catalog::Plan;
 use crate::event::{Event, RunReport, SeriesReport};
 use crate::outcome::{Outcome, error_chain};
@@ -67,7 +67,7 @@ pub struct CutShort {
 ///
 /// # Errors
 /// As [`run()`], of the run that could not begin; within [`CutShort`] if others had been made.
-pub fn repeat(world: &mut World, plan: &Plan, times: Times) -> anyhow::Result<SeriesReport> {
+pub fn repeat(world: &mut RunContext, plan: &Plan, times: Times) -> anyhow::Result<SeriesReport> {
     let keep = world.keep;
     let mut runs = Vec::new();
     let stopped = all(world, plan, times, &mut runs).err();
@@ -75,7 +75,7 @@ pub fn repeat(world: &mut World, plan: &Plan, times: Times) -> anyhow::Result<Se
     let file = runs.first().map(|run| series_of(&run.folder)).unwrap_or_default();
     let report = spread(&runs, times.0, stopped.as_ref().map(error_chain), file);
     if let Some(report) = &report {
-        world.sink.hear(&Event::SeriesFinished(Box::new(report.clone())));
+        world.sink.on_event(&Event::SeriesFinished(Box::new(report.clone())));
     }
     match (stopped, report) {
         (None, Some(report)) => Ok(report),
@@ -85,7 +85,7 @@ pub fn repeat(world: &mut World, plan: &Plan, times: Times) -> anyhow::Result<Se
     }
 }
 
-fn all(world: &mut World, plan: &Plan, times: Times, runs: &mut Vec<RunReport>) -> anyhow::Result<()> {
+fn all(world: &mut RunContext, plan: &Plan, times: Times, runs: &mut Vec<RunReport>) -> anyhow::Result<()> {
     let mut plan = plan.clone();
     // The series is to be read as a whole.
     plan.harness.keep_runs = plan.harness.keep_runs.max(times.0);
@@ -93,7 +93,7 @@ fn all(world: &mut World, plan: &Plan, times: Times, runs: &mut Vec<RunReport>) 
     for number in 1..=times.0 {
         world.keep = if number == times.0 { keep } else { Keep::Never };
         if number > 1 {
-            world.sink.hear(&Event::Note(format!("run {number} of {times}")));
+            world.sink.on_event(&Event::Note(format!("run {number} of {times}")));
         }
         let report = run(world, &plan, Job::Cycle)?;
         let interrupted = report.outcome == Outcome::Interrupted;

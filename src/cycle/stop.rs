@@ -1,14 +1,14 @@
 //! Why a stage stopped short: what the judge and the report need to know of an error.
 
-use super::vigil::Lost;
+use super::vigil::VmFailure;
 use crate::catalog::plan::ExpectedFault;
-use crate::cycle::judge::End;
+use crate::cycle::judge::TrialEnd;
 use crate::outcome::{Outcome, Stage, error_chain};
 use crate::support::interrupt::{Interrupt, Interrupted};
 
 /// Why a stage stopped short.
 #[derive(Debug)]
-pub enum Stop {
+pub enum StageError {
     /// We were asked to stop.
     Interrupted(anyhow::Error),
     /// A task of the site playbook failed.
@@ -24,7 +24,7 @@ pub enum Stop {
     Error(anyhow::Error),
 }
 
-impl Stop {
+impl StageError {
     /// How it counts, if nothing of the kind was declared.
     pub fn outcome(&self) -> Outcome {
         match self {
@@ -37,7 +37,7 @@ impl Stop {
     /// Whether the VM is lost, so that nothing more is to be had from it.
     pub(super) fn is_lost(&self) -> bool {
         match self {
-            Self::Fault(_, error) | Self::Error(error) => Lost::in_chain(error).is_some(),
+            Self::Fault(_, error) | Self::Error(error) => VmFailure::in_chain(error).is_some(),
             Self::Interrupted(_) | Self::TaskFailed { .. } => false,
         }
     }
@@ -62,21 +62,21 @@ impl Stop {
     }
 
     /// As the judge sees it; an interrupt is not the judge's business.
-    pub fn end(&self, at: Stage) -> Option<End> {
+    pub fn end(&self, at: Stage) -> Option<TrialEnd> {
         match self {
             Self::Interrupted(_) => None,
             Self::TaskFailed { task, message } => {
-                Some(End::TaskFailed { task: task.clone(), message: message.clone() })
+                Some(TrialEnd::TaskFailed { task: task.clone(), message: message.clone() })
             }
             Self::Fault(fault, error) => {
-                Some(End::Fault { at, fault: fault.clone(), error: format!("{error:#}") })
+                Some(TrialEnd::Fault { at, fault: fault.clone(), error: format!("{error:#}") })
             }
-            Self::Error(error) => Some(End::Error { at, error: format!("{error:#}") }),
+            Self::Error(error) => Some(TrialEnd::Error { at, error: format!("{error:#}") }),
         }
     }
 }
 
-impl std::fmt::Display for Stop {
+impl std::fmt::Display for StageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TaskFailed { task, message } => write!(f, "“{task}” failed: {message}"),
@@ -85,7 +85,7 @@ impl std::fmt::Display for Stop {
     }
 }
 
-impl From<anyhow::Error> for Stop {
+impl From<anyhow::Error> for StageError {
     fn from(error: anyhow::Error) -> Self {
         Self::Error(error)
     }
@@ -93,7 +93,7 @@ impl From<anyhow::Error> for Stop {
 
 /// A stage that came to its end.
 #[derive(Debug)]
-pub(super) struct Done<T> {
+pub(super) struct StageOutput<T> {
     /// What it gives to the next.
     pub value: T,
     /// Passed; or failed, where assertions did not hold.
@@ -102,7 +102,7 @@ pub(super) struct Done<T> {
     pub summary: String,
 }
 
-impl<T> Done<T> {
+impl<T> StageOutput<T> {
     /// Passed.
     pub(super) fn passed(value: T, summary: impl Into<String>) -> Self {
         Self { value, outcome: Outcome::Passed, summary: summary.into() }

@@ -9,22 +9,22 @@ use jiff::Zoned;
 use super::admit;
 use super::cleanup::Cleanup;
 use super::image_used::ImageUsed;
-use super::ledger::Ledger;
-use super::live::{self, Live};
-use super::stop::{Done, Stop};
-use super::vigil::{Lost, Vigil};
-use super::world::World;
+use super::ledger::RunRecorder;
+use super::live::{self, RunningVm};
+use super::stop::{StageError, StageOutput};
+use super::vigil::{VmFailure, VmMonitor};
+use super::world::RunContext;
 use crate::catalog::Plan;
 use crate::catalog::plan::Restart;
 use crate::guest::wait_ready;
-use crate::machine::acceleration::{self, Question};
+use crate::machine::acceleration::{self, KvmProbe};
 use crate::machine::domain::DiskCache;
 use crate::machine::image::Image;
 use crate::machine::network::{NetworkSpec, Slot};
 use crate::machine::ownership::Processes;
 use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec};
 use crate::machine::teardown::teardown_within;
-use crate::machine::{Accelerator, DomainSpec, Egress, Lifetime, MachineFiles, Ownership};
+use crate::machine::{Accelerator, DomainSpec, Egress, Lifetime, Ownership, VmVolumes};
 use crate::support::run_folder::{RunFolder, retain};
 use crate::support::secret::Redactor;
 
@@ -35,7 +35,7 @@ const FURNISH: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// When it cannot be made.
-pub(super) fn folder(world: &World, plan: &Plan) -> anyhow::Result<RunFolder> {
+pub(super) fn folder(world: &RunContext, plan: &Plan) -> anyhow::Result<RunFolder> {
     let runs = &plan.harness.runs;
     let label = plan.machine.strip_prefix("boma-it-").unwrap_or(&plan.machine);
     let folder = RunFolder::create(runs, label, &Zoned::now()).with_context(|| {
@@ -55,10 +55,10 @@ pub(super) fn folder(world: &World, plan: &Plan) -> anyhow::Result<RunFolder> {
 
 /// Has ready what the plan's VM needs, and says whose and what it will be.
 pub(super) fn prepare(
-    world: &World,
+    world: &RunContext,
     plan: &Plan,
     folder: &RunFolder,
-    ledger: &Ledger,
+    ledger: &RunRecorder,
 ) -> anyhow::Result<Ownership> {
     let hypervisor = world.hypervisor.as_ref();
     hypervisor.ensure_pool().context("cannot have the storage pool")?;
@@ -73,13 +73,13 @@ pub(super) fn prepare(
 
 /// Makes the plan's VM and powers it on.
 pub(super) fn make<'a>(
-    world: &'a World,
+    world: &'a RunContext,
     plan: &'a Plan,
     folder: &RunFolder,
     ownership: Ownership,
-    ledger: &Ledger,
+    ledger: &RunRecorder,
     cleanup: &mut Cleanup<'a>,
-) -> anyhow::Result<Live> {
+) -> anyhow::Result<RunningVm> {
     let hypervisor = world.hypervisor.as_ref();
     let ours = ownership.clone();
     cleanup.push(format!("the VM {}", plan.machine), move |deadline| {
@@ -96,30 +96,35 @@ pub(super) fn make<'a>(
 }
 
 /// Waits until the VM that was just powered on is ready.
-pub(super) fn ready(world: &World, plan: &Plan, live: &Live, ledger: &Ledger) -> Result<Done<()>, Stop> {
+pub(super) fn ready(
+    world: &RunContext,
+    plan: &Plan,
+    live: &RunningVm,
+    ledger: &RunRecorder,
+) -> Result<StageOutput<()>, StageError> {
     let deadline = ledger.deadline(live.patience(plan.harness.timeouts.up), "up");
     let told = |what: String| ledger.note(what);
-    let mut vigil = Vigil::from_power_on(world.hypervisor.as_ref(), &live.machine)
+    let mut vigil = VmMonitor::from_power_on(world.hypervisor.as_ref(), &live.machine)
         .beginning_again(live.ownership.accelerator, &told);
     let mut progress = |what: &str| ledger.doing(what);
     let ready =
         wait_ready(&live.access, &deadline, &mut || vigil.look(), &mut progress).map_err(|error| {
             let error = anyhow::Error::from(error);
-            match Lost::in_chain(&error).and_then(Lost::fault) {
-                Some(fault) => Stop::Fault(fault, error),
+            match VmFailure::in_chain(&error).and_then(VmFailure::fault) {
+                Some(fault) => StageError::Fault(fault, error),
                 None => error.into(),
             }
         })?;
     ready.notes().into_iter().for_each(|note| ledger.note(note));
     let (address, accelerator) = (live.access.address, live.ownership.accelerator);
-    Ok(Done::passed(
+    Ok(StageOutput::passed(
         (),
         format!("{} at {address}, boot {}, {accelerator}", live.machine, ready.boot_id.short()),
     ))
 }
 
 /// The golden image: ready on this machine, and in the hypervisor's pool.
-fn image(world: &World, plan: &Plan, folder: &RunFolder, ledger: &Ledger) -> anyhow::Result<Image> {
+fn image(world: &RunContext, plan: &Plan, folder: &RunFolder, ledger: &RunRecorder) -> anyhow::Result<Image> {
     let deadline = ledger.deadline(plan.harness.timeouts.image, "the golden image");
     let told = |what: &str| ledger.doing(format!("golden image: {what}"));
     let ImageUsed { image, why } =
@@ -146,7 +151,12 @@ fn image(world: &World, plan: &Plan, folder: &RunFolder, ledger: &Ledger) -> any
 }
 
 /// Whose the VM is, and where it stands on the network. Its accelerator is not known yet.
-fn ownership(world: &World, plan: &Plan, folder: &RunFolder, image: &Image) -> anyhow::Result<Ownership> {
+fn ownership(
+    world: &RunContext,
+    plan: &Plan,
+    folder: &RunFolder,
+    image: &Image,
+) -> anyhow::Result<Ownership> {
     let machines = world.hypervisor.machines().context("cannot see which VMs there are")?;
     let taken = machines.into_iter().filter_map(|it| it.ownership).map(|it| it.slot);
     let slot = Slot::free(taken)
@@ -168,12 +178,12 @@ fn ownership(world: &World, plan: &Plan, folder: &RunFolder, image: &Image) -> a
 
 /// What can truly run the VM: said in a line, whether it had to be found out or was known.
 fn accelerator(
-    world: &World,
+    world: &RunContext,
     image: &Image,
     ownership: &Ownership,
-    ledger: &Ledger,
+    ledger: &RunRecorder,
 ) -> anyhow::Result<Accelerator> {
-    let question = Question {
+    let question = KvmProbe {
         hypervisor: world.hypervisor.as_ref(),
         facts: &world.hypervisor.facts().context("cannot ask the hypervisor what it has")?,
         realm: &world.realm,
@@ -197,12 +207,12 @@ fn accelerator(
 
 /// Defines the domain and makes its volumes: the domain first, as it is the record of who owns them.
 fn define(
-    world: &World,
+    world: &RunContext,
     plan: &Plan,
     folder: &RunFolder,
     ownership: Ownership,
-    ledger: &Ledger,
-) -> anyhow::Result<Live> {
+    ledger: &RunRecorder,
+) -> anyhow::Result<RunningVm> {
     let hypervisor = world.hypervisor.as_ref();
     let spec = DomainSpec {
         name: plan.machine.clone(),
@@ -216,23 +226,23 @@ fn define(
         ownership: ownership.clone(),
     };
     hypervisor.define(&spec).map_err(|error| admit::not_defined(world, plan, error))?;
-    let files = MachineFiles(&plan.machine);
+    let files = VmVolumes(&plan.machine);
     let seed = seed(world, plan, folder, &ownership, ledger)?;
     let deadline = ledger.deadline(FURNISH, "the volumes");
     hypervisor.upload(&files.seed(), &seed, &deadline, &mut |_| {}).context("cannot make the seed volume")?;
     hypervisor
         .create_overlay(&files.overlay(), &world.realm.image_volume(&ownership.image), plan.vm.disk)
         .context("cannot make the overlay")?;
-    Live::with(plan.machine.clone(), ownership, folder.clone(), &world.door)
+    RunningVm::with(plan.machine.clone(), ownership, folder.clone(), &world.door)
 }
 
 /// The seed as a file among the run's keys, which go when the VM goes; and what is no secret of it for a person to read.
 fn seed(
-    world: &World,
+    world: &RunContext,
     plan: &Plan,
     folder: &RunFolder,
     ownership: &Ownership,
-    ledger: &Ledger,
+    ledger: &RunRecorder,
 ) -> anyhow::Result<std::path::PathBuf> {
     let keys = live::make_keys(folder)?;
     let deadline = ledger.deadline(FURNISH, "the keys");

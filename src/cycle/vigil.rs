@@ -12,7 +12,7 @@ use anyhow::Context;
 
 use crate::catalog::plan::ExpectedFault;
 use crate::guest::{console, journal};
-use crate::machine::{Accelerator, Hypervisor, HypervisorError, MachineFiles, Push};
+use crate::machine::{Accelerator, Hypervisor, HypervisorError, RestartMethod, VmVolumes};
 
 /// How often the hypervisor and the console are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ const FRESH_STARTS: usize = 2;
 
 /// The guest will not come: nothing to wait for.
 #[derive(Debug, thiserror::Error)]
-pub enum Lost {
+pub enum VmFailure {
     /// Seen from outside.
     #[error("{machine}: {why}")]
     State {
@@ -36,11 +36,11 @@ pub enum Lost {
         /// The domain.
         machine: String,
         /// What it says.
-        fault: console::Fault,
+        fault: console::BootFault,
     },
 }
 
-impl Lost {
+impl VmFailure {
     /// The one behind an error, if there is one.
     pub fn in_chain(error: &anyhow::Error) -> Option<&Self> {
         error.chain().find_map(|cause| cause.downcast_ref())
@@ -49,7 +49,7 @@ impl Lost {
     /// As what a scenario may declare it.
     pub fn fault(&self) -> Option<ExpectedFault> {
         match self {
-            Self::Console { fault, .. } if fault.kind == console::FaultKind::Emergency => {
+            Self::Console { fault, .. } if fault.kind == console::BootFaultKind::Emergency => {
                 Some(ExpectedFault::Emergency)
             }
             _ => None,
@@ -59,7 +59,7 @@ impl Lost {
 
 /// SSH does not answer, and the guest is not known to have come up: a VM that did not boot, and no lockout.
 #[derive(Debug, thiserror::Error)]
-pub enum NotUp {
+pub enum BootIncomplete {
     /// There is no new boot at all.
     #[error("{machine} did not boot: neither its firmware nor a kernel spoke on its console after the restart{}", last_words(.last.as_deref()))]
     NotBegun {
@@ -107,7 +107,7 @@ fn last_words(last: Option<&str>) -> String {
 }
 
 /// Watches one VM, from a given point of its console on.
-pub(super) struct Vigil<'a> {
+pub(super) struct VmMonitor<'a> {
     hypervisor: &'a dyn Hypervisor,
     machine: &'a str,
     console: Tail,
@@ -157,7 +157,7 @@ impl Tail {
         if read == 0 && self.offset > LONG {
             let now = hypervisor.volumes()?.into_iter().find(|it| it.name == volume);
             if now.is_some_and(|it| it.length.0 < self.offset) {
-                let [.., newest] = MachineFiles::rolled(volume);
+                let [.., newest] = VmVolumes::rolled(volume);
                 hypervisor.download(&newest, self.offset, &mut more)?;
                 offset = hypervisor.download(volume, 0, &mut more)?;
             }
@@ -176,7 +176,7 @@ impl Tail {
     }
 }
 
-impl<'a> Vigil<'a> {
+impl<'a> VmMonitor<'a> {
     /// Heeds everything the console says.
     pub(super) fn from_power_on(hypervisor: &'a dyn Hypervisor, machine: &'a str) -> Self {
         let (console, next) = (Tail::default(), Instant::now());
@@ -202,7 +202,7 @@ impl<'a> Vigil<'a> {
 
     /// From here on: what the console said so far belongs to the boot that is about to end.
     pub(super) fn mark(&mut self) {
-        self.console.read(self.hypervisor, &MachineFiles(self.machine).console());
+        self.console.read(self.hypervisor, &VmVolumes(self.machine).console());
         self.mark = Some(self.console.text.len());
         (self.journal, self.ended) = (None, None);
     }
@@ -210,7 +210,7 @@ impl<'a> Vigil<'a> {
     /// Looks, if it is time to.
     ///
     /// # Errors
-    /// [`Lost`], or that the hypervisor could not be asked.
+    /// [`VmFailure`], or that the hypervisor could not be asked.
     pub(super) fn look(&mut self) -> anyhow::Result<()> {
         if Instant::now() < self.next {
             return Ok(());
@@ -221,17 +221,17 @@ impl<'a> Vigil<'a> {
     /// Looks, whether or not it is time to.
     ///
     /// # Errors
-    /// As [`Vigil::look`].
+    /// As [`VmMonitor::look`].
     pub(super) fn look_now(&mut self) -> anyhow::Result<()> {
         let state = self.hypervisor.state(self.machine).context("cannot see how the VM is")?;
         if let Some(why) = state.trouble() {
-            return Err(Lost::State { machine: self.machine.to_owned(), why }.into());
+            return Err(VmFailure::State { machine: self.machine.to_owned(), why }.into());
         }
-        let console::Told { fault, boots, init, .. } = self.hear();
+        let console::BootLog { fault, boots, init, .. } = self.hear();
         if let Some(fault) = fault {
-            let stands_still = fault.kind == console::FaultKind::Stalled && boots > 0 && !init;
+            let stands_still = fault.kind == console::BootFaultKind::Stalled && boots > 0 && !init;
             if !(stands_still && self.begin_again()?) {
-                return Err(Lost::Console { machine: self.machine.to_owned(), fault }.into());
+                return Err(VmFailure::Console { machine: self.machine.to_owned(), fault }.into());
             }
         }
         self.next = Instant::now() + INTERVAL;
@@ -247,7 +247,7 @@ impl<'a> Vigil<'a> {
             self.machine
         ));
         self.mark();
-        let reset = self.hypervisor.restart(self.machine, Push::Reset);
+        let reset = self.hypervisor.restart(self.machine, RestartMethod::Reset);
         reset.context("the VM stood still in its boot and could not be reset")?;
         Ok(true)
     }
@@ -256,29 +256,29 @@ impl<'a> Vigil<'a> {
     /// comes before the end of a boot, so it counts only where the journal, which would have that end, does not come in.
     ///
     /// # Errors
-    /// [`NotUp`], where nothing does.
-    pub(super) fn came_up(&mut self) -> Result<String, NotUp> {
-        let console::Told { up, ended, last, .. } = self.began_once()?;
+    /// [`BootIncomplete`], where nothing does.
+    pub(super) fn came_up(&mut self) -> Result<String, BootIncomplete> {
+        let console::BootLog { up, ended, last, .. } = self.began_once()?;
         let ended = ended.or_else(|| self.ended.as_ref().map(|(_, line)| line.clone()));
         let machine = self.machine.to_owned();
         match (up, ended, self.journal.as_ref().and_then(Tail::last_line)) {
             (Some(line), Some(_), _) | (None, Some(line), _) | (Some(line), None, None) => Ok(line),
-            (Some(prompt), None, Some(last)) => Err(NotUp::Unfinished { machine, prompt, last }),
-            (None, None, _) => Err(NotUp::NotEnded { machine, last }),
+            (Some(prompt), None, Some(last)) => Err(BootIncomplete::Unfinished { machine, prompt, last }),
+            (None, None, _) => Err(BootIncomplete::NotEnded { machine, last }),
         }
     }
 
     /// What the console tells, if exactly one boot began since the mark: else it may be the old boot's word, or a loop's.
     ///
     /// # Errors
-    /// [`NotUp`].
-    pub(super) fn began_once(&mut self) -> Result<console::Told, NotUp> {
+    /// [`BootIncomplete`].
+    pub(super) fn began_once(&mut self) -> Result<console::BootLog, BootIncomplete> {
         let told = self.hear();
         let machine = self.machine.to_owned();
         match told.boots {
-            0 => Err(NotUp::NotBegun { machine, last: told.last }),
+            0 => Err(BootIncomplete::NotBegun { machine, last: told.last }),
             1 => Ok(told),
-            boots => Err(NotUp::Again { machine, boots }),
+            boots => Err(BootIncomplete::Again { machine, boots }),
         }
     }
 
@@ -289,8 +289,8 @@ impl<'a> Vigil<'a> {
 
     /// What the console tells. Once it tells of a new boot, whatever comes into the journal is of that boot: the old one is dead,
     /// and can no longer repeat itself there.
-    fn hear(&mut self) -> console::Told {
-        let files = MachineFiles(self.machine);
+    fn hear(&mut self) -> console::BootLog {
+        let files = VmVolumes(self.machine);
         self.console.read(self.hypervisor, &files.console());
         let told = console::hear(&self.console.text(), self.mark.unwrap_or_default());
         match &mut self.journal {

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::vigil::Vigil;
+use super::vigil::VmMonitor;
 use crate::machine::Hypervisor;
 use crate::support::deadline::Deadline;
 use crate::support::interrupt::{Interrupt, Interrupted};
@@ -17,7 +17,7 @@ const ENOUGH: i32 = 15;
 /// Runs `work` with a deadline that also ends when `machine` is lost.
 ///
 /// # Errors
-/// That the VM is lost ([`super::Lost`]), whatever the work made of it.
+/// That the VM is lost ([`super::VmFailure`]), whatever the work made of it.
 pub(super) fn watched<T>(
     hypervisor: &dyn Hypervisor,
     machine: &str,
@@ -25,7 +25,7 @@ pub(super) fn watched<T>(
     work: impl FnOnce(&Deadline) -> T,
 ) -> anyhow::Result<T> {
     let leash = Interrupt::never();
-    let (over, mut vigil) = (AtomicBool::new(false), Vigil::from_now_on(hypervisor, machine));
+    let (over, mut vigil) = (AtomicBool::new(false), VmMonitor::from_now_on(hypervisor, machine));
     std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
             while !over.load(Ordering::SeqCst) {

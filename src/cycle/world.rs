@@ -9,22 +9,22 @@ use etcetera::BaseStrategy;
 use etcetera::base_strategy::Xdg;
 
 use crate::catalog::plan::HarnessPlan;
-use crate::event::Sink;
+use crate::event::Reporter;
 use crate::machine::image::ImageStore;
 use crate::machine::libvirt::Libvirt;
 use crate::machine::ownership::{Lifetime, ProcFs};
 use crate::machine::seed::USER;
-use crate::machine::{Accelerator, Hypervisor, Realm};
+use crate::machine::{Accelerator, Hypervisor, NamePrefix};
 use crate::support::env;
 use crate::support::interrupt::Interrupt;
 use crate::support::secret::withhold;
 
 /// Everything outside the plan that a run needs.
-pub struct World {
+pub struct RunContext {
     /// Where machines live.
     pub hypervisor: Arc<dyn Hypervisor>,
     /// The names of our things there.
-    pub realm: Realm,
+    pub realm: NamePrefix,
     /// Golden images, on this machine.
     pub images: ImageStore,
     /// Folder of what is remembered between runs: the lock, the verdict on KVM.
@@ -36,25 +36,25 @@ pub struct World {
     /// Uses this accelerator instead of probing.
     pub accelerator: Option<Accelerator>,
     /// How guests are entered.
-    pub door: Door,
+    pub door: GuestLogin,
     /// What becomes of a VM whose run did not pass.
     pub keep: Keep,
     /// Ctrl-C, SIGTERM and SIGHUP.
     pub interrupt: Interrupt,
     /// Who is told.
-    pub sink: Arc<dyn Sink>,
+    pub sink: Arc<dyn Reporter>,
 }
 
 /// How guests are entered: whom the seed makes for us, and where its sshd listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Door {
+pub struct GuestLogin {
     /// The user.
     pub user: String,
     /// sshd's port.
     pub port: u16,
 }
 
-impl Default for Door {
+impl Default for GuestLogin {
     fn default() -> Self {
         Self { user: USER.to_owned(), port: 22 }
     }
@@ -71,7 +71,7 @@ pub enum Keep {
     UntilDown,
 }
 
-impl World {
+impl RunContext {
     /// The world of this machine, with the hypervisor that `harness` names.
     ///
     /// # Errors
@@ -80,24 +80,24 @@ impl World {
         harness: &HarnessPlan,
         keep: Keep,
         interrupt: Interrupt,
-        sink: Arc<dyn Sink>,
+        sink: Arc<dyn Reporter>,
     ) -> anyhow::Result<Self> {
         let accelerator = env::ACCEL.get().map(|word| word.parse()).transpose()?;
         let folders = Xdg::new().context("cannot tell where your home is")?;
         let processes = ProcFs::here().context("cannot read /proc")?;
         withhold(harness.secret_variables.iter().map(String::as_str));
-        let hypervisor = Libvirt::new(&harness.uri, Realm::default()).heeding(interrupt.clone());
+        let hypervisor = Libvirt::new(&harness.uri, NamePrefix::default()).heeding(interrupt.clone());
         hypervisor.facts()?;
         let us = processes.this_process();
         Ok(Self {
             hypervisor: Arc::new(hypervisor),
-            realm: Realm::default(),
+            realm: NamePrefix::default(),
             images: ImageStore::new(folders.cache_dir().join("boma-it/images")),
             state: folders.cache_dir().join("boma-it"),
             session: env::nextest_run_id().unwrap_or_else(|| format!("{}-{}", us.pid, us.started)),
             processes,
             accelerator,
-            door: Door::default(),
+            door: GuestLogin::default(),
             keep,
             interrupt,
             sink,

@@ -4,9 +4,9 @@
 /// A boot that will not come to an end by itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}: the console says `{line}`{}", causes(.because))]
-pub struct Fault {
+pub struct BootFault {
     /// What happened.
-    pub kind: FaultKind,
+    pub kind: BootFaultKind,
     /// The console's line that says so, without escape sequences.
     pub line: String,
     /// What failed before it in that boot, as systemd or the initramfs said, latest last; five lines at most.
@@ -15,7 +15,7 @@ pub struct Fault {
 
 /// The ways in which a boot is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum FaultKind {
+pub enum BootFaultKind {
     /// The firmware found nothing to boot, or was not allowed to.
     Firmware,
     /// The initramfs did not find the root file system and gave a shell.
@@ -28,7 +28,7 @@ pub enum FaultKind {
     Stalled,
 }
 
-impl std::fmt::Display for FaultKind {
+impl std::fmt::Display for BootFaultKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Firmware => "the firmware cannot boot the disk",
@@ -41,18 +41,18 @@ impl std::fmt::Display for FaultKind {
 }
 
 /// Each kind's telling words, as firmware, kernel, initramfs-tools, dracut, systemd and sulogin print them.
-const SIGNS: &[(FaultKind, &str)] = &[
-    (FaultKind::Panic, "Kernel panic - not syncing"),
-    (FaultKind::Emergency, "You are in emergency mode"),
-    (FaultKind::Emergency, "You are in rescue mode"),
-    (FaultKind::Emergency, "Cannot open access to console, the root account is locked"),
-    (FaultKind::Emergency, "Emergency Shell"),
-    (FaultKind::Emergency, "Entering emergency mode"),
-    (FaultKind::Initramfs, "Gave up waiting for root"),
-    (FaultKind::Initramfs, "(initramfs)"),
-    (FaultKind::Firmware, "No bootable option or device was found"),
-    (FaultKind::Firmware, "No bootable device"),
-    (FaultKind::Firmware, "UEFI Interactive Shell"),
+const SIGNS: &[(BootFaultKind, &str)] = &[
+    (BootFaultKind::Panic, "Kernel panic - not syncing"),
+    (BootFaultKind::Emergency, "You are in emergency mode"),
+    (BootFaultKind::Emergency, "You are in rescue mode"),
+    (BootFaultKind::Emergency, "Cannot open access to console, the root account is locked"),
+    (BootFaultKind::Emergency, "Emergency Shell"),
+    (BootFaultKind::Emergency, "Entering emergency mode"),
+    (BootFaultKind::Initramfs, "Gave up waiting for root"),
+    (BootFaultKind::Initramfs, "(initramfs)"),
+    (BootFaultKind::Firmware, "No bootable option or device was found"),
+    (BootFaultKind::Firmware, "No bootable device"),
+    (BootFaultKind::Firmware, "UEFI Interactive Shell"),
 ];
 /// How the kernel's stall detector names a CPU that hears no timer (kernel/rcu/tree_stall.h). A host that was busy for long may
 /// bring it about once; a second time, a minute later, nothing has moved.
@@ -68,9 +68,9 @@ const SHOWN: usize = 5;
 
 /// What a console tells of its latest boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct BootLog {
     /// Why that boot is lost.
-    pub fault: Option<Fault>,
+    pub fault: Option<BootFault>,
     /// How many boots began.
     pub boots: usize,
     /// Whether the disk's own init spoke in it: before that, firmware, kernel and initramfs ran, and nothing of the guest.
@@ -89,8 +89,8 @@ pub struct Told {
 /// A boot begins where the firmware or a kernel speaks; and again where one speaks after a kernel has, or after the boot
 /// came up. A panic followed by an automatic restart is no fault of the boot that follows, and a login prompt that was there
 /// before the restart is none of the boot that follows either.
-pub fn hear(console: &str, since: usize) -> Told {
-    let (mut boot, mut told) = (Boot::default(), Told::default());
+pub fn hear(console: &str, since: usize) -> BootLog {
+    let (mut boot, mut told) = (Boot::default(), BootLog::default());
     for line in console.get(floor(console, since)..).unwrap_or_default().lines() {
         let line = plain(line);
         boot.hear(&line);
@@ -99,11 +99,11 @@ pub fn hear(console: &str, since: usize) -> Told {
             told.last = Some(line.trim().to_owned());
         }
     }
-    Told { fault: boot.fault, init: boot.init, up: boot.up, ended: boot.ended, ..told }
+    BootLog { fault: boot.fault, init: boot.init, up: boot.up, ended: boot.ended, ..told }
 }
 
 /// The fault of [`hear`] alone.
-pub fn fault(console: &str, since: usize) -> Option<Fault> {
+pub fn fault(console: &str, since: usize) -> Option<BootFault> {
     hear(console, since).fault
 }
 
@@ -116,7 +116,7 @@ struct Boot {
     init: bool,
     stalls: usize,
     causes: Vec<String>,
-    fault: Option<Fault>,
+    fault: Option<BootFault>,
     up: Option<String>,
     ended: Option<String>,
 }
@@ -155,8 +155,9 @@ impl Boot {
             self.causes.push(line.to_owned());
         }
         if self.fault.is_none() {
-            let kind = if self.stalls >= STALL.1 { Some(FaultKind::Stalled) } else { kind_of(line) };
-            self.fault = kind.map(|kind| Fault { kind, line: line.to_owned(), because: self.causes.clone() });
+            let kind = if self.stalls >= STALL.1 { Some(BootFaultKind::Stalled) } else { kind_of(line) };
+            self.fault =
+                kind.map(|kind| BootFault { kind, line: line.to_owned(), because: self.causes.clone() });
         }
     }
 }
@@ -175,9 +176,9 @@ fn is_end(line: &str) -> bool {
         && (line.contains("multi-user.target") || line.contains("Multi-User System"))
 }
 
-fn kind_of(line: &str) -> Option<FaultKind> {
+fn kind_of(line: &str) -> Option<BootFaultKind> {
     let sign = SIGNS.iter().find(|(_, words)| line.contains(words)).map(|(kind, _)| *kind);
-    sign.or_else(|| (line.contains(DENIED.0) && line.contains(DENIED.1)).then_some(FaultKind::Firmware))
+    sign.or_else(|| (line.contains(DENIED.0) && line.contains(DENIED.1)).then_some(BootFaultKind::Firmware))
 }
 
 /// `line` without ANSI escape sequences (ECMA-48) and other control characters.

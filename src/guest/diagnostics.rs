@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ssh::{Session, SshError, Status};
-use crate::support::deadline::{Deadline, WaitError, humane};
+use crate::support::deadline::{Deadline, WaitError, format_duration};
 use crate::support::secret::{Redacting, Redactor};
 
 /// What a failed assert collects, always and first.
@@ -134,7 +134,7 @@ fn file_name(command: &str) -> String {
 pub fn summary(collected: &[Collected], took: Duration) -> String {
     let missing = collected.iter().filter(|one| one.result.is_err()).count();
     let missing = if missing == 0 { String::new() } else { format!(", {missing} not had") };
-    format!("{} files in {}{missing}", collected.len(), humane(took))
+    format!("{} files in {}{missing}", collected.len(), format_duration(took))
 }
 
 #[cfg(test)]

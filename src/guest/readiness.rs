@@ -26,12 +26,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::boot_id::BootId;
-use super::ssh::{Session, SshAccess, SshError, Watch};
-use crate::support::deadline::{Deadline, WaitError, humane};
+use super::ssh::{Session, SshAccess, SshError, WaitContext};
+use crate::support::deadline::{Deadline, WaitError, format_duration};
 use crate::support::interrupt::Interrupted;
 
-pub(super) use facts::Facts;
-pub(super) use settle::{Contact, Guest, Prober, Unsettled, settle};
+pub(super) use facts::BootFacts;
+pub(super) use settle::{Guest, LastContact, Prober, WaitFailure, settle};
 
 /// A guest that is ready.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ pub enum ReadyError {
     /// The deadline passed and SSH did not answer (any more).
     #[error(
         "gave up after {}: no SSH session with {peer} for the last {}; the console tells whether the guest booted",
-        humane(*.budget), humane(*.silent)
+        format_duration(*.budget), format_duration(*.silent)
     )]
     Unreachable {
         /// Whom we called.
@@ -147,7 +147,7 @@ pub enum ReadyError {
         last: Option<Box<SshError>>,
     },
     /// The deadline passed while the guest answered, still busy.
-    #[error("gave up after {}: the guest answers (boot id {boot_id}) and does not settle: {last}", humane(*.budget))]
+    #[error("gave up after {}: the guest answers (boot id {boot_id}) and does not settle: {last}", format_duration(*.budget))]
     NotSettled {
         /// The boot that answers.
         boot_id: BootId,
@@ -178,7 +178,7 @@ pub enum ReadyError {
 
 /// Waits until the guest is ready, and tells `progress` what it is waiting for whenever that changes.
 ///
-/// `alive` is asked twice a second; when it errs (the VM died, paused, panicked, sits in emergency mode), the wait ends
+/// `health_check` is asked twice a second; when it errs (the VM died, paused, panicked, sits in emergency mode), the wait ends
 /// with that error.
 ///
 /// # Errors
@@ -186,13 +186,13 @@ pub enum ReadyError {
 pub fn wait_ready(
     access: &SshAccess,
     deadline: &Deadline,
-    alive: &mut dyn FnMut() -> anyhow::Result<()>,
+    health_check: &mut dyn FnMut() -> anyhow::Result<()>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Ready, ReadyError> {
     let started = Instant::now();
     let peer = access.peer();
-    deadline.waiting(|| {
-        let mut watch = Watch::with_alive(deadline, alive);
+    deadline.time_wait(|| {
+        let mut watch = WaitContext::with_alive(deadline, health_check);
         let (session, facts) = settle(&mut Guest { access }, None, &mut watch, progress)
             .map_err(|unsettled| unsettled.into_error(peer, started.elapsed()))?;
         Ok(Ready::from_facts(session, facts, started.elapsed()))
@@ -200,24 +200,24 @@ pub fn wait_ready(
 }
 
 impl Ready {
-    pub(super) fn from_facts(session: Session, facts: Facts, took: Duration) -> Self {
-        let Facts { boot_id, system, cloud_init } = facts;
+    pub(super) fn from_facts(session: Session, facts: BootFacts, took: Duration) -> Self {
+        let BootFacts { boot_id, system, cloud_init } = facts;
         Self { session, boot_id, system, cloud_init, took }
     }
 }
 
-impl Unsettled {
+impl WaitFailure {
     /// As an error of who waited `budget`; a boot that was not to answer is one that does not settle.
     pub(super) fn into_error(self, peer: SocketAddr, budget: Duration) -> ReadyError {
         match self {
             Self::Failed(error) => error,
-            Self::TimedOut(Contact::None { since, last }) => {
+            Self::TimedOut(LastContact::None { since, last }) => {
                 ReadyError::Unreachable { peer, budget, silent: since.elapsed(), last: last.map(Box::new) }
             }
-            Self::TimedOut(Contact::Old(boot_id)) => {
+            Self::TimedOut(LastContact::Old(boot_id)) => {
                 ReadyError::NotSettled { boot_id, budget, last: "still the old boot".into() }
             }
-            Self::TimedOut(Contact::Some { boot_id, busy }) => {
+            Self::TimedOut(LastContact::Some { boot_id, busy }) => {
                 ReadyError::NotSettled { boot_id, budget, last: busy }
             }
         }

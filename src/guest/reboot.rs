@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::boot_id::BootId;
-use super::readiness::{Baseline, Contact, Facts, Guest, Prober, Ready, ReadyError, Unsettled, settle};
-use super::ssh::{SshAccess, SshError, Watch};
-use crate::support::deadline::{Deadline, humane};
+use super::readiness::{
+    Baseline, BootFacts, Guest, LastContact, Prober, Ready, ReadyError, WaitFailure, settle,
+};
+use super::ssh::{SshAccess, SshError, WaitContext};
+use crate::support::deadline::{Deadline, format_duration};
 
 /// That a guest was restarted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,7 +40,7 @@ pub enum RebootError {
     /// The old boot was there to the end.
     #[error(
         "the VM did not restart: after {} it still answers with boot id {boot_id}",
-        humane(*.waited)
+        format_duration(*.waited)
     )]
     DidNotRestart {
         /// The boot that should have ended.
@@ -50,7 +52,7 @@ pub enum RebootError {
     /// know.
     #[error(
         "unreachable after the restart: no SSH session with {peer} for the last {} (old boot id {old})",
-        humane(*.silent)
+        format_duration(*.silent)
     )]
     Unreachable {
         /// Whom we called.
@@ -80,7 +82,7 @@ pub enum RebootError {
 
 /// Waits for a settled boot other than `old`; to be called right after the restart was asked for.
 ///
-/// `alive` and `progress` are as in [`super::wait_ready`]. `resign` is asked while nothing answers, with how long that has
+/// `health_check` and `progress` are as in [`super::wait_ready`]. `give_up` is asked while nothing answers, with how long that has
 /// been so: true ends the wait as if the deadline had passed.
 ///
 /// # Errors
@@ -89,12 +91,12 @@ pub fn prove_reboot(
     old: Baseline,
     access: &SshAccess,
     deadline: &Deadline,
-    alive: &mut dyn FnMut() -> anyhow::Result<()>,
-    resign: &mut dyn FnMut(Duration) -> bool,
+    health_check: &mut dyn FnMut() -> anyhow::Result<()>,
+    give_up: &mut dyn FnMut(Duration) -> bool,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(Ready, RebootProof), RebootError> {
-    deadline.waiting(|| {
-        let mut watch = Watch::with_alive(deadline, alive).or_resign(resign);
+    deadline.time_wait(|| {
+        let mut watch = WaitContext::with_alive(deadline, health_check).or_resign(give_up);
         let (session, facts, proof) = prove(&mut Guest { access }, access.peer(), old, &mut watch, progress)?;
         let ready = Ready::from_facts(session, facts, proof.took);
         Ok((ready, proof))
@@ -105,17 +107,17 @@ fn prove<P: Prober>(
     prober: &mut P,
     peer: SocketAddr,
     old: Baseline,
-    watch: &mut Watch<'_>,
+    watch: &mut WaitContext<'_>,
     progress: &mut dyn FnMut(&str),
-) -> Result<(P::Session, Facts, RebootProof), RebootError> {
+) -> Result<(P::Session, BootFacts, RebootProof), RebootError> {
     let started = Instant::now();
     let old = old.boot_id().clone();
     let (mut session, facts) = match settle(prober, Some(&old), watch, progress) {
         Ok(settled) => settled,
-        Err(Unsettled::TimedOut(Contact::Old(boot_id))) => {
+        Err(WaitFailure::TimedOut(LastContact::Old(boot_id))) => {
             return Err(RebootError::DidNotRestart { boot_id, waited: started.elapsed() });
         }
-        Err(Unsettled::TimedOut(Contact::None { since, last })) => {
+        Err(WaitFailure::TimedOut(LastContact::None { since, last })) => {
             let last = last.map(Box::new);
             return Err(RebootError::Unreachable { peer, old, silent: since.elapsed(), last });
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::BootId;
 use super::readiness::Prober;
-use super::ssh::{SshError, Watch};
+use super::ssh::{SshError, WaitContext};
 
 /// What one attempt meets.
 pub(super) enum Act {
@@ -48,7 +48,7 @@ pub(super) fn settled(n: u32) -> Vec<String> {
 impl Prober for Scripted {
     type Session = Act;
 
-    fn open(&mut self, _: &mut Watch<'_>) -> Result<Act, SshError> {
+    fn open(&mut self, _: &mut WaitContext<'_>) -> Result<Act, SshError> {
         self.attempts += 1;
         let peer = ([192, 0, 2, 1], 22).into();
         let act = if self.acts.len() > 1 {
@@ -77,7 +77,7 @@ impl Prober for Scripted {
         &mut self,
         act: &mut Act,
         _: Option<&BootId>,
-        watch: &mut Watch<'_>,
+        watch: &mut WaitContext<'_>,
         on_line: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), SshError> {
         let (Act::Says(lines) | Act::Cut(lines) | Act::Hangs(lines)) = act else { return Ok(()) };
@@ -97,7 +97,7 @@ impl Prober for Scripted {
         }
     }
 
-    fn boots(&mut self, _: &mut Act, _: &mut Watch<'_>) -> Result<Vec<BootId>, String> {
+    fn boots(&mut self, _: &mut Act, _: &mut WaitContext<'_>) -> Result<Vec<BootId>, String> {
         self.boots.clone().ok_or_else(|| "no journal".to_owned())
     }
 }

@@ -22,7 +22,7 @@ use crate::support::deadline::Deadline;
 
 pub use error::SshError;
 pub use exec::{Output, Status, Stream};
-pub(super) use watch::Watch;
+pub(super) use watch::WaitContext;
 
 /// How long one attempt at a TCP connection may take. Under a second, so that an interrupt is heeded, and as a lost SYN
 /// is only sent again after one: a fresh attempt is quicker.
@@ -89,11 +89,11 @@ impl Session {
     /// [`SshError`], see its variants; after [`SshError::HostKeyMismatch`] nothing was sent that could be of
     /// use to an impostor.
     pub fn connect(access: &SshAccess, deadline: &Deadline) -> Result<Self, SshError> {
-        deadline.waiting(|| Self::open(access, &mut Watch::over(deadline)))
+        deadline.time_wait(|| Self::open(access, &mut WaitContext::over(deadline)))
     }
 
     /// Like [`Session::connect`], but books nothing and looks around while it waits.
-    pub(super) fn open(access: &SshAccess, watch: &mut Watch<'_>) -> Result<Self, SshError> {
+    pub(super) fn open(access: &SshAccess, watch: &mut WaitContext<'_>) -> Result<Self, SshError> {
         let peer = access.peer();
         let expected = HostKey::parse(&access.host_key).map_err(|reason| SshError::ExpectedKey { reason })?;
         let private_key = std::fs::read_to_string(&access.private_key)
@@ -140,7 +140,7 @@ impl Session {
         &mut self,
         doing: &'static str,
         until: Option<Instant>,
-        watch: &mut Watch<'_>,
+        watch: &mut WaitContext<'_>,
         mut operation: impl FnMut(&mut ssh2::Session) -> Result<T, ssh2::Error>,
     ) -> Result<T, SshError> {
         let started = Instant::now();

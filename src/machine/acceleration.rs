@@ -13,8 +13,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::domain::{DiskCache, DomainSpec};
-use super::hypervisor::{DomainState, Facts, Hypervisor, HypervisorError, PauseReason, Result, StopReason};
-use super::names::{MachineFiles, Realm};
+use super::hypervisor::{
+    DomainState, HostInfo, Hypervisor, HypervisorError, PauseReason, Result, StopReason,
+};
+use super::names::{NamePrefix, VmVolumes};
 use super::network::Egress;
 use super::ownership::{Ownership, Processes};
 use super::teardown::teardown;
@@ -82,20 +84,20 @@ impl FromStr for Accelerator {
 
 /// Which accelerator, and why: one line for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct AcceleratorChoice {
     /// Which.
     pub accelerator: Accelerator,
     /// Why, fit to stand behind "KVM: " or "TCG (slow): ".
     pub why: String,
 }
 
-impl Verdict {
+impl AcceleratorChoice {
     fn new(accelerator: Accelerator, why: impl Into<String>) -> Self {
         Self { accelerator, why: why.into() }
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for AcceleratorChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.accelerator {
             Accelerator::Kvm => write!(f, "accelerator KVM: {}", self.why),
@@ -109,7 +111,7 @@ impl fmt::Display for Verdict {
 
 /// Under which circumstances a verdict holds.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Circumstances {
+struct ProbeKey {
     uri: String,
     hostname: String,
     version: String,
@@ -118,18 +120,18 @@ struct Circumstances {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Remembered {
-    circumstances: Circumstances,
-    verdict: Verdict,
+    circumstances: ProbeKey,
+    verdict: AcceleratorChoice,
 }
 
 /// What is needed to find out.
-pub struct Question<'a> {
+pub struct KvmProbe<'a> {
     /// The hypervisor.
     pub hypervisor: &'a dyn Hypervisor,
     /// Its present facts.
-    pub facts: &'a Facts,
+    pub facts: &'a HostInfo,
     /// Our names there.
-    pub realm: &'a Realm,
+    pub realm: &'a NamePrefix,
     /// The volume of the golden image, uploaded already.
     pub image_volume: &'a str,
     /// Whose the probing machine is, and where it stands on the network: as for the machine that is to come.
@@ -142,14 +144,14 @@ pub struct Question<'a> {
     pub cache: &'a Path,
 }
 
-impl Question<'_> {
+impl KvmProbe<'_> {
     /// Without probing: what somebody `forced`, what needs no probe, or what is remembered.
-    pub fn known(&self, forced: Option<Accelerator>) -> Option<Verdict> {
+    pub fn known(&self, forced: Option<Accelerator>) -> Option<AcceleratorChoice> {
         if let Some(accelerator) = forced {
-            return Some(Verdict::new(accelerator, "as BOMA_IT_ACCEL says"));
+            return Some(AcceleratorChoice::new(accelerator, "as BOMA_IT_ACCEL says"));
         }
         if !self.facts.offers_kvm {
-            return Some(Verdict::new(Accelerator::Tcg, "the hypervisor offers no KVM"));
+            return Some(AcceleratorChoice::new(Accelerator::Tcg, "the hypervisor offers no KVM"));
         }
         let text = std::fs::read(self.cache.join(MEMORY)).ok()?;
         let remembered: Remembered = serde_json::from_slice(&text).ok()?;
@@ -162,7 +164,7 @@ impl Question<'_> {
     /// # Errors
     /// When the probe could not be made, or somebody else is at it or ended it, or `deadline` passed. That KVM fails is no error but a
     /// verdict.
-    pub fn probe(&self, deadline: &Deadline) -> Result<Verdict> {
+    pub fn probe(&self, deadline: &Deadline) -> Result<AcceleratorChoice> {
         let name = format!("{}-kvm-probe", self.realm.prefix());
         self.make_room(&name)?;
         let defined = self.hypervisor.define(&self.machine(&name));
@@ -188,21 +190,20 @@ impl Question<'_> {
         }
     }
 
-    fn boot(&self, name: &str, deadline: &Deadline) -> Result<Verdict> {
-        self.hypervisor.create_overlay(&MachineFiles(name).overlay(), self.image_volume, Bytes(0))?;
+    fn boot(&self, name: &str, deadline: &Deadline) -> Result<AcceleratorChoice> {
+        self.hypervisor.create_overlay(&VmVolumes(name).overlay(), self.image_volume, Bytes(0))?;
         if let Err(error) = self.hypervisor.start(name) {
             return kvm_to_blame(&error)
-                .map(|why| Verdict::new(Accelerator::Tcg, format!("no VM starts under KVM: {why}")))
+                .map(|why| AcceleratorChoice::new(Accelerator::Tcg, format!("no VM starts under KVM: {why}")))
                 .ok_or(error);
         }
         let probe = deadline.within(PROBE, "the KVM probe");
         let mut console = String::new();
         let mut seen = 0;
-        let look = || -> anyhow::Result<Progress<Verdict>> {
+        let look = || -> anyhow::Result<Progress<AcceleratorChoice>> {
             let state = self.hypervisor.state(name)?;
             let mut new = Vec::new();
-            seen +=
-                self.hypervisor.download(&MachineFiles(name).console(), seen, &mut new).or_else(absent)?;
+            seen += self.hypervisor.download(&VmVolumes(name).console(), seen, &mut new).or_else(absent)?;
             console.push_str(&String::from_utf8_lossy(&new));
             judge(&state, &console)
         };
@@ -218,12 +219,12 @@ impl Question<'_> {
         name: &str,
         deadline: &Deadline,
         error: crate::support::deadline::WaitError,
-    ) -> Result<Verdict> {
+    ) -> Result<AcceleratorChoice> {
         use crate::support::deadline::WaitError;
         let timed_out = matches!(error, WaitError::TimedOut { .. });
         if timed_out && deadline.check("the KVM probe").is_ok() {
             let why = format!("under KVM a stock kernel was silent for {} s", PROBE.as_secs());
-            return Ok(Verdict::new(Accelerator::Tcg, why));
+            return Ok(AcceleratorChoice::new(Accelerator::Tcg, why));
         }
         Err(HypervisorError::Ended { what: format!("try KVM with domain {name}"), source: error })
     }
@@ -243,8 +244,8 @@ impl Question<'_> {
         }
     }
 
-    fn circumstances(&self) -> Circumstances {
-        Circumstances {
+    fn circumstances(&self) -> ProbeKey {
+        ProbeKey {
             uri: self.facts.uri.clone(),
             hostname: self.facts.hostname.clone(),
             version: self.facts.version.clone(),
@@ -253,7 +254,7 @@ impl Question<'_> {
     }
 
     /// Failing to remember costs another probe, no more.
-    fn remember(&self, verdict: &Verdict) {
+    fn remember(&self, verdict: &AcceleratorChoice) {
         let remembered = Remembered { circumstances: self.circumstances(), verdict: verdict.clone() };
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(self.cache)?;
@@ -306,9 +307,12 @@ fn taken(name: &str, owned: Option<&Ownership>) -> HypervisorError {
 ///
 /// # Errors
 /// That the probe was ended by what is not KVM's doing.
-fn judge(state: &DomainState, console: &str) -> anyhow::Result<Progress<Verdict>> {
+fn judge(state: &DomainState, console: &str) -> anyhow::Result<Progress<AcceleratorChoice>> {
     if PROOFS.iter().any(|proof| console.contains(proof)) {
-        return Ok(Progress::Ready(Verdict::new(Accelerator::Kvm, "a stock kernel boots under it")));
+        return Ok(Progress::Ready(AcceleratorChoice::new(
+            Accelerator::Kvm,
+            "a stock kernel boots under it",
+        )));
     }
     Ok(match state {
         DomainState::Running => Progress::Pending("it says nothing yet".to_owned()),
@@ -317,7 +321,7 @@ fn judge(state: &DomainState, console: &str) -> anyhow::Result<Progress<Verdict>
             Some(trouble) if !may_be_kvms(state) => anyhow::bail!("{trouble}, which says nothing of KVM"),
             Some(_) => {
                 let why = format!("KVM is offered but a stock kernel dies under it (the VM is {state})");
-                Progress::Ready(Verdict::new(Accelerator::Tcg, why))
+                Progress::Ready(AcceleratorChoice::new(Accelerator::Tcg, why))
             }
         },
     })

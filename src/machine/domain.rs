@@ -5,7 +5,7 @@
 //! and a virtio port named [`JOURNAL_PORT`] into which the guest streams its journal.
 
 use super::acceleration::Accelerator;
-use super::names::{MachineFiles, Realm};
+use super::names::{NamePrefix, VmVolumes};
 use super::network::{Egress, Mac};
 use super::ownership::Ownership;
 use super::xml::{Element, el, text};
@@ -14,7 +14,7 @@ use crate::catalog::quantity::Bytes;
 /// The virtio port into which the guest streams its journal: `/dev/virtio-ports/boma-it.journal` in the guest.
 pub const JOURNAL_PORT: &str = "boma-it.journal";
 
-/// A machine to be defined. Its volumes are those of [`MachineFiles`], in our pool.
+/// A machine to be defined. Its volumes are those of [`VmVolumes`], in our pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainSpec {
     /// The domain's name.
@@ -42,13 +42,13 @@ pub struct DomainSpec {
 pub enum DiskCache {
     /// Not at all: fast, and right for a disk that lives as long as its QEMU.
     Unsafe,
-    /// What the guest flushed is kept: needed where QEMU is ended and started again ([`super::Push::PowerCut`]).
+    /// What the guest flushed is kept: needed where QEMU is ended and started again ([`super::RestartMethod::PowerCut`]).
     Writeback,
 }
 
 impl DomainSpec {
     /// The domain, for libvirt. `pool_dir` is where the pool's files lie on the hypervisor.
-    pub fn render(&self, realm: &Realm, pool_dir: &str) -> String {
+    pub fn render(&self, realm: &NamePrefix, pool_dir: &str) -> String {
         let (kind, cpu) = match self.accelerator {
             Accelerator::Kvm => ("kvm", el("cpu").attr("mode", "host-passthrough")),
             // The newest CPU that QEMU can act: a distribution may need more than `qemu64` one day.
@@ -76,8 +76,8 @@ impl DomainSpec {
             .render()
     }
 
-    fn devices(&self, realm: &Realm, pool_dir: &str) -> Element {
-        let files = MachineFiles(&self.name);
+    fn devices(&self, realm: &NamePrefix, pool_dir: &str) -> Element {
+        let files = VmVolumes(&self.name);
         let path = |volume: String| format!("{pool_dir}/{volume}");
         let cache = match self.disk {
             DiskCache::Unsafe => "unsafe",
@@ -115,7 +115,7 @@ impl DomainSpec {
             .with(el("memballoon").attr("model", "none"))
     }
 
-    fn interface(&self, realm: &Realm) -> Element {
+    fn interface(&self, realm: &NamePrefix) -> Element {
         el("interface")
             .attr("type", "network")
             .with(el("mac").attr("address", self.mac))

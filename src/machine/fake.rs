@@ -20,8 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::domain::DomainSpec;
-use super::hypervisor::{DomainState, Facts, HypervisorError, Result};
-use super::names::MachineFiles;
+use super::hypervisor::{DomainState, HostInfo, HypervisorError, Result};
+use super::names::VmVolumes;
 use super::network::NetworkSpec;
 use crate::catalog::quantity::Bytes;
 
@@ -29,7 +29,7 @@ use crate::catalog::quantity::Bytes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "named like the trait's methods, and documented there")]
 pub enum Verb {
-    Facts,
+    HostInfo,
     EnsurePool,
     EnsureNetwork,
     Volumes,
@@ -65,7 +65,7 @@ pub enum Kvm {
 /// The hypervisor in memory.
 #[derive(Debug)]
 pub struct Fake {
-    world: Mutex<World>,
+    world: Mutex<State>,
     after: Mutex<Vec<(Verb, Act)>>,
 }
 
@@ -80,15 +80,15 @@ impl fmt::Debug for Act {
 }
 
 #[derive(Debug)]
-struct World {
-    facts: Facts,
+struct State {
+    facts: HostInfo,
     kvm: Kvm,
     pool: bool,
     network: Option<NetworkSpec>,
     volumes: BTreeMap<String, Contents>,
     domains: BTreeMap<String, (DomainSpec, DomainState)>,
     calls: Vec<(Verb, String)>,
-    faults: Vec<(Verb, usize, Fault)>,
+    faults: Vec<(Verb, usize, InjectedFault)>,
 }
 
 #[derive(Debug)]
@@ -99,7 +99,7 @@ struct Contents {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+enum InjectedFault {
     Fail,
     Hang,
     Full,
@@ -114,8 +114,8 @@ impl Default for Fake {
 impl Fake {
     /// An empty one, local, without KVM, with 16 GiB of memory to spare.
     pub fn new() -> Self {
-        let world = World {
-            facts: Facts {
+        let world = State {
+            facts: HostInfo {
                 uri: "fake:///system".to_owned(),
                 version: "QEMU 10.0.2".to_owned(),
                 hostname: "here".to_owned(),
@@ -136,17 +136,17 @@ impl Fake {
 
     /// Lets the `nth` call of `verb` from now on (1 is the next) fail, with nothing done.
     pub fn fail(&self, verb: Verb, nth: usize) {
-        self.add_fault(verb, nth, Fault::Fail);
+        self.add_fault(verb, nth, InjectedFault::Fail);
     }
 
     /// Lets the `nth` call of `verb` from now on end as if libvirt had hung, *with* its work done: that is the worst case.
     pub fn hang(&self, verb: Verb, nth: usize) {
-        self.add_fault(verb, nth, Fault::Hang);
+        self.add_fault(verb, nth, InjectedFault::Hang);
     }
 
     /// Lets the `nth` call of `verb` from now on fail for a full disk.
     pub fn fill_disk(&self, verb: Verb, nth: usize) {
-        self.add_fault(verb, nth, Fault::Full);
+        self.add_fault(verb, nth, InjectedFault::Full);
     }
 
     /// Does `act` at the end of every call of `verb` from now on, even of one that fails: what a domain's guest must have come
@@ -182,12 +182,12 @@ impl Fake {
 
     /// Lets a domain print `text` on its serial console.
     pub fn print(&self, domain: &str, text: &str) {
-        self.world().append(&MachineFiles(domain).console(), text);
+        self.world().append(&VmVolumes(domain).console(), text);
     }
 
     /// Lets a domain's guest stream `text` of its journal.
     pub fn log(&self, domain: &str, text: &str) {
-        self.world().append(&MachineFiles(domain).journal(), text);
+        self.world().append(&VmVolumes(domain).journal(), text);
     }
 
     /// Makes a volume out of nothing: a golden image, or something left behind.
@@ -208,13 +208,13 @@ impl Fake {
         self.world().calls.clone()
     }
 
-    fn add_fault(&self, verb: Verb, nth: usize, fault: Fault) {
+    fn add_fault(&self, verb: Verb, nth: usize, fault: InjectedFault) {
         let mut world = self.world();
         let before = world.count(verb);
         world.faults.push((verb, before + nth, fault));
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
+    fn world(&self) -> MutexGuard<'_, State> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -223,7 +223,7 @@ impl Fake {
     }
 
     /// Books the call, does it unless a fault is due, and lets happen what is to happen after it.
-    fn call<T>(&self, verb: Verb, name: &str, work: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+    fn call<T>(&self, verb: Verb, name: &str, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let result = self.carry_out(verb, name, work);
         let acts = self.acts().clone();
         for (_, Act(act)) in acts.iter().filter(|(after, _)| *after == verb) {
@@ -232,7 +232,7 @@ impl Fake {
         result
     }
 
-    fn carry_out<T>(&self, verb: Verb, name: &str, work: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+    fn carry_out<T>(&self, verb: Verb, name: &str, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let mut world = self.world();
         world.calls.push((verb, name.to_owned()));
         let object = if name.is_empty() { "the hypervisor" } else { name }.to_owned();
@@ -241,15 +241,15 @@ impl Fake {
         let source = |text: &str| text.to_owned().into();
         match due {
             None => work(&mut world),
-            Some(Fault::Hang) => {
+            Some(InjectedFault::Hang) => {
                 let _ = work(&mut world);
                 Err(HypervisorError::Hung { verb: "finish with", object, bound: Duration::from_secs(30) })
             }
-            Some(Fault::Fail) => {
+            Some(InjectedFault::Fail) => {
                 let source = source(&format!("the fake was told to fail at {verb:?}"));
                 Err(HypervisorError::Other { verb: "deal with", object, source })
             }
-            Some(Fault::Full) => {
+            Some(InjectedFault::Full) => {
                 let source = source("No space left on device");
                 Err(HypervisorError::DiskFull { verb: "deal with", object, source })
             }

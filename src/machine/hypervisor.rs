@@ -15,7 +15,7 @@ use super::domain::DomainSpec;
 use super::network::NetworkSpec;
 use super::ownership::Ownership;
 use crate::catalog::quantity::Bytes;
-use crate::support::deadline::{Deadline, WaitError, humane};
+use crate::support::deadline::{Deadline, WaitError, format_duration};
 
 /// What verbs give.
 pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
@@ -23,7 +23,7 @@ pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
 /// The verbs.
 pub trait Hypervisor: Send + Sync {
     /// What this hypervisor is and offers; asked anew each time, as free memory changes.
-    fn facts(&self) -> Result<Facts>;
+    fn facts(&self) -> Result<HostInfo>;
 
     /// Makes our storage pool, or makes sure that it is there and active.
     fn ensure_pool(&self) -> Result<()>;
@@ -61,8 +61,8 @@ pub trait Hypervisor: Send + Sync {
     /// Powers a defined domain on.
     fn start(&self, domain: &str) -> Result<()>;
 
-    /// Restarts a running domain. For [`Push::Acpi`] this only asks: the guest does it.
-    fn restart(&self, domain: &str, push: Push) -> Result<()>;
+    /// Restarts a running domain. For [`RestartMethod::Acpi`] this only asks: the guest does it.
+    fn restart(&self, domain: &str, push: RestartMethod) -> Result<()>;
 
     /// Cuts a domain's power; it need not be running, nor be there.
     fn power_off(&self, domain: &str) -> Result<()>;
@@ -82,7 +82,7 @@ pub trait Hypervisor: Send + Sync {
 
 /// What a hypervisor is and offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct HostInfo {
     /// The connection's URI.
     pub uri: String,
     /// Name and version: `QEMU 10.0.2`.
@@ -114,7 +114,7 @@ pub struct Volume {
 
 /// How to restart a domain from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Push {
+pub enum RestartMethod {
     /// The power button: a guest shuts its services down and reboots. Needs no agent in the guest.
     Acpi,
     /// The reset button: the guest notices nothing until firmware runs.
@@ -284,7 +284,7 @@ pub enum HypervisorError {
     },
     /// It neither did it nor refused.
     #[error(
-        "libvirt did not answer for {}: cannot {verb} {object}; is its daemon alive? (`virsh uri` shows)", humane(*.bound)
+        "libvirt did not answer for {}: cannot {verb} {object}; is its daemon alive? (`virsh uri` shows)", format_duration(*.bound)
     )]
     Hung {
         /// What was being done.

@@ -21,7 +21,7 @@ mod xml;
 
 pub use acceleration::Accelerator;
 pub use domain::DomainSpec;
-pub use hypervisor::{DomainState, Facts, Hypervisor, HypervisorError, Machine, Push, Volume};
-pub use names::{MachineFiles, Realm};
+pub use hypervisor::{DomainState, HostInfo, Hypervisor, HypervisorError, Machine, RestartMethod, Volume};
+pub use names::{NamePrefix, VmVolumes};
 pub use network::{Egress, NetworkSpec, Slot};
 pub use ownership::{Lifetime, Owner, Ownership};

@@ -4,18 +4,18 @@
 use super::network::Egress;
 use crate::support::name::PREFIX;
 
-/// A family of names on one hypervisor. There is one in earnest, [`Realm::default`] (`boma-it`); tests that use a
+/// A family of names on one hypervisor. There is one in earnest, [`NamePrefix::default`] (`boma-it`); tests that use a
 /// real hypervisor have one of their own, so that they never touch what is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Realm(String);
+pub struct NamePrefix(String);
 
-impl Default for Realm {
+impl Default for NamePrefix {
     fn default() -> Self {
         Self(PREFIX.to_owned())
     }
 }
 
-impl Realm {
+impl NamePrefix {
     /// The realm whose names all start with `prefix`: at most 14 characters, as a bridge's name is made from it.
     pub fn named(prefix: impl Into<String>) -> Self {
         Self(prefix.into())
@@ -67,19 +67,19 @@ impl Realm {
 
     /// The domain that this volume belongs to by its name, if it is one of a machine of ours.
     pub fn domain_of<'a>(&self, volume: &'a str) -> Option<&'a str> {
-        let rolled = MachineFiles::ROLLED.iter().find_map(|suffix| volume.strip_suffix(suffix));
+        let rolled = VmVolumes::ROLLED.iter().find_map(|suffix| volume.strip_suffix(suffix));
         let log = rolled.filter(|name| name.ends_with(".log"));
         let name = log.unwrap_or(volume);
-        let stem = MachineFiles::SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix))?;
+        let stem = VmVolumes::SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix))?;
         self.owns(stem).then_some(stem)
     }
 }
 
 /// The volumes of one machine, by the name of its domain.
 #[derive(Clone, Copy, Debug)]
-pub struct MachineFiles<'a>(pub &'a str);
+pub struct VmVolumes<'a>(pub &'a str);
 
-impl MachineFiles<'_> {
+impl VmVolumes<'_> {
     const SUFFIXES: [&'static str; 4] = [".qcow2", ".seed.img", ".console.log", ".journal.log"];
 
     /// What virtlogd does with a log that grows beyond 2 MiB, its `max_size`: it is renamed, and `max_backups`, 3, are kept.
@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn every_volume_of_a_machine_leads_back_to_its_domain_and_no_image_does() {
-        let realm = Realm::default();
-        let files = MachineFiles("boma-it-askari");
+        let realm = NamePrefix::default();
+        let files = VmVolumes("boma-it-askari");
         let named = [files.overlay(), files.seed(), files.console(), files.journal()];
         assert_eq!(named, files.all());
         for volume in named {
@@ -131,7 +131,7 @@ mod tests {
         }
         assert_eq!(realm.domain_of(&realm.image_volume("0123abcd")), None);
         for log in [files.console(), files.journal()] {
-            for part in MachineFiles::rolled(&log) {
+            for part in VmVolumes::rolled(&log) {
                 assert_eq!(realm.domain_of(&part), Some("boma-it-askari"), "{part}");
             }
         }
@@ -143,6 +143,6 @@ mod tests {
 
     #[test]
     fn a_bridge_has_a_name_that_the_kernel_takes() {
-        assert!(Realm::default().bridge().len() <= 15);
+        assert!(NamePrefix::default().bridge().len() <= 15);
     }
 }

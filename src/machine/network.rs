@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use super::names::Realm;
+use super::names::NamePrefix;
 use super::xml::{Element, el, text};
 use crate::catalog::plan::Subnet;
 
@@ -97,7 +97,7 @@ impl NetworkSpec {
     }
 
     /// The network, for libvirt.
-    pub fn render(&self, realm: &Realm) -> String {
+    pub fn render(&self, realm: &NamePrefix) -> String {
         let address = |slot: Slot| slot.address(self.subnet);
         let range = el("range")
             .attr("start", host(self.subnet, FIRST))
@@ -115,7 +115,7 @@ impl NetworkSpec {
 
     /// A filter, for libvirt. `uuid` is the one of the filter of that name, if there is one: libvirt refuses to replace
     /// a filter by one with another uuid.
-    pub fn render_filter(&self, realm: &Realm, egress: Egress, uuid: Option<&str>) -> String {
+    pub fn render_filter(&self, realm: &NamePrefix, egress: Egress, uuid: Option<&str>) -> String {
         let rule = |action, priority, what| {
             let rule = el("rule").attr("action", action).attr("direction", "out");
             rule.attr("priority", priority).with(what)
@@ -138,7 +138,7 @@ impl NetworkSpec {
     }
 
     /// Whether the network that this XML of libvirt's describes is the one that we would make.
-    pub fn matches(&self, realm: &Realm, xml: &str) -> bool {
+    pub fn matches(&self, realm: &NamePrefix, xml: &str) -> bool {
         shape(xml).is_some_and(|found| Some(found) == shape(&self.render(realm)))
     }
 }

@@ -89,12 +89,12 @@ pub trait Processes {
     /// The namespace of the process ids that we see.
     fn pid_namespace(&self) -> Option<u64>;
     /// What can be told of the process of that id.
-    fn look(&self, pid: u32) -> Sight;
+    fn look(&self, pid: u32) -> ProcessState;
 }
 
 /// What can be told of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum ProcessState {
     /// It lives, and started then, as in [`Owner::started`].
     Lives(u64),
     /// There is none of that id, or it has ended.
@@ -132,8 +132,8 @@ impl ProcFs {
             pid_namespace: self.pid_namespace,
             pid,
             started: match self.look(pid) {
-                Sight::Lives(started) => started,
-                Sight::Gone | Sight::Hidden => 0,
+                ProcessState::Lives(started) => started,
+                ProcessState::Gone | ProcessState::Hidden => 0,
             },
         }
     }
@@ -152,19 +152,19 @@ impl Processes for ProcFs {
         self.pid_namespace
     }
 
-    fn look(&self, pid: u32) -> Sight {
+    fn look(&self, pid: u32) -> ProcessState {
         match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-            Ok(stat) => start_time(&stat).map_or(Sight::Gone, Sight::Lives),
+            Ok(stat) => start_time(&stat).map_or(ProcessState::Gone, ProcessState::Lives),
             Err(_) => unshown(pid),
         }
     }
 }
 
 /// What is told of a process whose `/proc/<pid>/stat` we cannot read.
-fn unshown(pid: u32) -> Sight {
+fn unshown(pid: u32) -> ProcessState {
     match i32::try_from(pid).ok().and_then(Pid::from_raw).map(test_kill_process) {
-        None | Some(Err(Errno::SRCH)) => Sight::Gone,
-        Some(_) => Sight::Hidden,
+        None | Some(Err(Errno::SRCH)) => ProcessState::Gone,
+        Some(_) => ProcessState::Hidden,
     }
 }
 
@@ -194,9 +194,9 @@ impl Owner {
             return None;
         }
         match processes.look(self.pid) {
-            Sight::Lives(started) => Some(started == self.started),
-            Sight::Gone => Some(false),
-            Sight::Hidden => None,
+            ProcessState::Lives(started) => Some(started == self.started),
+            ProcessState::Gone => Some(false),
+            ProcessState::Hidden => None,
         }
     }
 }

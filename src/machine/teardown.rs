@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::hypervisor::{Hypervisor, HypervisorError, Result};
-use super::names::{MachineFiles, Realm};
+use super::names::{NamePrefix, VmVolumes};
 use super::ownership::Processes;
 use crate::support::deadline::Deadline;
 
@@ -33,7 +33,7 @@ pub fn teardown_within(hypervisor: &dyn Hypervisor, domain: &str, deadline: &Dea
         step()
     };
     let power = in_time(format!("stop domain {domain}"), &|| hypervisor.power_off(domain));
-    let files = MachineFiles(domain);
+    let files = VmVolumes(domain);
     let (parts, listed) = match earlier_parts(hypervisor, files, deadline) {
         Ok(parts) => (parts, Ok(())),
         Err(error) => (Vec::new(), Err(error)),
@@ -51,13 +51,13 @@ pub fn teardown_within(hypervisor: &dyn Hypervisor, domain: &str, deadline: &Dea
 /// The earlier parts of a machine's logs that are there.
 fn earlier_parts(
     hypervisor: &dyn Hypervisor,
-    files: MachineFiles<'_>,
+    files: VmVolumes<'_>,
     deadline: &Deadline,
 ) -> Result<Vec<String>> {
     if deadline.remaining().is_zero() {
         return Ok(Vec::new());
     }
-    let parts = [files.console(), files.journal()].map(|log| MachineFiles::rolled(&log)).concat();
+    let parts = [files.console(), files.journal()].map(|log| VmVolumes::rolled(&log)).concat();
     match hypervisor.volumes() {
         Ok(there) => {
             Ok(there.into_iter().map(|volume| volume.name).filter(|name| parts.contains(name)).collect())
@@ -100,7 +100,7 @@ pub struct Unfinished {
 
 /// How much [`prune`] removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum PruneScope {
     /// What nobody answers for.
     Orphans,
     /// Everything of ours but the golden images.
@@ -113,9 +113,9 @@ pub enum Reach {
 /// The first that occurred, with what was removed; everything is tried.
 pub fn prune(
     hypervisor: &dyn Hypervisor,
-    realm: &Realm,
+    realm: &NamePrefix,
     processes: &dyn Processes,
-    reach: Reach,
+    reach: PruneScope,
 ) -> Result<Pruned, Unfinished> {
     let mut pruned = Pruned::default();
     let mut first = None;
@@ -123,7 +123,7 @@ pub fn prune(
     let machines = hypervisor.machines().map_err(|first| Unfinished { pruned: Box::default(), first })?;
     for machine in machines {
         let orphan = machine.ownership.as_ref().is_some_and(|it| it.is_orphan(processes));
-        if orphan || reach == Reach::Everything {
+        if orphan || reach == PruneScope::Everything {
             if note(teardown(hypervisor, &machine.name)) {
                 pruned.machines.push(machine.name);
             }
@@ -152,7 +152,7 @@ pub fn prune(
 
 /// Volumes of machines that are not there. The volumes are listed first: a machine is defined before it has any, so one
 /// that comes up meanwhile is not mistaken for gone.
-fn stray_volumes(hypervisor: &dyn Hypervisor, realm: &Realm) -> Result<Vec<String>> {
+fn stray_volumes(hypervisor: &dyn Hypervisor, realm: &NamePrefix) -> Result<Vec<String>> {
     let volumes = hypervisor.volumes()?;
     let machines = hypervisor.machines()?;
     let is_stray = |name: &String| {

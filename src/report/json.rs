@@ -12,7 +12,7 @@ use std::time::Instant;
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
-use crate::event::{Event, RunReport, Sink};
+use crate::event::{Event, Reporter, RunReport};
 use crate::support::secret::Redactor;
 
 /// The report, pretty-printed JSON of a [`RunReport`] and of the commands for a kept VM.
@@ -22,7 +22,7 @@ pub const EVENTS: &str = "events.jsonl";
 
 /// The sink. One for each run: it remembers the run's folder.
 #[derive(Debug, Default)]
-pub struct RunRecord(Mutex<State>);
+pub struct JsonReporter(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -32,7 +32,7 @@ struct State {
 
 /// One line of `events.jsonl`.
 #[derive(Serialize)]
-struct Line<'a> {
+struct EventRecord<'a> {
     time: String,
     at: f64,
     #[serde(flatten)]
@@ -54,15 +54,15 @@ struct Command {
     purpose: String,
 }
 
-impl RunRecord {
+impl JsonReporter {
     /// Writes nothing before it hears [`Event::RunStarted`], which names the folder.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
-impl Sink for RunRecord {
-    fn hear(&self, event: &Event) {
+impl Reporter for JsonReporter {
+    fn on_event(&self, event: &Event) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::RunStarted { folder, .. } => state.open(folder),
@@ -109,7 +109,7 @@ impl State {
     fn append(&mut self, event: &Event) {
         let Some((file, began)) = &mut self.events else { return };
         let at = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-        let line = Line { time: now(), at, event };
+        let line = EventRecord { time: now(), at, event };
         let written = serde_json::to_string(&line)
             .map_err(io::Error::from)
             .map(|json| Redactor::of_process().redact_json(&json, None).into_owned() + "\n")

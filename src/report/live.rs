@@ -8,7 +8,7 @@ use crate::outcome::{Stage, TaskResult, TaskStatus};
 
 /// A running stage.
 #[derive(Clone, Debug)]
-pub(super) struct Live {
+pub(super) struct StageProgress {
     /// Which.
     pub(super) stage: Stage,
     /// When it began, on the narrator's clock.
@@ -19,14 +19,14 @@ pub(super) struct Live {
     failed: usize,
 }
 
-impl Live {
+impl StageProgress {
     /// A stage that begins now.
     pub(super) fn begin(stage: Stage, now: Duration) -> Self {
         Self { stage, since: now, current: None, tasks: 0, changed: 0, failed: 0 }
     }
 
     /// Takes in what happens inside the stage.
-    pub(super) fn hear(&mut self, event: &Event) {
+    pub(super) fn on_event(&mut self, event: &Event) {
         match event {
             Event::Doing(what) => self.current = Some(what.clone()),
             Event::TaskStarted { task } => self.current = Some(task.clone()),

@@ -1,5 +1,5 @@
 //! Floor 5, what a person or a program reads. All are sinks of events: [`terminal::Terminal`] tells a run line by
-//! line on standard error, [`json::RunRecord`] writes `report.json` and `events.jsonl` into the run folder, and
+//! line on standard error, [`json::JsonReporter`] writes `report.json` and `events.jsonl` into the run folder, and
 //! [`summary::explain`] says in one block of text how a run ended, [`series::explain_series`] how several did. A sink
 //! never fails a run.
 

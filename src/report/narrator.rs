@@ -3,45 +3,45 @@
 
 use std::time::Duration;
 
-use super::live::{Live, is_trouble};
-use super::row::{Row, Tone};
+use super::live::{StageProgress, is_trouble};
+use super::row::{Line, LineStyle};
 use super::series;
 use super::summary;
-use super::terminal::Context;
+use super::terminal::TerminalUse;
 use crate::event::{Event, RunReport};
 use crate::outcome::{Outcome, TaskResult, TaskStatus};
 
 /// Tells the rows, event by event.
 #[derive(Debug)]
-pub(super) struct Narrator {
-    context: Context,
-    live: Option<Live>,
-    kept: Option<Row>,
+pub(super) struct EventFormatter {
+    context: TerminalUse,
+    live: Option<StageProgress>,
+    kept: Option<Line>,
 }
 
-impl Narrator {
+impl EventFormatter {
     /// Nothing told yet.
-    pub(super) fn new(context: Context) -> Self {
+    pub(super) fn new(context: TerminalUse) -> Self {
         Self { context, live: None, kept: None }
     }
 
     /// The running stage.
-    pub(super) fn live(&self) -> Option<&Live> {
+    pub(super) fn live(&self) -> Option<&StageProgress> {
         self.live.as_ref()
     }
 
     /// The rows for an event that happens `now`, time since any fixed moment.
-    pub(super) fn tell(&mut self, event: &Event, now: Duration) -> Vec<Row> {
+    pub(super) fn tell(&mut self, event: &Event, now: Duration) -> Vec<Line> {
         if let Some(live) = &mut self.live {
-            live.hear(event);
+            live.on_event(event);
         }
         match event {
             Event::RunStarted { trial, folder } => self.opening(trial, &folder.display().to_string()),
             Event::StageStarted(stage) => {
-                self.live = Some(Live::begin(*stage, now));
-                vec![Row::new(Tone::Plain, stage.as_str(), "started")]
+                self.live = Some(StageProgress::begin(*stage, now));
+                vec![Line::new(LineStyle::Plain, stage.as_str(), "started")]
             }
-            Event::Note(note) => vec![Row::new(Tone::Faint, "note", note)],
+            Event::Note(note) => vec![Line::new(LineStyle::Faint, "note", note)],
             Event::TaskFinished(result) if is_trouble(result) => vec![trouble(result)],
             Event::Doing(_) | Event::TaskStarted { .. } | Event::TaskFinished(_) => Vec::new(),
             Event::StageFinished(report) => {
@@ -58,7 +58,7 @@ impl Narrator {
             }
             // libtest shows the whole of one that did not pass as the failure's message.
             Event::SeriesFinished(report)
-                if self.context == Context::Trial && report.outcome != Outcome::Passed =>
+                if self.context == TerminalUse::Trial && report.outcome != Outcome::Passed =>
             {
                 Vec::new()
             }
@@ -67,28 +67,29 @@ impl Narrator {
     }
 
     /// A sign of life: `apply  … 45s: 12 tasks, 5 changed · docker_host : install Docker`.
-    pub(super) fn heartbeat(&self, now: Duration) -> Option<Row> {
+    pub(super) fn heartbeat(&self, now: Duration) -> Option<Line> {
         let live = self.live.as_ref()?;
         let status = live.status();
         let colon = if status.is_empty() { "" } else { ": " };
         let text = format!("… {}{colon}{status}", whole_seconds(now.saturating_sub(live.since)));
-        Some(Row::new(Tone::Faint, live.stage.as_str(), text))
+        Some(Line::new(LineStyle::Faint, live.stage.as_str(), text))
     }
 
     /// libtest has written `test askari::cycle ... ` and left the cursor there: an empty row ends that line.
-    fn opening(&self, trial: &str, folder: &str) -> Vec<Row> {
-        let rows = [Row::new(Tone::Plain, "running", trial), Row::new(Tone::Faint, "folder", folder)];
-        let before = matches!(self.context, Context::Trial).then(Row::gap);
+    fn opening(&self, trial: &str, folder: &str) -> Vec<Line> {
+        let rows =
+            [Line::new(LineStyle::Plain, "running", trial), Line::new(LineStyle::Faint, "folder", folder)];
+        let before = matches!(self.context, TerminalUse::Trial).then(Line::gap);
         before.into_iter().chain(rows).collect()
     }
 
-    fn ending(&mut self, report: &RunReport) -> Vec<Row> {
+    fn ending(&mut self, report: &RunReport) -> Vec<Line> {
         let mut rows = match self.context {
-            Context::Driver if report.outcome != Outcome::Passed => {
-                std::iter::once(Row::gap()).chain(summary::rows(report)).collect()
+            TerminalUse::Driver if report.outcome != Outcome::Passed => {
+                std::iter::once(Line::gap()).chain(summary::rows(report)).collect()
             }
-            Context::Driver => summary::rows(report),
-            Context::Trial => vec![summary::headline(report)],
+            TerminalUse::Driver => summary::rows(report),
+            TerminalUse::Trial => vec![summary::headline(report)],
         };
         rows.extend(self.kept.take());
         rows
@@ -96,15 +97,15 @@ impl Narrator {
 }
 
 /// A task that went wrong, as it happens.
-fn trouble(result: &TaskResult) -> Row {
+fn trouble(result: &TaskResult) -> Line {
     let label = if result.status == TaskStatus::Unreachable { "unreachable" } else { "failed" };
-    Row::new(Tone::Bad, label, summary::located(&result.task, &result.path, result.message.as_deref()))
+    Line::new(LineStyle::Bad, label, summary::located(&result.task, &result.path, result.message.as_deref()))
 }
 
 /// `45s`, `3m07s`.
 pub(super) fn whole_seconds(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..60 => format!("{seconds}s"),
-        seconds => crate::support::deadline::humane(Duration::from_secs(seconds)),
+        seconds => crate::support::deadline::format_duration(Duration::from_secs(seconds)),
     }
 }

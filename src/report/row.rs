@@ -11,7 +11,7 @@ pub(super) const LABEL_WIDTH: usize = 12;
 
 /// What a label feels like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tone {
+pub(super) enum LineStyle {
     /// A step of the story.
     Plain,
     /// As it should be.
@@ -24,7 +24,7 @@ pub(super) enum Tone {
     Faint,
 }
 
-impl Tone {
+impl LineStyle {
     fn style(self) -> Style {
         match self {
             Self::Plain => Style::new().cyan().bold(),
@@ -38,16 +38,16 @@ impl Tone {
 
 /// One row; its text may have several lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct Line {
     label: String,
-    tone: Tone,
+    tone: LineStyle,
     text: String,
 }
 
-impl Row {
+impl Line {
     /// A labelled row. Escape sequences and control characters in `text` are taken out: it may come from a guest. So are
     /// secrets, before that and after: a control character may hold one together, or apart.
-    pub(super) fn new(tone: Tone, label: impl Into<String>, text: impl AsRef<str>) -> Self {
+    pub(super) fn new(tone: LineStyle, label: impl Into<String>, text: impl AsRef<str>) -> Self {
         let secrets = Redactor::of_process();
         let text = clean(&secrets.redact(text.as_ref()));
         Self { label: label.into(), tone, text: secrets.redact(&text).into_owned() }
@@ -55,7 +55,7 @@ impl Row {
 
     /// An empty row.
     pub(super) fn gap() -> Self {
-        Self::new(Tone::Plain, "", "")
+        Self::new(LineStyle::Plain, "", "")
     }
 
     /// The row as one or more lines, without the last line's end.
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn further_lines_stay_in_the_column_and_blank_ones_go() {
-        let row = Row::new(Tone::Bad, "error", "booting\n\nCaused by:\n    0: no kernel\r\n");
+        let row = Line::new(LineStyle::Bad, "error", "booting\n\nCaused by:\n    0: no kernel\r\n");
         assert_eq!(
             row.paint(false),
             "       error  booting\n              Caused by:\n                  0: no kernel"
@@ -97,15 +97,15 @@ mod tests {
 
     #[test]
     fn a_guest_cannot_steer_the_terminal_through_a_message() {
-        let row = Row::new(Tone::Plain, "failed", "\u{1b}[2J\u{1b}]0;owned\u{7}hel\u{8}lo\tthere");
+        let row = Line::new(LineStyle::Plain, "failed", "\u{1b}[2J\u{1b}]0;owned\u{7}hel\u{8}lo\tthere");
         assert_eq!(row.paint(false), "      failed  hello there");
     }
 
     #[test]
     fn colour_is_in_the_label_alone_and_only_when_asked_for() {
-        let row = Row::new(Tone::Good, "passed", "askari::cycle");
+        let row = Line::new(LineStyle::Good, "passed", "askari::cycle");
         assert_eq!(row.paint(true), "\u{1b}[32m\u{1b}[1m      passed\u{1b}[0m  askari::cycle");
         assert_eq!(row.paint(false), "      passed  askari::cycle");
-        assert_eq!(Row::gap().paint(true), "");
+        assert_eq!(Line::gap().paint(true), "");
     }
 }

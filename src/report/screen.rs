@@ -14,7 +14,7 @@ use crate::support::secret::Redactor;
 const TURN: Duration = Duration::from_millis(120);
 
 /// A place that shows lines, and perhaps what is going on now.
-pub(super) enum Screen {
+pub(super) enum TerminalOutput {
     /// Lines alone.
     Lines(Box<dyn Write + Send>),
     /// Lines, and a spinner below them while a stage runs.
@@ -29,7 +29,7 @@ pub(super) enum Screen {
     },
 }
 
-impl Screen {
+impl TerminalOutput {
     /// Lines into `out`.
     pub(super) fn lines(out: Box<dyn Write + Send>) -> Self {
         Self::Lines(out)
@@ -82,7 +82,7 @@ impl Screen {
     }
 }
 
-impl std::fmt::Debug for Screen {
+impl std::fmt::Debug for TerminalOutput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.is_spinner() { "Spinner" } else { "Lines" })
     }

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use super::row::{Row, Tone};
+use super::row::{Line, LineStyle};
 use crate::event::{Compared, RunReport, StageReport};
 use crate::outcome::{Assertion, AssertionStatus, Outcome};
-use crate::support::deadline::humane;
+use crate::support::deadline::format_duration;
 
 /// Lines of an assertion's message that are shown; the whole of it is in `report.json`.
 const MESSAGE_LINES: usize = 20;
@@ -24,30 +24,30 @@ pub fn explain_kept(commands: &[(String, String)]) -> String {
 }
 
 /// The rows of the block.
-pub(super) fn rows(report: &RunReport) -> Vec<Row> {
+pub(super) fn rows(report: &RunReport) -> Vec<Line> {
     let mut rows = vec![headline(report)];
     if report.outcome != Outcome::Passed {
-        rows.push(Row::gap());
+        rows.push(Line::gap());
     }
     rows.extend(expected_against_seen(report));
     rows.extend(report.stages.iter().filter(|stage| stage.outcome != Outcome::Passed).map(stage_row));
     rows.extend(assertions("before", " before the restart", &report.before));
     rows.extend(assertions("assertions", "", &report.assertions));
     if let Some(error) = &report.error {
-        rows.push(Row::new(Tone::Bad, "error", error));
+        rows.push(Line::new(LineStyle::Bad, "error", error));
     }
     if report.outcome != Outcome::Passed {
         rows.extend(stages(report));
-        rows.push(Row::new(Tone::Faint, "folder", report.folder.display().to_string()));
+        rows.push(Line::new(LineStyle::Faint, "folder", report.folder.display().to_string()));
     }
     if report.kept {
-        rows.push(Row::new(Tone::Wary, "kept", format!("{} stays for inspection", report.machine)));
+        rows.push(Line::new(LineStyle::Wary, "kept", format!("{} stays for inspection", report.machine)));
     }
     rows
 }
 
 /// The verdict in a line: `failed  askari::cycle at assert, after 5m12s (5m09s waiting, 2.6s own)`.
-pub(super) fn headline(report: &RunReport) -> Row {
+pub(super) fn headline(report: &RunReport) -> Line {
     let sum = |part: fn(&StageReport) -> Duration| report.stages.iter().map(part).sum::<Duration>();
     let time =
         (!report.stages.is_empty()).then(|| timing(sum(|s| s.took), sum(|s| s.waited), sum(|s| s.own)));
@@ -59,55 +59,55 @@ pub(super) fn headline(report: &RunReport) -> Row {
         (_, _, Some(time)) => format!("{trial} after {time}"),
         (_, _, None) => trial.clone(),
     };
-    Row::new(tone(report.outcome), report.outcome.as_str(), text)
+    Line::new(tone(report.outcome), report.outcome.as_str(), text)
 }
 
 /// A stage that ended: `apply  passed in 3m07s (3m06s waiting, 1.1s own): 23 tasks, 11 changed`.
-pub(super) fn stage_row(stage: &StageReport) -> Row {
+pub(super) fn stage_row(stage: &StageReport) -> Line {
     let time = timing(stage.took, stage.waited, stage.own);
     let preposition = if stage.outcome == Outcome::Passed { "in" } else { "after" };
     let colon = if stage.summary.is_empty() { "" } else { ": " };
     let text = format!("{} {preposition} {time}{colon}{}", stage.outcome, stage.summary);
-    Row::new(tone(stage.outcome), stage.stage.as_str(), text)
+    Line::new(tone(stage.outcome), stage.stage.as_str(), text)
 }
 
 /// What to type to look inside: each command with what it is for as a comment.
-pub(super) fn kept_row(commands: &[(String, String)]) -> Row {
+pub(super) fn kept_row(commands: &[(String, String)]) -> Line {
     let width = commands.iter().map(|(command, _)| command.chars().count()).max().unwrap_or_default();
     let lines = commands.iter().map(|(command, purpose)| format!("{command:width$}  # {purpose}"));
-    Row::new(Tone::Wary, "look inside", lines.collect::<Vec<_>>().join("\n"))
+    Line::new(LineStyle::Wary, "look inside", lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// An outcome's tone.
-pub(super) fn tone(outcome: Outcome) -> Tone {
+pub(super) fn tone(outcome: Outcome) -> LineStyle {
     match outcome {
-        Outcome::Passed => Tone::Good,
-        Outcome::Failed | Outcome::Errored => Tone::Bad,
-        Outcome::Interrupted => Tone::Wary,
+        Outcome::Passed => LineStyle::Good,
+        Outcome::Failed | Outcome::Errored => LineStyle::Bad,
+        Outcome::Interrupted => LineStyle::Wary,
     }
 }
 
 /// `59s (57s waiting, 2.1s own)`; the split is left out where nothing was waited for.
 fn timing(took: Duration, waited: Duration, own: Duration) -> String {
     if waited.is_zero() {
-        return humane(took);
+        return format_duration(took);
     }
-    format!("{} ({} waiting, {} own)", humane(took), humane(waited), humane(own))
+    format!("{} ({} waiting, {} own)", format_duration(took), format_duration(waited), format_duration(own))
 }
 
 /// Both, one above the other and then side by side, where the comparison says something: the run did not pass, or it is a scenario.
-fn expected_against_seen(report: &RunReport) -> Vec<Row> {
+fn expected_against_seen(report: &RunReport) -> Vec<Line> {
     let said_elsewhere = report.outcome == Outcome::Interrupted && report.error.is_some();
     let as_ever = report.outcome == Outcome::Passed && report.scenario.is_none();
     if said_elsewhere || as_ever {
         return Vec::new();
     }
     let mut rows = vec![
-        Row::new(Tone::Faint, "expected", &report.expected),
-        Row::new(Tone::Faint, "seen", &report.seen),
+        Line::new(LineStyle::Faint, "expected", &report.expected),
+        Line::new(LineStyle::Faint, "seen", &report.seen),
     ];
     if !report.compared.is_empty() {
-        rows.push(Row::new(Tone::Faint, "compared", side_by_side(&report.compared)));
+        rows.push(Line::new(LineStyle::Faint, "compared", side_by_side(&report.compared)));
     }
     rows
 }
@@ -123,7 +123,7 @@ fn side_by_side(compared: &[Compared]) -> String {
 }
 
 /// How many held, and each that did not hold or was not looked at.
-fn assertions(label: &str, when: &str, all: &[Assertion]) -> Vec<Row> {
+fn assertions(label: &str, when: &str, all: &[Assertion]) -> Vec<Line> {
     if all.is_empty() {
         return Vec::new();
     }
@@ -135,19 +135,19 @@ fn assertions(label: &str, when: &str, all: &[Assertion]) -> Vec<Row> {
     ];
     let counted = tally.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}"));
     let tally = counted.collect::<Vec<_>>().join(", ");
-    let mut rows = vec![Row::new(Tone::Faint, label, format!("{tally}{when}"))];
+    let mut rows = vec![Line::new(LineStyle::Faint, label, format!("{tally}{when}"))];
     rows.extend(all.iter().filter(|a| a.status == AssertionStatus::Failed).map(assertion_row));
     rows.extend(all.iter().filter(|a| a.status == AssertionStatus::Skipped).map(assertion_row));
     rows
 }
 
-fn assertion_row(assertion: &Assertion) -> Row {
+fn assertion_row(assertion: &Assertion) -> Line {
     let (tone, label) = match assertion.status {
-        AssertionStatus::Passed => (Tone::Good, "passed"),
-        AssertionStatus::Failed => (Tone::Bad, "failed"),
-        AssertionStatus::Skipped => (Tone::Wary, "skipped"),
+        AssertionStatus::Passed => (LineStyle::Good, "passed"),
+        AssertionStatus::Failed => (LineStyle::Bad, "failed"),
+        AssertionStatus::Skipped => (LineStyle::Wary, "skipped"),
     };
-    Row::new(tone, label, located(&assertion.name, &assertion.path, assertion.message.as_deref()))
+    Line::new(tone, label, located(&assertion.name, &assertion.path, assertion.message.as_deref()))
 }
 
 /// A task's name, where it stands, and the beginning of what it said.
@@ -164,13 +164,13 @@ pub(super) fn located(name: &str, path: &str, message: Option<&str>) -> String {
 }
 
 /// All stages with their times, in one row.
-fn stages(report: &RunReport) -> Option<Row> {
-    let times = report.stages.iter().map(|stage| format!("{} {}", stage.stage, humane(stage.took)));
+fn stages(report: &RunReport) -> Option<Line> {
+    let times = report.stages.iter().map(|stage| format!("{} {}", stage.stage, format_duration(stage.took)));
     let line = times.collect::<Vec<_>>().join(" · ");
-    (!line.is_empty()).then(|| Row::new(Tone::Faint, "stages", line))
+    (!line.is_empty()).then(|| Line::new(LineStyle::Faint, "stages", line))
 }
 
-pub(super) fn text(rows: &[Row]) -> String {
+pub(super) fn text(rows: &[Line]) -> String {
     rows.iter().map(|row| row.paint(false)).collect::<Vec<_>>().join("\n")
 }
 

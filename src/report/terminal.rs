@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use console::Term;
 use indicatif::ProgressDrawTarget;
 
-use super::narrator::Narrator;
+use super::narrator::EventFormatter;
 use super::row;
-use super::screen::Screen;
-use crate::event::{Event, Sink};
+use super::screen::TerminalOutput;
+use crate::event::{Event, Reporter};
 use crate::outcome::{Outcome, error_chain};
 use crate::support::env;
 
@@ -69,14 +69,14 @@ fn wants_spinner() -> bool {
 }
 
 /// Tells an error that no run reports: its whole chain, on standard error.
-pub fn complain(error: &anyhow::Error) {
+pub fn print_error(error: &anyhow::Error) {
     // Nobody is left to tell if standard error is closed.
     let _ = writeln!(std::io::stderr(), "error: {}", error_chain(error));
 }
 
 /// Who else writes around us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Context {
+pub enum TerminalUse {
     /// Nobody: the driver. The end is explained in full.
     Driver,
     /// libtest: `test askari::cycle ... ` stands before us, and the failure message it shows later explains the
@@ -87,13 +87,13 @@ pub enum Context {
 /// The sink. One for each run: it remembers what the run is doing.
 #[derive(Debug)]
 pub struct Terminal {
-    teller: Arc<Mutex<Teller>>,
+    teller: Arc<Mutex<TerminalState>>,
     ticker: Option<Ticker>,
 }
 
 impl Terminal {
     /// On standard error, coloured if it is a terminal and the environment (`NO_COLOR`, `CLICOLOR`) agrees.
-    pub fn stderr(mode: Mode, context: Context) -> Self {
+    pub fn stderr(mode: Mode, context: TerminalUse) -> Self {
         let out = Box::new(std::io::stderr());
         let colour = console::colors_enabled_stderr();
         match mode {
@@ -106,15 +106,20 @@ impl Terminal {
     }
 
     /// Plain lines on `out`, with a sign of life whenever nothing was said for `heartbeat`.
-    pub fn lines(out: Box<dyn Write + Send>, colour: bool, context: Context, heartbeat: Duration) -> Self {
-        let teller = Teller::share(Screen::lines(out), colour, context, false);
+    pub fn lines(
+        out: Box<dyn Write + Send>,
+        colour: bool,
+        context: TerminalUse,
+        heartbeat: Duration,
+    ) -> Self {
+        let teller = TerminalState::share(TerminalOutput::lines(out), colour, context, false);
         let ticker = Ticker::start(Arc::clone(&teller), heartbeat);
         Self { teller, ticker }
     }
 
     /// Nothing on `out` but the end of a run that did not pass, and what to type to look inside a kept VM.
-    pub fn quiet(out: Box<dyn Write + Send>, colour: bool, context: Context) -> Self {
-        Self { teller: Teller::share(Screen::lines(out), colour, context, true), ticker: None }
+    pub fn quiet(out: Box<dyn Write + Send>, colour: bool, context: TerminalUse) -> Self {
+        Self { teller: TerminalState::share(TerminalOutput::lines(out), colour, context, true), ticker: None }
     }
 
     /// Lines on `out` above a spinner on `target`, both the same terminal.
@@ -122,15 +127,18 @@ impl Terminal {
         out: Box<dyn Write + Send>,
         target: ProgressDrawTarget,
         colour: bool,
-        context: Context,
+        context: TerminalUse,
     ) -> Self {
-        Self { teller: Teller::share(Screen::spinner(out, target), colour, context, false), ticker: None }
+        Self {
+            teller: TerminalState::share(TerminalOutput::spinner(out, target), colour, context, false),
+            ticker: None,
+        }
     }
 }
 
-impl Sink for Terminal {
-    fn hear(&self, event: &Event) {
-        lock(&self.teller).hear(event);
+impl Reporter for Terminal {
+    fn on_event(&self, event: &Event) {
+        lock(&self.teller).on_event(event);
     }
 }
 
@@ -143,23 +151,23 @@ impl Drop for Terminal {
 
 /// Narrator, screen and clock under one lock, which the ticker shares.
 #[derive(Debug)]
-struct Teller {
-    narrator: Narrator,
-    screen: Screen,
+struct TerminalState {
+    narrator: EventFormatter,
+    screen: TerminalOutput,
     colour: bool,
     quiet: bool,
     epoch: Instant,
     spoke: Instant,
 }
 
-impl Teller {
-    fn share(screen: Screen, colour: bool, context: Context, quiet: bool) -> Arc<Mutex<Self>> {
+impl TerminalState {
+    fn share(screen: TerminalOutput, colour: bool, context: TerminalUse, quiet: bool) -> Arc<Mutex<Self>> {
         let now = Instant::now();
-        let narrator = Narrator::new(context);
+        let narrator = EventFormatter::new(context);
         Arc::new(Mutex::new(Self { narrator, screen, colour, quiet, epoch: now, spoke: now }))
     }
 
-    fn hear(&mut self, event: &Event) {
+    fn on_event(&mut self, event: &Event) {
         let rows = self.narrator.tell(event, self.epoch.elapsed());
         let starts = matches!(event, Event::StageStarted(_));
         if self.narrator.live().is_none() {
@@ -207,7 +215,7 @@ impl Teller {
 }
 
 /// A panic while telling must not silence or fail the run.
-fn lock(teller: &Mutex<Teller>) -> MutexGuard<'_, Teller> {
+fn lock(teller: &Mutex<TerminalState>) -> MutexGuard<'_, TerminalState> {
     teller.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -220,7 +228,7 @@ struct Ticker {
 
 impl Ticker {
     /// None where the system gives us no thread: a run without heartbeat is better than none.
-    fn start(teller: Arc<Mutex<Teller>>, interval: Duration) -> Option<Self> {
+    fn start(teller: Arc<Mutex<TerminalState>>, interval: Duration) -> Option<Self> {
         let (alive, ended) = mpsc::channel::<()>();
         let work = move || {
             let mut wait = interval;

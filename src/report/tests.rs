@@ -9,13 +9,13 @@ use indicatif::{ProgressDrawTarget, TermLike};
 use insta::assert_snapshot;
 
 use super::fixtures::{self, failed, incident, kept, passed, stage, story};
-use super::json::{EVENTS, REPORT, RunRecord};
-use super::narrator::Narrator;
+use super::json::{EVENTS, JsonReporter, REPORT};
+use super::narrator::EventFormatter;
 use super::series::explain_series;
 use super::summary::{explain, explain_kept};
-use super::terminal::{Context, Mode, Terminal};
+use super::terminal::{Mode, Terminal, TerminalUse};
 use crate::cycle::spread::spread;
-use crate::event::{Event, RunReport, Sink};
+use crate::event::{Event, Reporter, RunReport};
 use crate::outcome::{AssertionStatus, Outcome, Stage, TaskStatus, error_chain};
 
 #[test]
@@ -108,13 +108,17 @@ fn a_series_is_told_by_its_spread_and_by_what_differs() {
     assert_snapshot!("series_flaky", explain_series(&flaky));
     assert_snapshot!("series_json", serde_json::to_string_pretty(&flaky).unwrap());
     let end = [Event::SeriesFinished(Box::new(flaky.clone()))];
-    let driver = told(|out| lines(out, Context::Driver), &end);
+    let driver = told(|out| lines(out, TerminalUse::Driver), &end);
     assert_eq!(driver, format!("{}\n", explain_series(&flaky)));
-    assert_eq!(told(|out| lines(out, Context::Trial), &end), "", "libtest shows it as the failure's message");
+    assert_eq!(
+        told(|out| lines(out, TerminalUse::Trial), &end),
+        "",
+        "libtest shows it as the failure's message"
+    );
     let steady = [Event::SeriesFinished(Box::new(spread(&runs[..1], 1, None, PathBuf::new()).unwrap()))];
-    assert!(told(|out| lines(out, Context::Trial), &steady).contains("1 of 1 passed"));
-    assert_eq!(told(|out| Terminal::quiet(out, false, Context::Driver), &steady), "");
-    assert_ne!(told(|out| Terminal::quiet(out, false, Context::Driver), &end), "");
+    assert!(told(|out| lines(out, TerminalUse::Trial), &steady).contains("1 of 1 passed"));
+    assert_eq!(told(|out| Terminal::quiet(out, false, TerminalUse::Driver), &steady), "");
+    assert_ne!(told(|out| Terminal::quiet(out, false, TerminalUse::Driver), &end), "");
 }
 
 #[test]
@@ -139,19 +143,19 @@ fn a_skipped_assertion_shows_even_when_the_run_passed() {
 fn lines_tell_a_whole_run_to_someone_at_the_driver() {
     let mut run = failed();
     run.kept = true;
-    assert_snapshot!("lines_driver_failed", told(|out| lines(out, Context::Driver), &story(run)));
-    assert_snapshot!("lines_driver_passed", told(|out| lines(out, Context::Driver), &story(passed())));
+    assert_snapshot!("lines_driver_failed", told(|out| lines(out, TerminalUse::Driver), &story(run)));
+    assert_snapshot!("lines_driver_passed", told(|out| lines(out, TerminalUse::Driver), &story(passed())));
 }
 
 #[test]
 fn under_libtest_the_first_line_starts_afresh_and_the_end_is_a_headline() {
-    let text = told(|out| lines(out, Context::Trial), &story(failed()));
+    let text = told(|out| lines(out, TerminalUse::Trial), &story(failed()));
     assert_snapshot!("lines_trial_failed", format!("test askari::cycle ... {text}FAILED"));
 }
 
 #[test]
 fn quiet_says_only_how_a_run_ended_that_did_not_pass() {
-    let quiet = |out| Terminal::quiet(out, false, Context::Driver);
+    let quiet = |out| Terminal::quiet(out, false, TerminalUse::Driver);
     assert_eq!(told(quiet, &story(passed())), "");
     assert_eq!(told(quiet, &story(failed())), format!("\n{}\n", explain(&failed())));
 }
@@ -159,10 +163,10 @@ fn quiet_says_only_how_a_run_ended_that_did_not_pass() {
 #[test]
 fn a_heartbeat_says_how_long_and_what_ansible_has_done() {
     let second = Duration::from_secs;
-    let mut narrator = Narrator::new(Context::Driver);
+    let mut narrator = EventFormatter::new(TerminalUse::Driver);
     assert_eq!(narrator.heartbeat(second(1)), None);
     let mut beats = Vec::new();
-    let mut beat = |narrator: &Narrator, now| {
+    let mut beat = |narrator: &EventFormatter, now| {
         beats.push(narrator.heartbeat(second(now)).map(|row| row.paint(false)).unwrap_or_default());
     };
     narrator.tell(&Event::StageStarted(Stage::Up), second(100));
@@ -188,9 +192,9 @@ fn a_heartbeat_says_how_long_and_what_ansible_has_done() {
 fn the_heartbeat_beats_in_silence_and_ends_with_the_sink() {
     let out = Buffer::default();
     let interval = Duration::from_millis(20);
-    let terminal = Terminal::lines(Box::new(out.clone()), false, Context::Driver, interval);
-    terminal.hear(&Event::StageStarted(Stage::Apply));
-    terminal.hear(&Event::Doing("docker_host : install Docker".into()));
+    let terminal = Terminal::lines(Box::new(out.clone()), false, TerminalUse::Driver, interval);
+    terminal.on_event(&Event::StageStarted(Stage::Apply));
+    terminal.on_event(&Event::Doing("docker_host : install Docker".into()));
     let patience = Instant::now() + Duration::from_secs(20);
     while out.text().matches("… 0s: docker_host : install Docker").count() < 2 {
         assert!(Instant::now() < patience, "no heartbeat: {}", out.text());
@@ -213,18 +217,18 @@ fn a_broken_stderr_does_not_fail_a_run() {
             Err(std::io::ErrorKind::BrokenPipe.into())
         }
     }
-    let terminal = Terminal::lines(Box::new(Broken), false, Context::Driver, Duration::from_secs(60));
-    story(failed()).iter().for_each(|event| terminal.hear(event));
+    let terminal = Terminal::lines(Box::new(Broken), false, TerminalUse::Driver, Duration::from_secs(60));
+    story(failed()).iter().for_each(|event| terminal.on_event(event));
 }
 
 #[test]
 fn on_a_terminal_the_running_stage_has_a_spinner_and_ended_ones_a_line() {
     let page = Page::default();
     let target = ProgressDrawTarget::term_like_with_hz(Box::new(page.clone()), 255);
-    let terminal = Terminal::spinner(Box::new(page.0.clone()), target, false, Context::Driver);
+    let terminal = Terminal::spinner(Box::new(page.0.clone()), target, false, TerminalUse::Driver);
     let mut events = story(passed()).into_iter();
     for event in events.by_ref().take_while(|event| !matches!(event, Event::StageFinished(_))) {
-        terminal.hear(&event);
+        terminal.on_event(&event);
     }
     let sees = |what: &str| {
         let patience = Instant::now() + Duration::from_secs(20);
@@ -235,9 +239,9 @@ fn on_a_terminal_the_running_stage_has_a_spinner_and_ended_ones_a_line() {
     };
     sees("up  0s  waiting for SSH on 10.213.47.10");
     assert!(!page.0.text().contains("started"), "the spinner itself says that a stage runs");
-    terminal.hear(&Event::StageFinished(passed().stages[0].clone()));
+    terminal.on_event(&Event::StageFinished(passed().stages[0].clone()));
     sees("          up  passed in 59s (57s waiting, 1.4s own): settled: running");
-    events.for_each(|event| terminal.hear(&event));
+    events.for_each(|event| terminal.on_event(&event));
     sees("      passed  askari::cycle in 5m13s (5m09s waiting, 3.8s own)\n");
 }
 
@@ -296,18 +300,18 @@ fn a_run_folder_that_is_gone_is_no_reason_to_fail() {
 }
 
 fn record(run: RunReport) {
-    let record = RunRecord::new();
-    story(run).iter().for_each(|event| record.hear(event));
+    let record = JsonReporter::new();
+    story(run).iter().for_each(|event| record.on_event(event));
 }
 
-fn lines(out: Box<dyn Write + Send>, context: Context) -> Terminal {
+fn lines(out: Box<dyn Write + Send>, context: TerminalUse) -> Terminal {
     Terminal::lines(out, false, context, Duration::from_secs(600))
 }
 
 fn told(terminal: impl FnOnce(Box<dyn Write + Send>) -> Terminal, events: &[Event]) -> String {
     let out = Buffer::default();
     let terminal = terminal(Box::new(out.clone()));
-    events.iter().for_each(|event| terminal.hear(event));
+    events.iter().for_each(|event| terminal.on_event(event));
     drop(terminal);
     out.text()
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::control::ControlDir;
 use super::error::SiteError;
 use super::preflight::complaint;
-use super::record::Intake;
+use super::record::RecordReader;
 use super::results::{Collector, PlaybookReport, TaskEvent};
-use super::secrets::Handover;
+use super::secrets::SecretsFile;
 use super::vars::{HarnessVars, Phase};
 use super::workspace::Workspace;
 use crate::outcome::{Outcome, TaskResult};
@@ -151,9 +151,9 @@ impl Workspace {
         let control = ControlDir::create(&self.file("bin/ssh"))
             .map_err(|source| SiteError::Io { path: std::env::temp_dir(), source })?;
         let pipe = control.path().join(format!("{}.tasks.jsonl", phase.as_str()));
-        let mut intake =
-            Intake::open(&pipe, &record).map_err(|source| SiteError::Io { path: record.clone(), source })?;
-        let secrets_file = secrets.as_ref().map(Handover::path);
+        let mut intake = RecordReader::open(&pipe, &record)
+            .map_err(|source| SiteError::Io { path: record.clone(), source })?;
+        let secrets_file = secrets.as_ref().map(SecretsFile::path);
         let mut process = self
             .playbook(vars, phase, control.path(), secrets_file)?
             .env("BOMA_IT_RECORD", &pipe)
@@ -169,7 +169,7 @@ impl Workspace {
         let started = Instant::now();
         let mut collector = Collector::new(&self.host, phase, &self.roots());
         let ended =
-            deadline.waiting(|| self.follow(process, deadline, &mut intake, &mut collector, on_event))?;
+            deadline.time_wait(|| self.follow(process, deadline, &mut intake, &mut collector, on_event))?;
         let finished = match ended {
             Ok(finished) => finished,
             Err(ProcessError::Ended { source, .. }) => {
@@ -187,7 +187,7 @@ impl Workspace {
         &self,
         process: Process,
         deadline: &Deadline,
-        intake: &mut Intake,
+        intake: &mut RecordReader,
         collector: &mut Collector,
         on_event: &mut dyn FnMut(TaskEvent),
     ) -> Result<Result<Finished, ProcessError>, PlaybookError> {

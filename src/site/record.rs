@@ -40,7 +40,7 @@ pub(super) enum Record {
         hosts: BTreeMap<String, Stats>,
     },
     /// The callback itself failed: something may be missing.
-    Trouble {
+    ServerFailure {
         what: String,
     },
 }
@@ -98,13 +98,13 @@ pub(super) struct Finished {
     #[serde(default)]
     no_log: bool,
     #[serde(default)]
-    said: Said,
+    said: TaskOutput,
     #[serde(default)]
     items: Vec<Item>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-struct Said {
+struct TaskOutput {
     msg: Option<String>,
     reason: Option<String>,
     condition: Option<String>,
@@ -118,7 +118,7 @@ struct Item {
     item: String,
     failed: bool,
     #[serde(default)]
-    said: Said,
+    said: TaskOutput,
 }
 
 impl Finished {
@@ -164,7 +164,7 @@ impl Finished {
     }
 }
 
-impl Said {
+impl TaskOutput {
     /// What a person needs to know of a failure: the message, an assertion's condition, a command's own words.
     fn failure(&self, assertion: bool) -> Option<String> {
         let mut parts: Vec<String> = self.msg.iter().map(|msg| msg.trim().to_owned()).collect();
@@ -193,13 +193,13 @@ const LONGEST: usize = 4000;
 /// Takes the record out of a pipe, whole lines at a time, and writes it down without this process's secrets: what the
 /// plugin says rests nowhere as it said it.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub(super) struct RecordReader {
     pipe: File,
     partial: Vec<u8>,
     kept: File,
 }
 
-impl Intake {
+impl RecordReader {
     /// Makes the pipe (fifo(7)) at `pipe`, and writes to `kept`, replaced if it is there.
     pub(super) fn open(pipe: &Path, kept: &Path) -> std::io::Result<Self> {
         mknodat(CWD, pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;

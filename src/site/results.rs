@@ -127,7 +127,7 @@ impl Collector {
                 self.refused.get_or_insert((wanted, None));
             }
             Record::Stats { hosts } => self.stats = Some(hosts),
-            Record::Trouble { what } => {
+            Record::ServerFailure { what } => {
                 self.trouble.get_or_insert(what);
             }
         }

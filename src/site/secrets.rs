@@ -19,7 +19,7 @@ use crate::support::secret::{Secret, Unfit};
 use vault::Vaults;
 
 pub use handover::forget_leftovers;
-pub(super) use handover::{Handover, lay_over};
+pub(super) use handover::{SecretsFile, lay_over};
 
 /// Where a person reads how secrets are given.
 const DOCUMENT: &str = "docs/runbooks/integration-testing.md, Secrets";

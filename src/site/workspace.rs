@@ -12,7 +12,7 @@ use super::environment::Ansible;
 use super::error::SiteError;
 use super::inventory::HostEntry;
 use super::preflight::Checked;
-use super::secrets::Handover;
+use super::secrets::SecretsFile;
 use super::ssh_config::{Target, shim};
 use super::vars::{HarnessVars, Phase};
 use crate::catalog::plan::SitePlan;
@@ -86,9 +86,9 @@ impl Workspace {
     }
 
     /// Writes the secrets where a playbook may read them, until this is dropped; nothing if there are none.
-    pub(super) fn hand_over(&self) -> Result<Option<Handover>, SiteError> {
+    pub(super) fn hand_over(&self) -> Result<Option<SecretsFile>, SiteError> {
         let needed = !self.secrets.is_empty();
-        needed.then(|| Handover::write(&self.folder, self.secrets.clone())).transpose()
+        needed.then(|| SecretsFile::write(&self.folder, self.secrets.clone())).transpose()
     }
 
     /// Writes the variables of a phase, and gives the arguments and environment common to every start of
@@ -103,7 +103,7 @@ impl Workspace {
         // Each its own file: the scenario's values are laid over the override, the secrets over them, ours over all.
         let scenario: Map<String, Value> = self.site.vars.clone().into_iter().collect();
         let mut ours = vars.render(phase);
-        ours.extend(self.pins(control));
+        ours.extend(self.forced_vars(control));
         let name = format!("{}.vars.json", phase.as_str());
         self.write("scenario.vars.json", &format!("{:#}\n", Value::Object(scenario)))?;
         self.write(&name, &format!("{:#}\n", Value::Object(ours)))?;
@@ -124,10 +124,10 @@ impl Workspace {
 
     /// What no play, role or override may replace, for every host that a task is delegated to: as extra variables,
     /// which win over all others.
-    fn pins(&self, control: &Path) -> Map<String, Value> {
+    fn forced_vars(&self, control: &Path) -> Map<String, Value> {
         let program = |name: &str| self.file("bin").join(name);
         let config = quote(&self.file("ssh_config").to_string_lossy());
-        let pins = json!({
+        let forced_vars = json!({
             "ansible_ssh_args": format!("-F {config} -o ControlMaster=auto -o ControlPersist=60s"),
             "ansible_ssh_common_args": "",
             "ansible_ssh_extra_args": "",
@@ -140,8 +140,8 @@ impl Workspace {
             "ansible_host_key_checking": true,
             "ansible_ssh_host_key_checking": true,
         });
-        match pins {
-            Value::Object(pins) => pins,
+        match forced_vars {
+            Value::Object(forced_vars) => forced_vars,
             _ => Map::new(),
         }
     }

@@ -51,7 +51,7 @@ pub enum Progress<T> {
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
     /// The deadline passed.
-    #[error("gave up after {} waiting for {awaited} (deadline of {what}){}", humane(*.budget), .last.as_deref().map(|l| format!(": {l}")).unwrap_or_default())]
+    #[error("gave up after {} waiting for {awaited} (deadline of {what}){}", format_duration(*.budget), .last.as_deref().map(|l| format!(": {l}")).unwrap_or_default())]
     TimedOut {
         /// Whose deadline it was.
         what: String,
@@ -121,7 +121,7 @@ impl Deadline {
     }
 
     /// Runs `work`, which blocks on the guest or on Ansible, and books its time as waiting.
-    pub fn waiting<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub fn time_wait<T>(&self, work: impl FnOnce() -> T) -> T {
         let started = Instant::now();
         let result = work();
         self.waited.book(started.elapsed());
@@ -140,7 +140,7 @@ impl Deadline {
         interval: Duration,
         mut probe: impl FnMut() -> anyhow::Result<Progress<T>>,
     ) -> Result<T, WaitError> {
-        self.waiting(|| {
+        self.time_wait(|| {
             let mut last = None;
             loop {
                 self.check_with(awaited, last.take())?;
@@ -184,7 +184,7 @@ impl Deadline {
 }
 
 /// A duration as people write it: `850ms`, `4.2s`, `59s`, `3m07s`, `1h02m`.
-pub fn humane(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0 => format!("{}ms", duration.as_millis()),
@@ -257,7 +257,7 @@ mod tests {
         let whole = Deadline::after(Duration::from_secs(20), "whole", Interrupt::never(), waited.clone());
         let part = whole.within(Duration::from_secs(60), "part");
         assert!(part.remaining() <= Duration::from_secs(20));
-        part.waiting(|| part.pause(Duration::from_millis(20)));
+        part.time_wait(|| part.pause(Duration::from_millis(20)));
         assert!(waited.total() >= Duration::from_millis(20));
     }
 
@@ -268,6 +268,6 @@ mod tests {
     #[case(187_000, "3m07s")]
     #[case(3_720_000, "1h02m")]
     fn durations_are_shown_as_people_write_them(#[case] ms: u64, #[case] shown: &str) {
-        assert_eq!(humane(Duration::from_millis(ms)), shown);
+        assert_eq!(format_duration(Duration::from_millis(ms)), shown);
     }
 }

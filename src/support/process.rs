@@ -30,7 +30,7 @@ mod streams;
 /// How long a child that was asked to end (SIGTERM) may take before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the streams of a child that ended are still listened to, if somebody else holds them open.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often a child that is silent is looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// How often one that has closed its streams is looked at, which mostly ends at once.
@@ -175,7 +175,7 @@ impl Process {
             let heard = heard.and_then(|mut lines| {
                 if gone.is_none() && exited(&mut child) {
                     lines.extend(outputs.held()?);
-                    gone = Some(Deadline::uninterrupted(LAST_WORDS, "the heirs of a child"));
+                    gone = Some(Deadline::uninterrupted(DRAIN_TIMEOUT, "the heirs of a child"));
                 }
                 let over = gone
                     .as_ref()

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use boma_it::catalog::Plan;
 use boma_it::catalog::quantity::Bytes;
-use boma_it::cycle::{AtWork, Job, Keep, NotLive, World, down, run};
+use boma_it::cycle::{Job, Keep, LockHeld, NoRunningVm, RunContext, down, run};
 use boma_it::machine::fake::Verb;
 use boma_it::machine::guard::Refusal;
-use boma_it::machine::{DomainSpec, DomainState, Hypervisor, Lifetime, MachineFiles, Owner};
+use boma_it::machine::{DomainSpec, DomainState, Hypervisor, Lifetime, Owner, VmVolumes};
 use boma_it::outcome::Outcome;
 use boma_it::support::deadline::{Deadline, Progress};
 
@@ -23,11 +23,11 @@ fn short(lab: &Lab, host: &str) -> Plan {
 }
 
 /// Lets askari run and keeps its VM.
-fn keep_askari(lab: &Lab, world: &World) {
+fn keep_askari(lab: &Lab, world: &RunContext) {
     assert!(run(world, &short(lab, "askari"), Job::Cycle).unwrap().kept);
 }
 
-fn refusal(lab: &Lab, world: &World, plan: &Plan) -> String {
+fn refusal(lab: &Lab, world: &RunContext, plan: &Plan) -> String {
     let before = (lab.left(), lab.runs());
     let error = run(world, plan, Job::Cycle).unwrap_err();
     assert!(error.chain().any(|cause| cause.is::<Refusal>()), "{error:?}");
@@ -143,7 +143,7 @@ fn theirs(lab: &Lab) -> DomainSpec {
     None,
     "the VM boma-it-askari is there already (running), for process 7 on there; end it with `boma-it down --host askari`"
 )]
-#[case::before_we_came_to_define_ours(Verb::EnsureNetwork, Some((Verb::Facts, 2)), "told to fail at Facts")]
+#[case::before_we_came_to_define_ours(Verb::EnsureNetwork, Some((Verb::HostInfo, 2)), "told to fail at Facts")]
 #[case::in_the_place_of_ours(Verb::Start, None, "no SSH session with")]
 fn another_partys_vm_of_the_same_name_is_let_be(
     #[case] comes_after: Verb,
@@ -153,7 +153,7 @@ fn another_partys_vm_of_the_same_name_is_let_be(
 ) {
     let lab = Lab::new();
     let spec = theirs(&lab);
-    let files = MachineFiles(ASKARI);
+    let files = VmVolumes(ASKARI);
     let fake = lab.fake.clone();
     lab.fake.after(comes_after, {
         let spec = spec.clone();
@@ -233,7 +233,7 @@ fn trials_of_one_test_run_queue_and_those_of_another_are_refused_at_once() {
     let error = run(&lab.world_of("two", Keep::Never), &short(&lab, "ubongo"), Job::Cycle).unwrap_err();
     // The first VM is there for six.
     assert!(started.elapsed() < Duration::from_secs(4), "refused after {:?}", started.elapsed());
-    assert!(error.is::<AtWork>(), "{error:?}");
+    assert!(error.is::<LockHeld>(), "{error:?}");
     assert_eq!(
         error.to_string(),
         format!(
@@ -287,7 +287,7 @@ fn a_step_needs_a_vm_that_runs_and_says_how_to_get_one() {
     let world = lab.world(Keep::UntilDown);
     for job in [Job::Apply, Job::Reboot, Job::Assert] {
         let error = run(&world, &lab.plan(), job).unwrap_err();
-        assert!(matches!(error.downcast_ref(), Some(NotLive::Absent { .. })), "{error:?}");
+        assert!(matches!(error.downcast_ref(), Some(NoRunningVm::Absent { .. })), "{error:?}");
         assert_eq!(
             error.to_string(),
             "there is no VM boma-it-askari; bring it up with `boma-it up --host askari`"

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use boma_it::cycle::{Job, Keep, World, run};
-use boma_it::event::{RunReport, Sinks};
-use boma_it::machine::MachineFiles;
-use boma_it::report::json::RunRecord;
+use boma_it::cycle::{Job, Keep, RunContext, run};
+use boma_it::event::{Reporters, RunReport};
+use boma_it::machine::VmVolumes;
+use boma_it::report::json::JsonReporter;
 use boma_it::report::summary::explain;
-use boma_it::report::terminal::{Context, HEARTBEAT, Terminal};
+use boma_it::report::terminal::{HEARTBEAT, Terminal, TerminalUse};
 use boma_it::support::deadline::Deadline;
 use boma_it::support::process::quote;
 
@@ -91,7 +91,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// A lab in which everybody repeats the canaries.
 pub(crate) struct Aviary {
     pub(crate) lab: Lab,
-    pub(crate) world: World,
+    pub(crate) world: RunContext,
     shown: Arc<Mutex<Vec<u8>>>,
     ours: PathBuf,
 }
@@ -132,8 +132,8 @@ impl Aviary {
         let shown = Arc::default();
         let mut world = lab.world(keep);
         let terminal =
-            Terminal::lines(Box::new(Shown(Arc::clone(&shown))), false, Context::Driver, HEARTBEAT);
-        world.sink = Arc::new(Sinks::new(vec![Box::new(terminal), Box::new(RunRecord::new())]));
+            Terminal::lines(Box::new(Shown(Arc::clone(&shown))), false, TerminalUse::Driver, HEARTBEAT);
+        world.sink = Arc::new(Reporters::new(vec![Box::new(terminal), Box::new(JsonReporter::new())]));
         let aviary = Self { lab, world, shown, ours: std::env::current_exe().unwrap() };
         for (phase, play) in [("apply", "site"), ("before", "verify"), ("assert", "verify")] {
             aviary.playbook(phase, &record(play, &[Task::ok(PORTS).asserting()]));
@@ -195,7 +195,7 @@ impl Aviary {
     fn speak(&self) {
         let words = forms().join("\r\n");
         self.lab.fake.print(ASKARI, &words);
-        self.lab.fake.put_volume(&MachineFiles(ASKARI).journal(), words.as_bytes());
+        self.lab.fake.put_volume(&VmVolumes(ASKARI).journal(), words.as_bytes());
     }
 
     /// No child is told a secret, and none rests in the run folder, while it all happens. Whether a child of this run was seen.

@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use boma_it::catalog::Plan;
-use boma_it::catalog::plan::{Expectation, Tier, Verdict};
+use boma_it::catalog::plan::{Expectation, ExpectedResult, Tier};
 use boma_it::catalog::risk::Risk;
 use boma_it::catalog::secrets::{SecretPlan, SecretSource};
-use boma_it::cycle::{Job, Keep, World, run};
+use boma_it::cycle::{Job, Keep, RunContext, run};
 use boma_it::event::RunReport;
 use boma_it::outcome::Outcome;
-use boma_it::site::certs::Unmet;
+use boma_it::site::certs::UnmetRequirement;
 use boma_it::support::deadline::{Deadline, Progress};
 use boma_it::support::process::is_available;
 use serde_json::Value;
@@ -34,11 +34,11 @@ fn plan_with_token(lab: &Lab, tier: Tier) -> Plan {
 }
 
 /// What a run is refused for; nothing may have been asked or made.
-fn refusal(world: &World, lab: &Lab, plan: &Plan, job: Job) -> String {
+fn refusal(world: &RunContext, lab: &Lab, plan: &Plan, job: Job) -> String {
     let started = Instant::now();
     let error = run(world, plan, job).unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(1), "refused after {:?}", started.elapsed());
-    assert!(error.is::<Unmet>(), "{error:?}");
+    assert!(error.is::<UnmetRequirement>(), "{error:?}");
     assert_eq!((lab.fake.calls(), lab.runs().len()), (Vec::new(), 0), "who is refused starts nothing");
     error.to_string()
 }
@@ -77,7 +77,7 @@ fn has_pebble() -> bool {
 
 /// A cycle of `plan` in which every phase leaves what it was told in a file, and whether the ACME server answered to it. Nothing
 /// may be left.
-fn cycle(lab: &Lab, world: &World, plan: &Plan) -> (RunReport, Vec<Value>) {
+fn cycle(lab: &Lab, world: &RunContext, plan: &Plan) -> (RunReport, Vec<Value>) {
     let phases = ["apply", "before", "assert"];
     for phase in phases {
         let (play, task) = match phase {
@@ -98,7 +98,7 @@ fn cycle(lab: &Lab, world: &World, plan: &Plan) -> (RunReport, Vec<Value>) {
         lab.playbook(phase, &script);
     }
     let _guest = Guest::of(lab, world, After::AnotherBoot);
-    let expect = Expectation { before_reboot: Some(Verdict::Pass), fail: None };
+    let expect = Expectation { before_reboot: Some(ExpectedResult::Pass), fail: None };
     let plan = Plan { expect, ..plan.clone() };
     let report = run(world, &plan, Job::Cycle).unwrap();
     lab.assert_nothing_left(&report);
@@ -180,7 +180,7 @@ fn a_vm_on_another_machine_is_refused_the_acme_server_of_this_one() {
     let lab = Lab::new();
     lab.fake.place_elsewhere("qemu+ssh://far/system");
     let error = run(&lab.world(Keep::Never), &plan_with(&lab, Tier::Pebble), Job::Cycle).unwrap_err();
-    assert!(error.is::<Unmet>(), "{error:?}");
+    assert!(error.is::<UnmetRequirement>(), "{error:?}");
     let said = error.to_string();
     assert!(said.contains("a VM of qemu+ssh://far/system cannot reach it"), "{said}");
     assert_eq!((lab.left(), lab.runs().len()), (Vec::new(), 0));

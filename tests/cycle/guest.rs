@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use boma_it::cycle::World;
+use boma_it::cycle::RunContext;
 use boma_it::machine::DomainState;
 use boma_it::machine::fake::{Fake, Verb};
-use boma_it::machine::names::MachineFiles;
+use boma_it::machine::names::VmVolumes;
 use boma_it::support::deadline::{Deadline, Progress, Waited};
 use boma_it::support::interrupt::Interrupt;
 use boma_it::support::process::Process;
@@ -71,7 +71,7 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// A guest for every domain of askari's that is started in `lab` from now on.
-    pub(crate) fn of(lab: &Lab, world: &World, after: After) -> Self {
+    pub(crate) fn of(lab: &Lab, world: &RunContext, after: After) -> Self {
         let stop = Interrupt::never();
         let script = lab.path("guest");
         let happened = Arc::new(OnceLock::new());
@@ -172,7 +172,7 @@ impl Body {
                     }
                     After::Streams(text, journal) => {
                         self.server.end();
-                        let look = (Verb::Download, MachineFiles(ASKARI).journal());
+                        let look = (Verb::Download, VmVolumes(ASKARI).journal());
                         let looks = || self.fake.calls().iter().filter(|call| **call == look).count();
                         let before = looks();
                         self.fake.print(ASKARI, text);

@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use boma_it::catalog::plan::{Subnet, TrialName};
-use boma_it::catalog::{Catalog, Choices, Plan};
-use boma_it::cycle::{Door, Keep, World};
-use boma_it::event::{Event, RunReport, Sink, Sinks};
+use boma_it::catalog::{Plan, Project, RunOptions};
+use boma_it::cycle::{GuestLogin, Keep, RunContext};
+use boma_it::event::{Event, Reporter, Reporters, RunReport};
 use boma_it::machine::fake::Fake;
 use boma_it::machine::image::ImageStore;
 use boma_it::machine::ownership::ProcFs;
-use boma_it::machine::{Accelerator, Hypervisor, Realm};
-use boma_it::report::json::RunRecord;
+use boma_it::machine::{Accelerator, Hypervisor, NamePrefix};
+use boma_it::report::json::JsonReporter;
 use boma_it::support::deadline::Deadline;
 use boma_it::support::interrupt::Interrupt;
 use boma_it::support::lock::{Busy, FileLock};
@@ -52,17 +52,17 @@ pub(crate) struct Lab {
 #[derive(Default)]
 pub(crate) struct Heard(Mutex<Vec<Event>>);
 
-impl Sink for Heard {
-    fn hear(&self, event: &Event) {
+impl Reporter for Heard {
+    fn on_event(&self, event: &Event) {
         self.0.lock().unwrap().push(event.clone());
     }
 }
 
 struct Shared(Arc<Heard>);
 
-impl Sink for Shared {
-    fn hear(&self, event: &Event) {
-        self.0.hear(event);
+impl Reporter for Shared {
+    fn on_event(&self, event: &Event) {
+        self.0.on_event(event);
     }
 }
 
@@ -175,10 +175,10 @@ impl Lab {
 
     /// The plan of a trial, on a network of loopback and with deadlines of seconds.
     pub(crate) fn plan_of(&self, host: &str, scenario: Option<&str>) -> Plan {
-        let choices = Choices { runs: Some(self.path("runs")), ..Choices::default() };
+        let choices = RunOptions { runs: Some(self.path("runs")), ..RunOptions::default() };
         let trial =
             TrialName { host: host.parse().unwrap(), scenario: scenario.map(|name| name.parse().unwrap()) };
-        let mut plan = Catalog::load(self.folder.path()).unwrap().plan(&trial, &choices).unwrap();
+        let mut plan = Project::load(self.folder.path()).unwrap().plan(&trial, &choices).unwrap();
         plan.image = boma_it::catalog::plan::ImageSource::Path { path: self.path("golden.qcow2") };
         plan.harness.subnet = Subnet { network: [127, 83, self.network, 0].into(), prefix: 24 };
         let timeouts = &mut plan.harness.timeouts;
@@ -188,22 +188,22 @@ impl Lab {
         plan
     }
 
-    pub(crate) fn world(&self, keep: Keep) -> World {
+    pub(crate) fn world(&self, keep: Keep) -> RunContext {
         self.world_of("one", keep)
     }
 
     /// The world as a process of test run `session` sees it.
-    pub(crate) fn world_of(&self, session: &str, keep: Keep) -> World {
-        let sinks = Sinks::new(vec![Box::new(Shared(self.heard.clone())), Box::new(RunRecord::new())]);
-        World {
+    pub(crate) fn world_of(&self, session: &str, keep: Keep) -> RunContext {
+        let sinks = Reporters::new(vec![Box::new(Shared(self.heard.clone())), Box::new(JsonReporter::new())]);
+        RunContext {
             hypervisor: self.fake.clone(),
-            realm: Realm::default(),
+            realm: NamePrefix::default(),
             images: ImageStore::new(self.path("images")),
             state: self.path("state"),
             processes: ProcFs::here().unwrap(),
             session: session.to_owned(),
             accelerator: Some(Accelerator::Tcg),
-            door: Door { user: whoami(), port: self.port },
+            door: GuestLogin { user: whoami(), port: self.port },
             keep,
             interrupt: self.interrupt.clone(),
             sink: Arc::new(sinks),

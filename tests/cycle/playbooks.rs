@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use boma_it::catalog::plan::{ExpectedFailure, ExpectedFault, Verdict};
+use boma_it::catalog::plan::{ExpectedFailure, ExpectedFault, ExpectedResult};
 use boma_it::cycle::{Job, Keep, run};
 use boma_it::event::RunReport;
 use boma_it::machine::hypervisor::StopReason;
@@ -264,7 +264,7 @@ fn incident(before: &[Task], after: &[Task]) -> (Lab, RunReport) {
     let world = lab.world(Keep::Never);
     let _guest = Guest::of(&lab, &world, After::AnotherBoot);
     let mut plan = lab.plan();
-    plan.expect.before_reboot = Some(Verdict::Pass);
+    plan.expect.before_reboot = Some(ExpectedResult::Pass);
     let what = ExpectedFault::Tasks(vec![PORTS.to_owned()]);
     plan.expect.fail = Some(ExpectedFailure { at: Stage::Assert, what });
     let report = run(&world, &plan, Job::Cycle).unwrap();
@@ -317,7 +317,7 @@ fn a_declared_failure_before_the_reboot_is_none_where_the_rest_was_not_looked_at
         let world = lab.world(Keep::Never);
         let _guest = Guest::of(&lab, &world, After::AnotherBoot);
         let mut plan = lab.plan();
-        plan.expect.before_reboot = Some(Verdict::Fail);
+        plan.expect.before_reboot = Some(ExpectedResult::Fail);
         let report = run(&world, &plan, Job::Cycle).unwrap();
         lab.assert_nothing_left(&report);
         assert_eq!(report.outcome, outcome, "{}", report.seen);

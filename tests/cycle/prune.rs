@@ -2,7 +2,7 @@
 
 use boma_it::cycle::{Job, Keep, Removed, prune, run};
 use boma_it::machine::fake::Verb;
-use boma_it::machine::teardown::Reach;
+use boma_it::machine::teardown::PruneScope;
 use boma_it::machine::{Hypervisor, Lifetime};
 
 use crate::lab::{ASKARI, Lab};
@@ -36,7 +36,7 @@ fn keys_and_secrets_go_even_if_a_volume_stays(
     std::fs::write(&secrets, "{}").unwrap();
 
     lab.fake.fail(Verb::DeleteVolume, nth);
-    let (removed, done) = prune(&world, &lab.path("runs"), Reach::Orphans);
+    let (removed, done) = prune(&world, &lab.path("runs"), PruneScope::Orphans);
     let error = format!("{:#}", done.unwrap_err());
     assert!(error.contains("told to fail at DeleteVolume"), "{error}");
     assert_eq!(lab.fake.spec(ASKARI), None);
@@ -45,7 +45,7 @@ fn keys_and_secrets_go_even_if_a_volume_stays(
     assert_eq!((gone, deleted, forgotten), (texts(machines), texts(volumes), vec![secrets]));
     assert_eq!(lab.left(), texts(stay));
 
-    let (removed, done) = prune(&world, &lab.path("runs"), Reach::Orphans);
+    let (removed, done) = prune(&world, &lab.path("runs"), PruneScope::Orphans);
     done.unwrap();
     assert_eq!((removed.volumes, lab.left()), (texts(stay), vec![]));
 }

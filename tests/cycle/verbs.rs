@@ -56,7 +56,7 @@ fn a_verb_that_fails_is_told_with_its_object_and_leaves_nothing() {
 
 #[test]
 fn what_breaks_before_anything_exists_is_an_error_and_makes_no_run() {
-    for verb in [Verb::Machines, Verb::Facts] {
+    for verb in [Verb::Machines, Verb::HostInfo] {
         let lab = Lab::new();
         lab.fake.fail(verb, 1);
         let error = run(&lab.world(Keep::UntilDown), &lab.plan(), Job::Cycle).unwrap_err();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use boma_it::catalog::Catalog;
+use boma_it::catalog::Project;
 use boma_it::catalog::plan::Tier;
 use boma_it::cli::args::Cli;
 use clap::error::ErrorKind;
@@ -46,7 +46,7 @@ pub(crate) struct Facts {
     makefile: String,
     aliases: Vec<(String, String)>,
     manifest: String,
-    catalog: Catalog,
+    catalog: Project,
 }
 
 type Verdict = Result<(), String>;
@@ -63,7 +63,7 @@ impl Facts {
             makefile: read("Makefile"),
             aliases: config.lines().filter_map(alias).collect(),
             manifest: read("Cargo.toml"),
-            catalog: Catalog::load(root()).unwrap(),
+            catalog: Project::load(root()).unwrap(),
         }
     }
 

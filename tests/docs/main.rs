@@ -11,7 +11,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use boma_it::catalog::plan::Tier;
-use boma_it::catalog::{Catalog, Choices, Plan};
+use boma_it::catalog::{Plan, Project, RunOptions};
 use boma_it::cli::args::Cli;
 use boma_it::guest::diagnostics::REQUIRED;
 use boma_it::site::VARIABLES;
@@ -229,7 +229,7 @@ fn the_examples_are_files_that_the_catalog_takes() {
 }
 
 fn plan(root: &Path, host: &str, scenario: Option<&str>) -> Plan {
-    let catalog = Catalog::load(root).unwrap();
+    let catalog = Project::load(root).unwrap();
     let trial = catalog.find(host, scenario).unwrap();
-    catalog.plan(&trial, &Choices::default()).unwrap()
+    catalog.plan(&trial, &RunOptions::default()).unwrap()
 }

@@ -1,6 +1,6 @@
 //! Bad input, each with the whole of what a person is told.
 
-use super::{Choices, Fixture};
+use super::{Fixture, RunOptions};
 
 /// A sound root of one trial, but for one file.
 fn with(file: &str, content: &str) -> Fixture {
@@ -224,7 +224,7 @@ fn one_bad_file_hides_no_other() {
         "scenarios/incident-2026-06-17.yml",
         b"version: 1\nprofile: askari\ndescription: x\ncerts: []\n",
     );
-    let error = fixture.plan("askari", Some("incident-2026-06-17"), &Choices::default()).unwrap_err();
+    let error = fixture.plan("askari", Some("incident-2026-06-17"), &RunOptions::default()).unwrap_err();
     insta::assert_snapshot!(error);
 }
 
@@ -241,7 +241,7 @@ proptest::proptest! {
         fixture.write("scenarios/incident-2026-06-17.yml", content.as_bytes());
         let catalog = fixture.load().unwrap();
         proptest::prop_assert_eq!(catalog.trials().len() + catalog.strays().len(), 2);
-        let errors = catalog.trials().filter_map(|trial| catalog.plan(trial, &Choices::default()).err());
+        let errors = catalog.trials().filter_map(|trial| catalog.plan(trial, &RunOptions::default()).err());
         for error in errors.chain(catalog.strays().iter().map(|stray| stray.error.clone())) {
             for problem in error.problems() {
                 let lines = content.lines().count() + 1;

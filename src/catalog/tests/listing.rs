@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::Catalog;
+use super::super::Project;
 use super::{ASKARI, Fixture, HARNESS, INCIDENT, name};
 use crate::catalog::plan::TrialName;
 
@@ -77,7 +77,7 @@ fn two_thousand_scenarios_are_listed_at_once() {
     }
     let once = || {
         let start = Instant::now();
-        let catalog = Catalog::load(fixture.root()).unwrap();
+        let catalog = Project::load(fixture.root()).unwrap();
         let names: Vec<_> = catalog.trials().map(TrialName::to_string).collect();
         assert_eq!((names.len(), catalog.strays().len()), (2500, 0));
         start.elapsed()

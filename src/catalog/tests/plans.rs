@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Choices, Fixture, INCIDENT};
+use super::{Fixture, INCIDENT, RunOptions};
 use crate::catalog::plan::{DEBIAN_IMAGES, ImageSource, Official, Packages, Release, Tier};
 use crate::catalog::quantity::Bytes;
 use crate::catalog::risk::Risk;
@@ -11,7 +11,7 @@ use crate::catalog::secrets::SecretPlan;
 #[test]
 fn a_scenario_becomes_a_plan_with_every_default_filled_in() {
     let fixture = Fixture::sound();
-    let choices = Choices { runs: Some(fixture.root().join("runs")), ..Choices::default() };
+    let choices = RunOptions { runs: Some(fixture.root().join("runs")), ..RunOptions::default() };
     let plan = fixture.plan("askari", Some("incident-2026-06-17"), &choices).unwrap();
     let json = serde_json::to_string_pretty(&plan).unwrap();
     let json = json.replace(fixture.root().to_str().unwrap(), "[root]");
@@ -24,7 +24,7 @@ fn the_shipped_harness_file_says_what_the_defaults_are() {
     let shown = |harness: &[u8]| {
         let fixture = Fixture::sound();
         fixture.write("harness/harness.yml", harness);
-        let plan = fixture.plan("askari", None, &Choices::default()).unwrap();
+        let plan = fixture.plan("askari", None, &RunOptions::default()).unwrap();
         serde_json::to_string_pretty(&plan).unwrap().replace(fixture.root().to_str().unwrap(), "[root]")
     };
     // All but one: the project's own trials build their image, as they must not depend on a server's mood.
@@ -41,7 +41,7 @@ fn the_plain_cycle_of_a_minimal_profile_has_the_defaults() {
         "overrides/ubongo.yml",
         b"a: !vault |\n  $ANSIBLE_VAULT;1.1\nb: '{{ a }}'\nc: !unsafe x\nd: [{e: 1}]\n",
     );
-    let plan = fixture.plan("ubongo", None, &Choices::default()).unwrap();
+    let plan = fixture.plan("ubongo", None, &RunOptions::default()).unwrap();
     assert_eq!(plan.machine, "boma-it-ubongo");
     assert_eq!(plan.description, "host ubongo");
     assert_eq!((plan.vm.vcpus, plan.vm.memory, plan.vm.disk), (2, Bytes::gib(3), Bytes::gib(20)));
@@ -65,7 +65,7 @@ fn json_and_yaml_say_the_same() {
         json.write(&format!("{file}.json"), serde_json::to_string_pretty(&value).unwrap().as_bytes());
     }
     let shown = |fixture: &Fixture| {
-        let plan = fixture.plan("askari", Some("incident-2026-06-17"), &Choices::default()).unwrap();
+        let plan = fixture.plan("askari", Some("incident-2026-06-17"), &RunOptions::default()).unwrap();
         let json = serde_json::to_string(&plan).unwrap();
         json.replace(fixture.root().to_str().unwrap(), "[root]").replace("askari.json", "askari.yml")
     };
@@ -87,7 +87,7 @@ fn choices_go_over_files_and_the_narrower_file_over_the_wider() {
         "scenarios/big.yml",
         b"version: 1\nprofile: askari\ndescription: >\n  more\n  memory\nvm: {memory: 4GiB}\n",
     );
-    let plan = fixture.plan("askari", Some("big"), &Choices::default()).unwrap();
+    let plan = fixture.plan("askari", Some("big"), &RunOptions::default()).unwrap();
     assert_eq!(plan.description, "more memory");
     assert_eq!((plan.vm.vcpus, plan.vm.memory), (2, Bytes::gib(4)));
     assert_eq!(plan.image, ImageSource::Path { path: fixture.root().join("images/a.qcow2") });
@@ -95,7 +95,7 @@ fn choices_go_over_files_and_the_narrower_file_over_the_wider() {
     assert_eq!(plan.site.ansible, Some(fixture.root().join("bin")));
     assert_eq!(plan.harness.uri, "qemu:///session");
     assert_eq!((plan.harness.timeouts.up.as_secs(), plan.harness.timeouts.down.as_secs()), (90, 45));
-    let choices = Choices {
+    let choices = RunOptions {
         certs: Some(Tier::LeProdWildcard),
         accept_risk: Some(Risk::R6),
         uri: Some("qemu+ssh://far/system".to_owned()),
@@ -118,7 +118,7 @@ fn a_tier_takes_the_token_that_it_needs(#[case] tier: Tier, #[case] known: &str,
     let fixture = Fixture::sound();
     let text = format!("version: 1\nsecrets:\n  {known}: {{env: TOKEN}}\n");
     fixture.write("harness/harness.yml", text.as_bytes());
-    let choices = Choices { certs: Some(tier), ..Choices::default() };
+    let choices = RunOptions { certs: Some(tier), ..RunOptions::default() };
     let plan = fixture.plan("askari", None, &choices).unwrap();
     let names: Vec<_> = plan.secrets.iter().map(|secret| secret.name.as_str()).collect();
     assert_eq!(names, needed);
@@ -142,7 +142,7 @@ fn a_tier_takes_the_token_that_it_needs(#[case] tier: Tier, #[case] known: &str,
 fn an_image_in_a_plan_is_written_like_one_in_a_file(#[case] written: &str, #[case] planned: &str) {
     let fixture = Fixture::sound();
     fixture.write("harness/harness.yml", format!("version: 1\n{written}\n").as_bytes());
-    let plan = fixture.plan("askari", None, &Choices::default()).unwrap();
+    let plan = fixture.plan("askari", None, &RunOptions::default()).unwrap();
     let expected: serde_json::Value = serde_yaml::from_str(planned).unwrap();
     assert_eq!(serde_json::json!({"image": plan.image}), expected);
 }
@@ -150,7 +150,7 @@ fn an_image_in_a_plan_is_written_like_one_in_a_file(#[case] written: &str, #[cas
 #[test]
 fn a_scenarios_image_goes_over_the_profiles_and_that_over_the_harnesss() {
     let fixture = Fixture::sound();
-    let image = |scenario| fixture.plan("askari", scenario, &Choices::default()).unwrap().image;
+    let image = |scenario| fixture.plan("askari", scenario, &RunOptions::default()).unwrap().image;
     fixture.write(
         "scenarios/own.yml",
         b"version: 1\nprofile: askari\ndescription: x\nimage: {source: build, packages: none}\n",
@@ -186,7 +186,7 @@ fn a_scenario_says_which_tiers_it_takes(
 ) {
     let fixture = Fixture::sound();
     fixture.write("scenarios/x.yml", INCIDENT.replace("[internal]", certs).as_bytes());
-    let plan = fixture.plan("askari", Some("x"), &Choices { certs: chosen, ..Choices::default() });
+    let plan = fixture.plan("askari", Some("x"), &RunOptions { certs: chosen, ..RunOptions::default() });
     assert_eq!(plan.map(|plan| plan.certs), expected.map_err(str::to_owned));
 }
 
@@ -194,7 +194,7 @@ fn a_scenario_says_which_tiers_it_takes(
 fn a_scenario_without_egress_takes_the_internal_tier_only() {
     let fixture = Fixture::sound();
     fixture.write("scenarios/x.yml", b"version: 1\nprofile: askari\ndescription: x\negress: false\n");
-    let plan = |certs| fixture.plan("askari", Some("x"), &Choices { certs, ..Choices::default() });
+    let plan = |certs| fixture.plan("askari", Some("x"), &RunOptions { certs, ..RunOptions::default() });
     assert_eq!(plan(None).map(|plan| (plan.certs, plan.egress)), Ok((Tier::Internal, false)));
     let refused = plan(Some(Tier::Pebble)).unwrap_err();
     assert_eq!(
@@ -223,7 +223,7 @@ fn a_plan_names_the_secrets_of_its_profile_and_where_they_come_from() {
         "profiles/askari.yml",
         b"version: 1\nroles: [base]\nsecrets: [vault.mesh.key, vault.gandi.pat, token]\n",
     );
-    let plan = fixture.plan("askari", None, &Choices::default()).unwrap();
+    let plan = fixture.plan("askari", None, &RunOptions::default()).unwrap();
     assert_eq!(plan.harness.secret_variables, ["OTHER", "GANDI_PAT"]);
     let json = serde_json::to_value(&plan).unwrap();
     let read: Vec<SecretPlan> = serde_json::from_value(json["secrets"].clone()).unwrap();

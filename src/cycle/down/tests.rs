@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::event::{Event, Sink};
+use crate::event::{Event, Reporter};
 use crate::machine::fake::{Fake, Verb};
 use crate::support::interrupt::Interrupt;
 
@@ -10,8 +10,8 @@ const VM: &str = "boma-it-askari";
 #[derive(Default)]
 struct Notes(Mutex<Vec<String>>);
 
-impl Sink for Notes {
-    fn hear(&self, event: &Event) {
+impl Reporter for Notes {
+    fn on_event(&self, event: &Event) {
         if let Event::Note(text) = event {
             self.0.lock().unwrap().push(text.clone());
         }
@@ -27,7 +27,7 @@ fn save_again(fake: &Fake) -> ([String; 2], Vec<String>) {
         fs::write(folder.join(name), "old").unwrap();
     }
     let notes = Arc::new(Notes::default());
-    save_logs(fake, VM, &folder, &Ledger::new(notes.clone(), Interrupt::never()));
+    save_logs(fake, VM, &folder, &RunRecorder::new(notes.clone(), Interrupt::never()));
     let saved = ["console.log", "journal.log"].map(|name| fs::read_to_string(folder.join(name)).unwrap());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "something else is left in the run folder");
     let notes = notes.0.lock().unwrap().clone();
@@ -36,8 +36,8 @@ fn save_again(fake: &Fake) -> ([String; 2], Vec<String>) {
 
 fn with_logs() -> Fake {
     let fake = Fake::new();
-    fake.put_volume(&MachineFiles(VM).console(), b"a console");
-    fake.put_volume(&MachineFiles(VM).journal(), b"a journal");
+    fake.put_volume(&VmVolumes(VM).console(), b"a console");
+    fake.put_volume(&VmVolumes(VM).journal(), b"a journal");
     fake
 }
 
@@ -56,7 +56,7 @@ fn a_log_that_was_saved_stays_until_there_is_a_whole_one_in_its_place() {
 #[test]
 fn a_log_that_is_gone_from_the_hypervisor_stays_in_the_run_folder() {
     let fake = Fake::new();
-    fake.put_volume(&MachineFiles(VM).console(), b"a console");
+    fake.put_volume(&VmVolumes(VM).console(), b"a console");
     assert_eq!(save_again(&fake), (["a console", "old"].map(str::to_owned), vec![]));
 }
 
@@ -64,7 +64,7 @@ fn a_log_that_is_gone_from_the_hypervisor_stays_in_the_run_folder() {
 fn the_earlier_parts_of_a_log_are_saved_even_if_it_is_not_told_which_there_are() {
     for listed in [true, false] {
         let fake = with_logs();
-        let [_, older, newer] = MachineFiles::rolled(&MachineFiles(VM).console());
+        let [_, older, newer] = VmVolumes::rolled(&VmVolumes(VM).console());
         fake.put_volume(&older, b"once ");
         fake.put_volume(&newer, b"upon ");
         if !listed {

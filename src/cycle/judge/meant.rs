@@ -9,7 +9,7 @@ pub(in crate::cycle) fn names(declared: &str, task: &str) -> bool {
 }
 
 /// The assertions that were met, sorted by what was declared of them.
-pub(in crate::cycle) struct Sorted<'a> {
+pub(in crate::cycle) struct MatchedAssertions<'a> {
     /// Each declared name with the assertions that it means: one, unless there is none of that name, or the name says too
     /// little.
     pub meant: Vec<(&'a str, Vec<&'a Assertion>)>,
@@ -17,7 +17,7 @@ pub(in crate::cycle) struct Sorted<'a> {
     pub others: Vec<&'a Assertion>,
 }
 
-impl<'a> Sorted<'a> {
+impl<'a> MatchedAssertions<'a> {
     /// Sorts `all` by the names in `declared`.
     pub(in crate::cycle) fn new(declared: &'a [String], all: &'a [Assertion]) -> Self {
         let meant: Vec<_> = declared.iter().map(|name| (name.as_str(), meant(name, all))).collect();

@@ -18,8 +18,8 @@ fn asserted(marks: &[&str]) -> Vec<Assertion> {
     marks.iter().map(|mark| assertion(&mark[1..], status(mark))).collect()
 }
 
-fn end(marks: &[&str]) -> Seen {
-    Seen { before: None, end: Some(End::Asserted(asserted(marks))) }
+fn end(marks: &[&str]) -> Observed {
+    Observed { before: None, end: Some(TrialEnd::Asserted(asserted(marks))) }
 }
 
 fn passes() -> Expectation {
@@ -38,12 +38,12 @@ fn lockout() -> Expectation {
     fails(Stage::Reboot, ExpectedFault::Unreachable)
 }
 
-fn fault(at: Stage, fault: ExpectedFault) -> Seen {
-    Seen { before: None, end: Some(End::Fault { at, fault, error: "gave up".into() }) }
+fn fault(at: Stage, fault: ExpectedFault) -> Observed {
+    Observed { before: None, end: Some(TrialEnd::Fault { at, fault, error: "gave up".into() }) }
 }
 
-fn error(at: Stage) -> Seen {
-    Seen { before: None, end: Some(End::Error { at, error: "libvirt is gone".into() }) }
+fn error(at: Stage) -> Observed {
+    Observed { before: None, end: Some(TrialEnd::Error { at, error: "libvirt is gone".into() }) }
 }
 
 #[rstest]
@@ -71,11 +71,11 @@ fn error(at: Stage) -> Seen {
 #[case::of_two_that_name_one_was_skipped(incident(), end(&["~published ports answer from outside the VM", "-published ports answer from outside the VM"]), Outcome::Passed)]
 #[case::the_very_name_before_a_role_s(incident(), end(&["-published ports answer from outside the VM", "+a : published ports answer from outside the VM"]), Outcome::Passed)]
 #[case::a_role_s_fails_too(incident(), end(&["-published ports answer from outside the VM", "-a : published ports answer from outside the VM"]), Outcome::Failed)]
-#[case::stopped_early(passes(), Seen { before: None, end: None }, Outcome::Errored)]
+#[case::stopped_early(passes(), Observed { before: None, end: None }, Outcome::Errored)]
 #[case::no_lockout(lockout(), end(&["+sshd"]), Outcome::Failed)]
 fn an_expected_failure_counts_only_where_it_was_declared(
     #[case] expect: Expectation,
-    #[case] seen: Seen,
+    #[case] seen: Observed,
     #[case] outcome: Outcome,
 ) {
     let judgement = judge(&expect, &seen);
@@ -88,35 +88,35 @@ fn an_expected_failure_counts_only_where_it_was_declared(
 #[case("base : Install the ruleset", Outcome::Failed)]
 fn a_task_of_the_site_may_be_declared_with_or_without_its_role(#[case] task: &str, #[case] outcome: Outcome) {
     let expect = fails(Stage::Apply, ExpectedFault::Tasks(vec!["Validate the ruleset".into()]));
-    let end = End::TaskFailed { task: task.into(), message: "bad".into() };
-    let seen = Seen { before: None, end: Some(end) };
+    let end = TrialEnd::TaskFailed { task: task.into(), message: "bad".into() };
+    let seen = Observed { before: None, end: Some(end) };
     assert_eq!(judge(&expect, &seen).outcome, outcome);
 }
 
 #[rstest]
-#[case(Verdict::Pass, &["+ports"], Outcome::Passed)]
-#[case(Verdict::Pass, &["-ports"], Outcome::Failed)]
-#[case(Verdict::Fail, &["-ports"], Outcome::Passed)]
-#[case(Verdict::Fail, &["+ports"], Outcome::Failed)]
+#[case(ExpectedResult::Pass, &["+ports"], Outcome::Passed)]
+#[case(ExpectedResult::Pass, &["-ports"], Outcome::Failed)]
+#[case(ExpectedResult::Fail, &["-ports"], Outcome::Passed)]
+#[case(ExpectedResult::Fail, &["+ports"], Outcome::Failed)]
 fn what_comes_before_the_reboot_is_judged_first(
-    #[case] verdict: Verdict,
+    #[case] verdict: ExpectedResult,
     #[case] before: &[&str],
     #[case] outcome: Outcome,
 ) {
     let expect = Expectation { before_reboot: Some(verdict), fail: None };
-    let seen = Seen { before: Some(asserted(before)), ..end(&["+ports"]) };
+    let seen = Observed { before: Some(asserted(before)), ..end(&["+ports"]) };
     assert_eq!(judge(&expect, &seen).outcome, outcome);
 }
 
 #[test]
 fn the_words_tell_an_operator_what_it_means() {
-    let told = |expect: &Expectation, seen: &Seen| {
+    let told = |expect: &Expectation, seen: &Observed| {
         let judgement = judge(expect, seen);
         format!("{}\n  expected: {}\n  seen:     {}\n", judgement.outcome, judgement.expected, judgement.seen)
     };
     let port = "published ports answer from outside the VM";
     let marks = |mark: &str| format!("{mark}{port}");
-    let expect_before = Expectation { before_reboot: Some(Verdict::Pass), ..incident() };
+    let expect_before = Expectation { before_reboot: Some(ExpectedResult::Pass), ..incident() };
     let text = [
         told(&passes(), &end(&["+ports", "+sshd", "~mesh"])),
         told(&incident(), &end(&[&marks("-"), "+sshd"])),
@@ -126,7 +126,7 @@ fn the_words_tell_an_operator_what_it_means() {
         told(&incident(), &end(&["+sshd"])),
         told(&incident(), &end(&[&marks("~"), "+sshd"])),
         told(&incident(), &end(&[&marks("-a : "), &marks("+b : "), "+sshd"])),
-        told(&expect_before, &Seen { before: Some(asserted(&["-ports"])), ..end(&["+ports"]) }),
+        told(&expect_before, &Observed { before: Some(asserted(&["-ports"])), ..end(&["+ports"]) }),
         told(&lockout(), &fault(Stage::Reboot, ExpectedFault::Unreachable)),
         told(&lockout(), &end(&["+sshd"])),
         told(&passes(), &error(Stage::Up)),
@@ -138,7 +138,7 @@ fn the_words_tell_an_operator_what_it_means() {
 /// Every kind of end, thing by thing: `=` where both agree.
 #[test]
 fn expected_stands_beside_seen() {
-    let told = |expect: &Expectation, seen: &Seen| {
+    let told = |expect: &Expectation, seen: &Observed| {
         let judgement = judge(expect, seen);
         let line = |it: &Compared| {
             let sign = if it.holds { "=" } else { "≠" };
@@ -150,12 +150,13 @@ fn expected_stands_beside_seen() {
         format!("{}: {}\n{lines}", judgement.outcome, judgement.expected)
     };
     let marks = |mark: &str| format!("{mark}{PORTS}");
-    let expect_before = Expectation { before_reboot: Some(Verdict::Pass), ..incident() };
-    let before = |marks: &[&str], then: Option<End>| Seen { before: Some(asserted(marks)), end: then };
+    let expect_before = Expectation { before_reboot: Some(ExpectedResult::Pass), ..incident() };
+    let before =
+        |marks: &[&str], then: Option<TrialEnd>| Observed { before: Some(asserted(marks)), end: then };
     let at_apply = fails(Stage::Apply, ExpectedFault::Tasks(vec!["Validate the ruleset".into()]));
-    let task = |name: &str| Seen {
+    let task = |name: &str| Observed {
         before: None,
-        end: Some(End::TaskFailed { task: name.into(), message: "bad".into() }),
+        end: Some(TrialEnd::TaskFailed { task: name.into(), message: "bad".into() }),
     };
     let text = [
         told(&passes(), &end(&["+ports", "+sshd", "~mesh"])),

@@ -7,7 +7,7 @@ const END: &str = "[   60.000000] systemd[1]: Startup finished in 20s (kernel) +
 /// A VM whose console and journal have something in them from the boot before.
 fn before() -> Fake {
     let fake = Fake::new();
-    let files = MachineFiles(VM);
+    let files = VmVolumes(VM);
     fake.put_volume(&files.console(), b"BdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: ");
     fake.put_volume(&files.journal(), END.as_bytes());
     fake
@@ -16,25 +16,28 @@ fn before() -> Fake {
 #[test]
 fn nothing_of_the_boot_before_shows_that_the_next_came_up() {
     let fake = before();
-    let mut vigil = Vigil::from_now_on(&fake, VM);
-    assert!(matches!(vigil.came_up(), Err(NotUp::NotBegun { last: None, .. })));
+    let mut vigil = VmMonitor::from_now_on(&fake, VM);
+    assert!(matches!(vigil.came_up(), Err(BootIncomplete::NotBegun { last: None, .. })));
     fake.log(VM, END);
     fake.print(VM, "\r\naskari login: ");
-    assert!(matches!(vigil.came_up(), Err(NotUp::NotBegun { last: Some(_), .. })));
+    assert!(matches!(vigil.came_up(), Err(BootIncomplete::NotBegun { last: Some(_), .. })));
     fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\n");
     for _ in 0..2 {
-        assert!(matches!(vigil.came_up(), Err(NotUp::NotEnded { .. })), "the old boot repeated itself");
+        assert!(
+            matches!(vigil.came_up(), Err(BootIncomplete::NotEnded { .. })),
+            "the old boot repeated itself"
+        );
     }
     fake.print(VM, "\r\naskari login: ");
     assert_eq!(vigil.came_up().unwrap(), "askari login:");
     vigil.mark();
-    assert!(matches!(vigil.came_up(), Err(NotUp::NotBegun { .. })));
+    assert!(matches!(vigil.came_up(), Err(BootIncomplete::NotBegun { .. })));
 }
 
 #[test]
 fn the_end_of_a_boot_in_the_journal_shows_that_it_came_up_and_since_when() {
     let fake = before();
-    let mut vigil = Vigil::from_now_on(&fake, VM);
+    let mut vigil = VmMonitor::from_now_on(&fake, VM);
     fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\n");
     vigil.hear();
     let (half, rest) = END.split_at(40);
@@ -53,7 +56,7 @@ fn the_end_of_a_boot_in_the_journal_shows_that_it_came_up_and_since_when() {
 #[case::its_end_in_the_journal(END, true)]
 fn a_prompt_is_no_end_of_a_boot_whose_journal_comes_in(#[case] streamed: &str, #[case] came_up: bool) {
     let fake = before();
-    let mut vigil = Vigil::from_now_on(&fake, VM);
+    let mut vigil = VmMonitor::from_now_on(&fake, VM);
     fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: ");
     assert_eq!(vigil.came_up().unwrap(), "askari login:", "nothing was streamed");
     fake.log(VM, &format!("[   20.0] systemd[1]: Starting slow.service...\n{streamed}"));
@@ -65,7 +68,7 @@ fn a_prompt_is_no_end_of_a_boot_whose_journal_comes_in(#[case] streamed: &str, #
 #[test]
 fn a_guest_that_boots_again_and_again_never_came_up() {
     let fake = before();
-    let mut vigil = Vigil::from_now_on(&fake, VM);
+    let mut vigil = VmMonitor::from_now_on(&fake, VM);
     for _ in 0..3 {
         fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: ");
     }
@@ -79,7 +82,7 @@ fn a_guest_that_boots_again_and_again_never_came_up() {
 /// A console that has grown long.
 fn with_long_console() -> Fake {
     let fake = Fake::new();
-    fake.put_volume(&MachineFiles(VM).console(), long().as_bytes());
+    fake.put_volume(&VmVolumes(VM).console(), long().as_bytes());
     fake
 }
 
@@ -89,8 +92,8 @@ fn long() -> String {
 
 /// Goes on with a long console, and then with a new one, as virtlogd does.
 fn begin_anew(fake: &Fake, more: &str, anew: &str) {
-    let console = MachineFiles(VM).console();
-    let [.., newest] = MachineFiles::rolled(&console);
+    let console = VmVolumes(VM).console();
+    let [.., newest] = VmVolumes::rolled(&console);
     fake.put_volume(&newest, (long() + more).as_bytes());
     fake.put_volume(&console, anew.as_bytes());
 }
@@ -99,9 +102,12 @@ fn begin_anew(fake: &Fake, more: &str, anew: &str) {
 #[test]
 fn a_console_that_was_begun_anew_is_read_on_with_nothing_lost() {
     let fake = with_long_console();
-    let mut vigil = Vigil::from_now_on(&fake, VM);
+    let mut vigil = VmMonitor::from_now_on(&fake, VM);
     begin_anew(&fake, "BdsDxe: starting Boot0001\r\n", "");
-    assert!(matches!(vigil.came_up(), Err(NotUp::NotEnded { .. })), "the end of the part that was renamed");
+    assert!(
+        matches!(vigil.came_up(), Err(BootIncomplete::NotEnded { .. })),
+        "the end of the part that was renamed"
+    );
     fake.print(VM, "askari login: ");
     assert_eq!(vigil.came_up().unwrap(), "askari login:");
 }
@@ -110,7 +116,7 @@ fn a_console_that_was_begun_anew_is_read_on_with_nothing_lost() {
 #[test]
 fn what_came_before_a_download_broke_off_is_not_read_twice() {
     let fake = before();
-    let mut vigil = Vigil::from_now_on(&fake, VM);
+    let mut vigil = VmMonitor::from_now_on(&fake, VM);
     fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\n");
     fake.hang(Verb::Download, 1);
     vigil.hear();
@@ -122,7 +128,7 @@ fn what_came_before_a_download_broke_off_is_not_read_twice() {
 #[case::of_what_was_begun_anew(3)]
 fn nothing_of_a_console_that_was_begun_anew_is_read_twice(#[case] broken: usize) {
     let fake = with_long_console();
-    let mut vigil = Vigil::from_now_on(&fake, VM);
+    let mut vigil = VmMonitor::from_now_on(&fake, VM);
     begin_anew(&fake, "BdsDxe: starting Boot0001\r\nLinux version 6.12\r\n", "askari login: ");
     fake.hang(Verb::Download, broken);
     vigil.hear();
@@ -133,20 +139,20 @@ fn nothing_of_a_console_that_was_begun_anew_is_read_twice(#[case] broken: usize)
 #[test]
 fn a_journal_that_cannot_be_read_at_once_shows_no_end_of_the_old_boot() {
     let fake = before();
-    let mut vigil = Vigil::from_now_on(&fake, VM);
+    let mut vigil = VmMonitor::from_now_on(&fake, VM);
     fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\n");
     fake.hang(Verb::Download, 2);
     vigil.hear();
     vigil.hear();
-    assert!(matches!(vigil.came_up(), Err(NotUp::NotEnded { .. })));
+    assert!(matches!(vigil.came_up(), Err(BootIncomplete::NotEnded { .. })));
 }
 
 /// A guest without our image has no journal, and a hypervisor may have none of either yet.
 #[test]
 fn what_cannot_be_read_is_no_trouble() {
     let fake = Fake::new();
-    let mut vigil = Vigil::from_now_on(&fake, VM);
+    let mut vigil = VmMonitor::from_now_on(&fake, VM);
     assert!(vigil.came_up().is_err());
-    fake.put_volume(&MachineFiles(VM).console(), b"BdsDxe: starting Boot0001\r\naskari login: ");
+    fake.put_volume(&VmVolumes(VM).console(), b"BdsDxe: starting Boot0001\r\naskari login: ");
     assert!(vigil.came_up().is_ok());
 }

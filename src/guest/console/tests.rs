@@ -31,19 +31,19 @@ fn an_ordinary_boot_has_no_fault() {
 }
 
 #[rstest::rstest]
-#[case(&boot(PANIC), FaultKind::Panic)]
-#[case(&boot(EMERGENCY), FaultKind::Emergency)]
-#[case(&boot("Cannot open access to console, the root account is locked.\r\n"), FaultKind::Emergency)]
-#[case(&boot("[  OK  ] Started emergency.service - Emergency Shell.\r\n"), FaultKind::Emergency)]
-#[case(&boot("You are in rescue mode. After logging in, type\r\n"), FaultKind::Emergency)]
-#[case(&boot("ALERT!  /dev/vda9 does not exist.  Dropping to a shell!\r\n(initramfs) "), FaultKind::Initramfs)]
-#[case(&boot("Gave up waiting for root file system device.  Common problems:\r\n"), FaultKind::Initramfs)]
+#[case(&boot(PANIC), BootFaultKind::Panic)]
+#[case(&boot(EMERGENCY), BootFaultKind::Emergency)]
+#[case(&boot("Cannot open access to console, the root account is locked.\r\n"), BootFaultKind::Emergency)]
+#[case(&boot("[  OK  ] Started emergency.service - Emergency Shell.\r\n"), BootFaultKind::Emergency)]
+#[case(&boot("You are in rescue mode. After logging in, type\r\n"), BootFaultKind::Emergency)]
+#[case(&boot("ALERT!  /dev/vda9 does not exist.  Dropping to a shell!\r\n(initramfs) "), BootFaultKind::Initramfs)]
+#[case(&boot("Gave up waiting for root file system device.  Common problems:\r\n"), BootFaultKind::Initramfs)]
 #[case(
     "BdsDxe: failed to load Boot0001 \"UEFI Misc Device\" from PciRoot(0x0): Access Denied\r\n",
-    FaultKind::Firmware
+    BootFaultKind::Firmware
 )]
-#[case("BdsDxe: No bootable option or device was found.\r\n", FaultKind::Firmware)]
-fn each_lost_boot_is_told_by_its_kind(#[case] console: &str, #[case] kind: FaultKind) {
+#[case("BdsDxe: No bootable option or device was found.\r\n", BootFaultKind::Firmware)]
+fn each_lost_boot_is_told_by_its_kind(#[case] console: &str, #[case] kind: BootFaultKind) {
     assert_eq!(fault(console, 0).map(|fault| fault.kind), Some(kind));
 }
 
@@ -66,7 +66,7 @@ fn a_kernel_that_stalls_again_stands_still_and_once_it_may_have_been_the_host() 
     let again = format!("{}{STALL}", boot(STALL));
     let told = hear(&again, 0);
     let fault = told.fault.unwrap();
-    assert_eq!((fault.kind, told.init), (FaultKind::Stalled, false));
+    assert_eq!((fault.kind, told.init), (BootFaultKind::Stalled, false));
     assert!(fault.line.starts_with("[   23.178856] rcu: rcu_preempt kthread timer wakeup"), "{fault}");
     assert_eq!(hear(&format!("{again}{}", boot(STALL)), 0).fault, None, "the next boot counts anew");
 }
@@ -79,7 +79,7 @@ fn the_end_of_the_boot_before_is_none_of_the_next() {
     let told = hear(&format!("{end}{}", boot(STALL)), 0);
     assert_eq!((told.fault, told.init, told.boots), (None, false, 1));
     let told = hear(&format!("{end}{FIRMWARE}Welcome to GRUB!\r\n{KERNEL}{STALL}{STALL}"), 0);
-    assert_eq!((told.fault.unwrap().kind, told.init), (FaultKind::Stalled, false));
+    assert_eq!((told.fault.unwrap().kind, told.init), (BootFaultKind::Stalled, false));
 }
 
 #[rstest::rstest]
@@ -96,7 +96,7 @@ fn only_the_latest_boot_counts() {
     assert_eq!(fault(&format!("{}{}", boot(PANIC), boot("")), 0), None);
     assert_eq!(fault(&format!("{}{KERNEL}", boot(PANIC)), 0), None, "a kernel that was started directly");
     let console = format!("{}{}", boot(""), boot(PANIC));
-    assert_eq!(fault(&console, 0).map(|fault| fault.kind), Some(FaultKind::Panic));
+    assert_eq!(fault(&console, 0).map(|fault| fault.kind), Some(BootFaultKind::Panic));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn what_was_there_before_the_marker_does_not_count() {
     assert_eq!(fault(&before, before.len()), None);
     assert_eq!(fault(&before, usize::MAX), None);
     let after = format!("{before}{EMERGENCY}");
-    assert_eq!(fault(&after, before.len()).map(|fault| fault.kind), Some(FaultKind::Emergency));
+    assert_eq!(fault(&after, before.len()).map(|fault| fault.kind), Some(BootFaultKind::Emergency));
 }
 
 const PROMPT: &str = "\r\nDebian GNU/Linux 13 askari ttyS0\r\n\r\naskari login: ";

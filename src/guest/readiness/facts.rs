@@ -7,7 +7,7 @@ use crate::guest::BootId;
 
 /// All that is known of a guest that settled.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::guest) struct Facts {
+pub(in crate::guest) struct BootFacts {
     pub(in crate::guest) boot_id: BootId,
     pub(in crate::guest) system: SystemState,
     pub(in crate::guest) cloud_init: CloudInit,
@@ -15,7 +15,7 @@ pub(in crate::guest) struct Facts {
 
 /// One line of the script.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum ReportLine {
     /// The boot that speaks; always the first.
     Boot(BootId),
     /// What it is busy with, in words.
@@ -26,7 +26,7 @@ pub(super) enum Line {
 
 /// Collects lines until the last, the state.
 #[derive(Debug, Default)]
-pub(super) struct Account {
+pub(super) struct GuestReport {
     boot_id: Option<BootId>,
     failed: Vec<String>,
     cloud_init: Option<CloudInit>,
@@ -35,18 +35,18 @@ pub(super) struct Account {
     state: Option<String>,
 }
 
-impl Account {
-    pub(super) fn hear(&mut self, line: &str) -> Line {
+impl GuestReport {
+    pub(super) fn hear(&mut self, line: &str) -> ReportLine {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "boot" => {
                 if let Ok(id) = rest.parse::<BootId>() {
                     self.boot_id = Some(id.clone());
-                    return Line::Boot(id);
+                    return ReportLine::Boot(id);
                 }
             }
-            "jobs" => return Line::Busy(busy_with(rest)),
-            "nologin" => return Line::Busy("waiting for logins to be allowed (/run/nologin)".into()),
+            "jobs" => return ReportLine::Busy(busy_with(rest)),
+            "nologin" => return ReportLine::Busy("waiting for logins to be allowed (/run/nologin)".into()),
             "failed" => self.failed.push(rest.to_owned()),
             "cloud-init" if rest == "disabled" => self.cloud_init = Some(CloudInit::Disabled),
             "cloud-init" if rest == "absent" => self.cloud_init = Some(CloudInit::Absent),
@@ -55,11 +55,11 @@ impl Account {
             "state" => self.state = Some(rest.to_owned()),
             _ => {}
         }
-        Line::Other
+        ReportLine::Other
     }
 
     /// What the whole account amounts to: settled, not yet (and why), or never.
-    pub(super) fn conclude(self) -> Result<Result<Facts, String>, ReadyError> {
+    pub(super) fn conclude(self) -> Result<Result<BootFacts, String>, ReadyError> {
         let (Some(boot_id), Some(state)) = (self.boot_id, self.state) else {
             return Ok(Err("the guest's account of itself broke off".into()));
         };
@@ -77,7 +77,7 @@ impl Account {
             None => judge_cloud_init(self.status.as_ref(), self.result.as_ref())
                 .map_err(|messages| ReadyError::CloudInit { messages })?,
         };
-        Ok(Ok(Facts { boot_id, system, cloud_init }))
+        Ok(Ok(BootFacts { boot_id, system, cloud_init }))
     }
 }
 
@@ -133,8 +133,8 @@ mod tests {
         "modules-final": {"errors": [], "recoverable_errors": {"WARNING": ["odd key"]}}}}"#;
     const RESULT: &str = r#"cloud-init-result {"v1": {"datasource": "DataSourceNoCloud", "errors": []}}"#;
 
-    fn account(lines: &[&str]) -> Result<Result<Facts, String>, ReadyError> {
-        let mut account = Account::default();
+    fn account(lines: &[&str]) -> Result<Result<BootFacts, String>, ReadyError> {
+        let mut account = GuestReport::default();
         for line in lines {
             account.hear(line);
         }
@@ -200,6 +200,6 @@ mod tests {
     #[case("jobs cloud-final.service x.service", "SSH answers, waiting for cloud-init")]
     #[case("nologin", "waiting for logins to be allowed (/run/nologin)")]
     fn what_it_is_busy_with_is_said_in_words(#[case] line: &str, #[case] words: &str) {
-        assert_eq!(Account::default().hear(line), Line::Busy(words.into()));
+        assert_eq!(GuestReport::default().hear(line), ReportLine::Busy(words.into()));
     }
 }

@@ -7,10 +7,10 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::facts::{Account, Facts, Line};
+use super::facts::{BootFacts, GuestReport, ReportLine};
 use super::{ReadyError, SshAccess};
 use crate::guest::BootId;
-use crate::guest::ssh::{Session, SshError, Stream, Watch};
+use crate::guest::ssh::{Session, SshError, Stream, WaitContext};
 use crate::support::deadline::WaitError;
 use crate::support::process::quote;
 
@@ -32,24 +32,28 @@ pub(in crate::guest) trait Prober {
     type Session;
 
     /// One attempt at a session.
-    fn open(&mut self, watch: &mut Watch<'_>) -> Result<Self::Session, SshError>;
+    fn open(&mut self, watch: &mut WaitContext<'_>) -> Result<Self::Session, SshError>;
 
     /// Lets the guest tell of itself (see `settle.sh`) until it has told all or `on_line` has heard enough.
     fn ask(
         &mut self,
         session: &mut Self::Session,
         old: Option<&BootId>,
-        watch: &mut Watch<'_>,
+        watch: &mut WaitContext<'_>,
         on_line: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), SshError>;
 
     /// The boots its journal knows, oldest first; or why it cannot tell.
-    fn boots(&mut self, session: &mut Self::Session, watch: &mut Watch<'_>) -> Result<Vec<BootId>, String>;
+    fn boots(
+        &mut self,
+        session: &mut Self::Session,
+        watch: &mut WaitContext<'_>,
+    ) -> Result<Vec<BootId>, String>;
 }
 
 /// What last answered.
 #[derive(Debug)]
-pub(in crate::guest) enum Contact {
+pub(in crate::guest) enum LastContact {
     /// Nothing, since then; and how the last attempt failed.
     None { since: Instant, last: Option<SshError> },
     /// The boot that should have ended.
@@ -60,9 +64,9 @@ pub(in crate::guest) enum Contact {
 
 /// Why no boot settled.
 #[derive(Debug)]
-pub(in crate::guest) enum Unsettled {
+pub(in crate::guest) enum WaitFailure {
     /// The deadline passed, or the guest was given up on before it.
-    TimedOut(Contact),
+    TimedOut(LastContact),
     /// Something that waiting does not mend.
     Failed(ReadyError),
 }
@@ -71,9 +75,9 @@ pub(in crate::guest) enum Unsettled {
 pub(in crate::guest) fn settle<P: Prober>(
     prober: &mut P,
     old: Option<&BootId>,
-    watch: &mut Watch<'_>,
+    watch: &mut WaitContext<'_>,
     progress: &mut dyn FnMut(&str),
-) -> Result<(P::Session, Facts), Unsettled> {
+) -> Result<(P::Session, BootFacts), WaitFailure> {
     let mut said = String::new();
     let mut say = |text: &str| {
         if text != said {
@@ -81,43 +85,43 @@ pub(in crate::guest) fn settle<P: Prober>(
             progress(text);
         }
     };
-    let mut contact = Contact::None { since: Instant::now(), last: None };
+    let mut contact = LastContact::None { since: Instant::now(), last: None };
     let mut pace = Pace::default();
     let mut answered = false;
     say("waiting for SSH");
     loop {
-        let mut account = Account::default();
+        let mut account = GuestReport::default();
         let told = prober.open(watch).and_then(|mut session| {
             prober.ask(&mut session, old, watch, &mut |line| {
                 match account.hear(line) {
-                    Line::Boot(id) if Some(&id) == old => {
+                    ReportLine::Boot(id) if Some(&id) == old => {
                         say(&format!("still the old boot {}", id.short()));
-                        contact = Contact::Old(id);
+                        contact = LastContact::Old(id);
                         return ControlFlow::Break(());
                     }
-                    Line::Boot(boot_id) => {
+                    ReportLine::Boot(boot_id) => {
                         say("SSH answers, waiting for the system to settle");
-                        contact = Contact::Some { boot_id, busy: "it has not said more".into() };
+                        contact = LastContact::Some { boot_id, busy: "it has not said more".into() };
                     }
-                    Line::Busy(words) => {
+                    ReportLine::Busy(words) => {
                         say(&words);
-                        if let Contact::Some { busy, .. } = &mut contact {
+                        if let LastContact::Some { busy, .. } = &mut contact {
                             *busy = words;
                         }
                     }
-                    Line::Other => {}
+                    ReportLine::Other => {}
                 }
                 ControlFlow::Continue(())
             })?;
             Ok(session)
         });
-        answered |= !matches!(contact, Contact::None { .. });
+        answered |= !matches!(contact, LastContact::None { .. });
         let failed = match (told, &mut contact) {
-            (Ok(_), Contact::Old(_)) => None,
-            (Ok(session), contact) => match account.conclude().map_err(Unsettled::Failed)? {
+            (Ok(_), LastContact::Old(_)) => None,
+            (Ok(session), contact) => match account.conclude().map_err(WaitFailure::Failed)? {
                 Ok(facts) => return Ok((session, facts)),
                 Err(not_yet) => {
-                    if let Contact::Some { busy, .. } = contact {
+                    if let LastContact::Some { busy, .. } = contact {
                         *busy = not_yet;
                     }
                     None
@@ -134,12 +138,12 @@ pub(in crate::guest) fn settle<P: Prober>(
                 let delay = pace.after_failure(&error);
                 say(if answered { "waiting for SSH again" } else { "waiting for SSH" });
                 let since = match contact {
-                    Contact::None { since, .. } => since,
-                    Contact::Old(_) | Contact::Some { .. } => Instant::now(),
+                    LastContact::None { since, .. } => since,
+                    LastContact::Old(_) | LastContact::Some { .. } => Instant::now(),
                 };
-                contact = Contact::None { since, last: Some(error) };
+                contact = LastContact::None { since, last: Some(error) };
                 if watch.resigns(since.elapsed()) {
-                    return Err(Unsettled::TimedOut(contact));
+                    return Err(WaitFailure::TimedOut(contact));
                 }
                 delay
             }
@@ -150,10 +154,10 @@ pub(in crate::guest) fn settle<P: Prober>(
     }
 }
 
-fn ended(error: SshError, contact: Contact) -> Unsettled {
+fn ended(error: SshError, contact: LastContact) -> WaitFailure {
     match error {
-        SshError::Wait(WaitError::TimedOut { .. }) => Unsettled::TimedOut(contact),
-        other => Unsettled::Failed(other.into()),
+        SshError::Wait(WaitError::TimedOut { .. }) => WaitFailure::TimedOut(contact),
+        other => WaitFailure::Failed(other.into()),
     }
 }
 
@@ -165,9 +169,9 @@ struct Pace {
 }
 
 impl Pace {
-    fn after_login(&mut self, contact: &Contact) -> Duration {
+    fn after_login(&mut self, contact: &LastContact) -> Duration {
         *self = Self::default();
-        if matches!(contact, Contact::Old(_)) { OLD } else { DEAR }
+        if matches!(contact, LastContact::Old(_)) { OLD } else { DEAR }
     }
 
     fn after_failure(&mut self, error: &SshError) -> Duration {
@@ -199,7 +203,7 @@ pub(in crate::guest) struct Guest<'a> {
 impl Prober for Guest<'_> {
     type Session = Session;
 
-    fn open(&mut self, watch: &mut Watch<'_>) -> Result<Session, SshError> {
+    fn open(&mut self, watch: &mut WaitContext<'_>) -> Result<Session, SshError> {
         Session::open(self.access, watch)
     }
 
@@ -207,7 +211,7 @@ impl Prober for Guest<'_> {
         &mut self,
         session: &mut Session,
         old: Option<&BootId>,
-        watch: &mut Watch<'_>,
+        watch: &mut WaitContext<'_>,
         on_line: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), SshError> {
         let mut pending = Vec::new();
@@ -227,7 +231,7 @@ impl Prober for Guest<'_> {
         Ok(())
     }
 
-    fn boots(&mut self, session: &mut Session, watch: &mut Watch<'_>) -> Result<Vec<BootId>, String> {
+    fn boots(&mut self, session: &mut Session, watch: &mut WaitContext<'_>) -> Result<Vec<BootId>, String> {
         let (mut text, mut complaint) = (Vec::new(), Vec::new());
         let command = "sudo -n journalctl --list-boots --quiet --no-pager";
         let ended = session.run::<Infallible>(command, watch, &mut |stream, bytes| {

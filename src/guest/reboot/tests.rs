@@ -6,7 +6,7 @@ use crate::guest::scripted::{Act, Scripted, id, settled};
 fn play(mut guest: Scripted, budget: Duration) -> Result<RebootProof, RebootError> {
     let deadline = Deadline::uninterrupted(budget, "the reboot");
     let peer = ([192, 0, 2, 1], 22).into();
-    let mut watch = Watch::over(&deadline);
+    let mut watch = WaitContext::over(&deadline);
     prove(&mut guest, peer, Baseline::of(id(1)), &mut watch, &mut |_| {}).map(|(_, _, proof)| proof)
 }
 
@@ -91,12 +91,12 @@ fn the_journal_is_held_to_exactly_one_new_boot(
 fn a_guest_that_is_given_up_on_counts_as_unreachable_before_the_deadline() {
     let deadline = Deadline::uninterrupted(Duration::from_secs(600), "the reboot");
     let mut asked = Vec::new();
-    let mut resign = |silent: Duration| {
+    let mut give_up = |silent: Duration| {
         asked.push(silent);
         silent >= Duration::from_millis(300)
     };
-    let mut alive = || Ok(());
-    let mut watch = Watch::with_alive(&deadline, &mut alive).or_resign(&mut resign);
+    let mut health_check = || Ok(());
+    let mut watch = WaitContext::with_alive(&deadline, &mut health_check).or_resign(&mut give_up);
     // What answers is not silent: the old boot, and a new one that is busy, are not given up on.
     let busy = vec![format!("boot {}", id(2)), "jobs fsck.service".into()];
     let acts = vec![Act::Says(settled(1)), Act::Cut(busy), Act::Refused];

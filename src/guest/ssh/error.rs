@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::SshAccess;
-use crate::support::deadline::{WaitError, humane};
+use crate::support::deadline::{WaitError, format_duration};
 
 /// Why talking to the guest failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum SshError {
         source: std::io::Error,
     },
     /// No answer in time.
-    #[error("no answer from {peer} within {} during {doing}", humane(*.after))]
+    #[error("no answer from {peer} within {} during {doing}", format_duration(*.after))]
     Timeout {
         /// Whom we called.
         peer: SocketAddr,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::Read;
 use std::ops::ControlFlow;
 
-use super::{Session, SshError, Watch};
+use super::{Session, SshError, WaitContext};
 use crate::support::deadline::Deadline;
 
 /// How many reads in a row one stream gets before the deadline and the other stream are looked at.
@@ -102,8 +102,8 @@ impl Session {
         deadline: &Deadline,
         mut on_bytes: impl FnMut(Stream, &[u8]),
     ) -> Result<Status, SshError> {
-        let ended = deadline.waiting(|| {
-            self.run(command, &mut Watch::over(deadline), &mut |stream, bytes| {
+        let ended = deadline.time_wait(|| {
+            self.run(command, &mut WaitContext::over(deadline), &mut |stream, bytes| {
                 on_bytes(stream, bytes);
                 ControlFlow::<Infallible>::Continue(())
             })
@@ -118,7 +118,7 @@ impl Session {
     pub(in crate::guest) fn run<B>(
         &mut self,
         command: &str,
-        watch: &mut Watch<'_>,
+        watch: &mut WaitContext<'_>,
         on_bytes: &mut dyn FnMut(Stream, &[u8]) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B, Status>, SshError> {
         let doing = || format!("`{}`", command.lines().next().unwrap_or_default());

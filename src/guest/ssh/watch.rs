@@ -21,31 +21,31 @@ pub(in crate::guest) type Alive<'a> = dyn FnMut() -> anyhow::Result<()> + 'a;
 pub(in crate::guest) type Resign<'a> = dyn FnMut(Duration) -> bool + 'a;
 
 /// A deadline, and somebody who knows whether waiting still makes sense.
-pub(in crate::guest) struct Watch<'a> {
+pub(in crate::guest) struct WaitContext<'a> {
     deadline: &'a Deadline,
-    alive: Option<(&'a mut Alive<'a>, Instant)>,
-    resign: Option<&'a mut Resign<'a>>,
+    health_check: Option<(&'a mut Alive<'a>, Instant)>,
+    give_up: Option<&'a mut Resign<'a>>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> WaitContext<'a> {
     /// Only the deadline and its interrupt.
     pub(in crate::guest) fn over(deadline: &'a Deadline) -> Self {
-        Self { deadline, alive: None, resign: None }
+        Self { deadline, health_check: None, give_up: None }
     }
 
-    /// Also asks `alive`, twice a second.
-    pub(in crate::guest) fn with_alive(deadline: &'a Deadline, alive: &'a mut Alive<'a>) -> Self {
-        Self { deadline, alive: Some((alive, Instant::now())), resign: None }
+    /// Also asks `health_check`, twice a second.
+    pub(in crate::guest) fn with_alive(deadline: &'a Deadline, health_check: &'a mut Alive<'a>) -> Self {
+        Self { deadline, health_check: Some((health_check, Instant::now())), give_up: None }
     }
 
-    /// Also asks `resign` while nothing answers.
-    pub(in crate::guest) fn or_resign(self, resign: &'a mut Resign<'a>) -> Self {
-        Self { resign: Some(resign), ..self }
+    /// Also asks `give_up` while nothing answers.
+    pub(in crate::guest) fn or_resign(self, give_up: &'a mut Resign<'a>) -> Self {
+        Self { give_up: Some(give_up), ..self }
     }
 
     /// Whether to give up on a guest that has been silent for so long, though the deadline has not passed.
     pub(in crate::guest) fn resigns(&mut self, silent: Duration) -> bool {
-        self.resign.as_mut().is_some_and(|resign| resign(silent))
+        self.give_up.as_mut().is_some_and(|give_up| give_up(silent))
     }
 
     pub(in crate::guest) fn deadline(&self) -> &'a Deadline {
@@ -55,9 +55,9 @@ impl<'a> Watch<'a> {
     /// `Err` when there is a reason to stop waiting for `awaited`.
     pub(in crate::guest) fn look(&mut self, awaited: &str) -> Result<(), SshError> {
         self.deadline.check(awaited)?;
-        match &mut self.alive {
-            Some((alive, next)) if Instant::now() >= *next => {
-                let verdict = alive();
+        match &mut self.health_check {
+            Some((health_check, next)) if Instant::now() >= *next => {
+                let verdict = health_check();
                 *next = Instant::now() + ALIVE;
                 verdict.map_err(SshError::Dead)
             }

@@ -7,12 +7,12 @@ use crate::machine::network::NetworkSpec;
 use crate::machine::ownership::Owner;
 use crate::machine::ownership::tests::{Table, sample};
 
-struct World {
+struct Fixture {
     fake: Fake,
     cache: tempfile::TempDir,
 }
 
-impl World {
+impl Fixture {
     fn with(kvm: Kvm) -> Self {
         let fake = Fake::new();
         fake.set_kvm(kvm);
@@ -22,11 +22,11 @@ impl World {
         Self { fake, cache: tempfile::tempdir().unwrap() }
     }
 
-    fn ask<T>(&self, boot_id: &str, what: impl FnOnce(Question<'_>) -> T) -> T {
-        what(Question {
+    fn ask<T>(&self, boot_id: &str, what: impl FnOnce(KvmProbe<'_>) -> T) -> T {
+        what(KvmProbe {
             hypervisor: &self.fake,
             facts: &self.fake.facts().unwrap(),
-            realm: &Realm::default(),
+            realm: &NamePrefix::default(),
             image_volume: "golden-1.qcow2",
             ownership: &sample(),
             processes: &Table(&[(7, 700)]),
@@ -35,7 +35,7 @@ impl World {
         })
     }
 
-    fn probe(&self, budget: Duration) -> Result<Verdict> {
+    fn probe(&self, budget: Duration) -> Result<AcceleratorChoice> {
         let deadline = Deadline::uninterrupted(budget, "the test");
         let verdict = self.ask("b1", |question| question.probe(&deadline));
         assert_eq!(self.fake.machines().unwrap(), [], "nothing is left of the probe");
@@ -48,7 +48,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 #[test]
 fn what_is_forced_or_needs_no_probe_is_known_at_once() {
-    let world = World::with(Kvm::Absent);
+    let world = Fixture::with(Kvm::Absent);
     let known = |forced| world.ask("b1", |question| question.known(forced)).unwrap();
     assert_eq!(known(Some(Accelerator::Kvm)).to_string(), "accelerator KVM: as BOMA_IT_ACCEL says");
     assert_eq!(
@@ -59,7 +59,7 @@ fn what_is_forced_or_needs_no_probe_is_known_at_once() {
 
 #[test]
 fn kvm_that_boots_a_kernel_is_taken_and_remembered_until_the_host_reboots() {
-    let world = World::with(Kvm::Works);
+    let world = Fixture::with(Kvm::Works);
     assert_eq!(world.ask("b1", |question| question.known(None)), None);
     let verdict = world.probe(LONG).unwrap();
     assert_eq!(verdict.accelerator, Accelerator::Kvm);
@@ -69,7 +69,7 @@ fn kvm_that_boots_a_kernel_is_taken_and_remembered_until_the_host_reboots() {
 
 #[test]
 fn kvm_that_lies_is_found_out() {
-    let verdict = World::with(Kvm::Lies).probe(LONG).unwrap();
+    let verdict = Fixture::with(Kvm::Lies).probe(LONG).unwrap();
     assert_eq!(
         verdict.to_string(),
         "accelerator TCG, several times slower, time-outs x4: KVM is offered but a stock kernel dies under it (the VM is paused)"
@@ -83,7 +83,7 @@ fn kvm_that_lies_is_found_out() {
 #[case(DomainState::Paused(PauseReason::ByUser))]
 #[case(DomainState::Paused(PauseReason::DiskError))]
 fn a_probe_that_somebody_ended_or_a_full_disk_is_no_verdict(#[case] state: DomainState) {
-    let world = Arc::new(World::with(Kvm::Stalls));
+    let world = Arc::new(Fixture::with(Kvm::Stalls));
     let (inside, state) = (Arc::downgrade(&world), state);
     world.fake.after(Verb::Start, move |name| {
         let world = inside.upgrade().unwrap();
@@ -100,7 +100,7 @@ fn a_probe_that_somebody_ended_or_a_full_disk_is_no_verdict(#[case] state: Domai
 /// The machine's name is the same for all: another user, or another machine, may be probing.
 #[test]
 fn anothers_probe_is_let_be_and_what_is_left_of_a_dead_one_is_not() {
-    let world = World::with(Kvm::Works);
+    let world = Fixture::with(Kvm::Works);
     const NAME: &str = "boma-it-kvm-probe";
     let mut theirs = world.ask("b1", |question| question.machine(NAME));
     theirs.ownership.owner.hostname = "there".to_owned();
@@ -122,7 +122,7 @@ fn anothers_probe_is_let_be_and_what_is_left_of_a_dead_one_is_not() {
 
 #[test]
 fn a_deadline_that_passes_is_no_verdict_and_nothing_is_remembered() {
-    let world = World::with(Kvm::Stalls);
+    let world = Fixture::with(Kvm::Stalls);
     let error = world.probe(Duration::from_millis(300)).unwrap_err();
     assert!(matches!(error, HypervisorError::Ended { .. }), "{error:?}");
     assert_eq!(world.ask("b1", |question| question.known(None)), None);
@@ -130,14 +130,14 @@ fn a_deadline_that_passes_is_no_verdict_and_nothing_is_remembered() {
 
 #[test]
 fn a_vm_that_kvm_keeps_from_starting_is_a_verdict() {
-    let verdict = World::with(Kvm::Refuses).probe(LONG).unwrap();
+    let verdict = Fixture::with(Kvm::Refuses).probe(LONG).unwrap();
     let why = "no VM starts under KVM: error: failed to set MSR 0x10a to 0xc000069";
     assert_eq!((verdict.accelerator, verdict.why.as_str()), (Accelerator::Tcg, why));
 }
 
 #[test]
 fn a_vm_that_does_not_start_for_another_reason_is_an_error_and_nothing_is_remembered() {
-    let world = World::with(Kvm::Works);
+    let world = Fixture::with(Kvm::Works);
     world.fake.fail(Verb::Start, 1);
     assert!(matches!(world.probe(LONG), Err(HypervisorError::Other { .. })));
     world.fake.fill_disk(Verb::CreateOverlay, 1);
@@ -147,7 +147,7 @@ fn a_vm_that_does_not_start_for_another_reason_is_an_error_and_nothing_is_rememb
 
 #[test]
 fn a_memory_that_is_damaged_is_as_good_as_none() {
-    let world = World::with(Kvm::Works);
+    let world = Fixture::with(Kvm::Works);
     std::fs::write(world.cache.path().join(MEMORY), "{").unwrap();
     assert_eq!(world.ask("b1", |question| question.known(None)), None);
 }

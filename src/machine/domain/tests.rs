@@ -19,7 +19,7 @@ pub(in crate::machine) fn sample() -> DomainSpec {
 
 #[test]
 fn a_machine_under_tcg() {
-    insta::assert_snapshot!(sample().render(&Realm::default(), "/var/lib/libvirt/boma-it"));
+    insta::assert_snapshot!(sample().render(&NamePrefix::default(), "/var/lib/libvirt/boma-it"));
 }
 
 #[test]
@@ -31,11 +31,11 @@ fn a_machine_under_kvm_without_egress_or_seed_and_with_a_careful_disk() {
         disk: DiskCache::Writeback,
         ..sample()
     };
-    insta::assert_snapshot!(spec.render(&Realm::default(), "/var/lib/libvirt/boma-it"));
+    insta::assert_snapshot!(spec.render(&NamePrefix::default(), "/var/lib/libvirt/boma-it"));
 }
 
 #[test]
 fn what_is_rendered_says_whose_it_is() {
-    let xml = sample().render(&Realm::default(), "/pool");
+    let xml = sample().render(&NamePrefix::default(), "/pool");
     assert_eq!(Ownership::read(&xml), Some(ownership()));
 }

@@ -3,14 +3,15 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{Contents, Fake, Kvm, Verb, World};
+use super::{Contents, Fake, Kvm, State, Verb};
 use crate::catalog::quantity::Bytes;
 use crate::machine::acceleration::Accelerator;
 use crate::machine::domain::DomainSpec;
 use crate::machine::hypervisor::{
-    DomainState, Facts, Hypervisor, HypervisorError, Machine, PauseReason, Push, Result, StopReason, Volume,
+    DomainState, HostInfo, Hypervisor, HypervisorError, Machine, PauseReason, RestartMethod, Result,
+    StopReason, Volume,
 };
-use crate::machine::names::MachineFiles;
+use crate::machine::names::VmVolumes;
 use crate::machine::network::NetworkSpec;
 use crate::machine::ownership::Ownership;
 use crate::support::deadline::Deadline;
@@ -21,8 +22,8 @@ const REFUSED: &str = "internal error: qemu unexpectedly closed the monitor: 202
     qemu-system-x86_64: target/i386/kvm/kvm.c:3849: kvm_buf_set_msrs: Assertion failed.";
 
 impl Hypervisor for Fake {
-    fn facts(&self) -> Result<Facts> {
-        self.call(Verb::Facts, "", |world| Ok(world.facts.clone()))
+    fn facts(&self) -> Result<HostInfo> {
+        self.call(Verb::HostInfo, "", |world| Ok(world.facts.clone()))
     }
 
     fn ensure_pool(&self) -> Result<()> {
@@ -138,15 +139,15 @@ impl Hypervisor for Fake {
         self.call(Verb::Start, domain, |world| world.power_on(domain))
     }
 
-    fn restart(&self, domain: &str, push: Push) -> Result<()> {
+    fn restart(&self, domain: &str, push: RestartMethod) -> Result<()> {
         self.call(Verb::Restart, domain, |world| {
             let (_, state) = world.need_domain(domain)?;
             if *state != DomainState::Running {
                 return Err(wrong("restart", domain, "it is not running"));
             }
             match push {
-                Push::Acpi | Push::Reset => {}
-                Push::PowerCut => {
+                RestartMethod::Acpi | RestartMethod::Reset => {}
+                RestartMethod::PowerCut => {
                     *state = DomainState::ShutOff(StopReason::Destroyed);
                     world.power_on(domain)?;
                 }
@@ -202,7 +203,7 @@ impl Hypervisor for Fake {
     }
 }
 
-impl World {
+impl State {
     pub(super) fn count(&self, verb: Verb) -> usize {
         self.calls.iter().filter(|(called, _)| *called == verb).count()
     }
@@ -231,9 +232,9 @@ impl World {
         if state.is_alive() {
             return Err(wrong("start", name, "it is running already"));
         }
-        self.need_volume(&MachineFiles(name).overlay())?;
+        self.need_volume(&VmVolumes(name).overlay())?;
         if spec.seed {
-            self.need_volume(&MachineFiles(name).seed())?;
+            self.need_volume(&VmVolumes(name).seed())?;
         }
         if self.network.is_none() {
             return Err(missing("network", "boma-it"));
@@ -241,14 +242,14 @@ impl World {
         if spec.accelerator == Accelerator::Kvm && self.kvm == Kvm::Refuses {
             return Err(wrong("start", name, REFUSED));
         }
-        self.append(&MachineFiles(name).journal(), "");
-        self.append(&MachineFiles(name).console(), "BdsDxe: starting Boot0001\r\n");
+        self.append(&VmVolumes(name).journal(), "");
+        self.append(&VmVolumes(name).console(), "BdsDxe: starting Boot0001\r\n");
         let mut state = DomainState::Running;
         match (spec.accelerator, self.kvm) {
             (Accelerator::Kvm, Kvm::Absent) => return Err(wrong("start", name, "KVM is not available")),
             (Accelerator::Kvm, Kvm::Lies) => state = DomainState::Paused(PauseReason::CpuError),
             (Accelerator::Kvm, Kvm::Works) => {
-                self.append(&MachineFiles(name).console(), "[    1.0] systemd[1]: systemd 257 running\r\n");
+                self.append(&VmVolumes(name).console(), "[    1.0] systemd[1]: systemd 257 running\r\n");
             }
             (Accelerator::Kvm, Kvm::Stalls | Kvm::Refuses) | (Accelerator::Tcg, _) => {}
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::recipe::{CONFIGURE, COPY_TREE, FILL_DISK, Recipe};
 use super::scratch::Scratch;
-use super::space::Wish;
+use super::space::SpaceRequirement;
 use super::tools::Toolbox;
 use super::{ImageError, Progress};
 use crate::support::deadline::Deadline;
@@ -54,15 +54,15 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn scratch_room(&self) -> Wish<'_> {
+    fn scratch_room(&self) -> SpaceRequirement<'_> {
         let dir = self.scratch.parent().unwrap_or(self.scratch);
-        Wish { dir, bytes: SCRATCH_NEED, what: "building the golden image", hint: "" }
+        SpaceRequirement { dir, bytes: SCRATCH_NEED, what: "building the golden image", hint: "" }
     }
 
-    fn cache_room(&self) -> Wish<'_> {
+    fn cache_room(&self) -> SpaceRequirement<'_> {
         let dir = self.target.parent().unwrap_or(self.target);
         let hint = ", or remove images that are not used any more (`boma-it image remove`)";
-        Wish { dir, bytes: IMAGE_NEED, what: "the golden image", hint }
+        SpaceRequirement { dir, bytes: IMAGE_NEED, what: "the golden image", hint }
     }
 
     /// The files of the recipe and an empty disk. Gives the disk's path.
@@ -123,7 +123,7 @@ impl Builder<'_> {
         &self,
         step: &'static str,
         process: Process,
-        room: Wish<'_>,
+        room: SpaceRequirement<'_>,
         deadline: &Deadline,
         progress: Progress<'_>,
     ) -> Result<(), ImageError> {

@@ -23,7 +23,7 @@ pub use official::OfficialError;
 pub use recipe::Recipe;
 pub use record::{Image, Origin};
 pub use space::NoRoom;
-pub use store::{Chosen, ImageStore};
+pub use store::{ImageStore, SelectedImage};
 pub use tools::{Missing, Tool};
 
 use crate::support::lock::LockError;

@@ -25,14 +25,14 @@ pub struct NoRoom {
 
 /// A wish for room in a folder.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish<'a> {
+pub(super) struct SpaceRequirement<'a> {
     pub dir: &'a Path,
     pub bytes: u64,
     pub what: &'static str,
     pub hint: &'static str,
 }
 
-impl Wish<'_> {
+impl SpaceRequirement<'_> {
     /// Whether there is that much room.
     pub(super) fn check(&self) -> Result<(), NoRoom> {
         match free(self.dir) {
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn too_little_room_is_refused_with_both_figures() {
         let dir = tempfile::tempdir().unwrap();
-        let wish = Wish { dir: dir.path(), bytes: 1 << 60, what: "building an image", hint: "" };
+        let wish = SpaceRequirement { dir: dir.path(), bytes: 1 << 60, what: "building an image", hint: "" };
         let error = wish.check().unwrap_err();
         assert!(error.free > 0 && error.free < 1 << 60);
         let text = error.to_string().replace(dir.path().to_str().unwrap(), "DIR");
@@ -81,6 +81,6 @@ mod tests {
             text,
             "not enough room in DIR: N MiB are free, building an image needs 1099511627776 MiB; free some there"
         );
-        Wish { bytes: 1, ..wish }.check().unwrap();
+        SpaceRequirement { bytes: 1, ..wish }.check().unwrap();
     }
 }

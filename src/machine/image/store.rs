@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::builder::Builder;
-use super::official::{Archive, Patience, Trouble};
+use super::official::{DebianMirror, Patience, ServerFailure};
 use super::recipe::{Recipe, hex};
 use super::record::{Image, Origin};
 use super::tools::Toolbox;
@@ -35,7 +35,7 @@ pub struct ImageStore {
 
 /// The image of a source, and what a person should know about how it came to be this one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Chosen {
+pub struct SelectedImage {
     /// The image.
     pub image: Image,
     /// Which way `auto` went and why, or why an older image serves for the latest one.
@@ -63,8 +63,8 @@ impl ImageStore {
 
     /// The image of `source`, if it is there and whole and no server has to be asked. Looks at a few files and runs
     /// nothing.
-    pub fn find(&self, source: &ImageSource) -> Option<Chosen> {
-        let plain = |image| Chosen { image, why: None };
+    pub fn find(&self, source: &ImageSource) -> Option<SelectedImage> {
+        let plain = |image| SelectedImage { image, why: None };
         match source {
             ImageSource::Build { packages } => self.built(&Recipe::debian(packages)).map(plain),
             ImageSource::Path { path } => Image::load(&local::record_of(&self.dir, path)).map(plain),
@@ -90,7 +90,7 @@ impl ImageStore {
         source: &ImageSource,
         deadline: &Deadline,
         progress: Progress<'_>,
-    ) -> Result<Chosen, ImageError> {
+    ) -> Result<SelectedImage, ImageError> {
         if let Some(found) = self.find(source) {
             return Ok(found);
         }
@@ -107,13 +107,13 @@ impl ImageStore {
         match source {
             ImageSource::Build { packages } => {
                 let image = self.build(&Recipe::debian(packages), deadline, progress)?;
-                Ok(Chosen { image, why: None })
+                Ok(SelectedImage { image, why: None })
             }
             ImageSource::Path { path } => {
                 let record = local::record_of(&self.dir, path);
                 let image = local::read(path, &self.tools, deadline, progress)?;
                 image.save(&record).map_err(ImageError::io("write the record", record))?;
-                Ok(Chosen { image, why: None })
+                Ok(SelectedImage { image, why: None })
             }
             ImageSource::Official(wanted) => {
                 self.archive(wanted).get(&self.list()?, deadline, progress).map(official)
@@ -129,7 +129,7 @@ impl ImageStore {
         packages: &Packages,
         deadline: &Deadline,
         progress: Progress<'_>,
-    ) -> Result<Chosen, ImageError> {
+    ) -> Result<SelectedImage, ImageError> {
         let (archive, recipe) = (self.archive(wanted), Recipe::debian(packages));
         if archive.trouble().is_none() {
             match archive.get(&self.list()?, deadline, progress) {
@@ -147,7 +147,7 @@ impl ImageStore {
         };
         Ok(match archive.trouble() {
             Some(trouble) => auto_built(image, &trouble),
-            None => Chosen { image, why: None },
+            None => SelectedImage { image, why: None },
         })
     }
 
@@ -225,8 +225,8 @@ impl ImageStore {
         Image::load(&self.file(&recipe.name(), "json"))
     }
 
-    fn archive<'a>(&'a self, wanted: &'a Official) -> Archive<'a> {
-        Archive { dir: &self.dir, wanted, tools: &self.tools, patience: self.patience }
+    fn archive<'a>(&'a self, wanted: &'a Official) -> DebianMirror<'a> {
+        DebianMirror { dir: &self.dir, wanted, tools: &self.tools, patience: self.patience }
     }
 
     fn lock(&self, what: &str, deadline: &Deadline, progress: Progress<'_>) -> Result<FileLock, ImageError> {
@@ -272,24 +272,24 @@ fn label(source: &ImageSource) -> String {
     }
 }
 
-fn official((image, why): (Image, Option<String>)) -> Chosen {
-    Chosen { image, why }
+fn official((image, why): (Image, Option<String>)) -> SelectedImage {
+    SelectedImage { image, why }
 }
 
-fn auto_official((image, stale): (Image, Option<String>)) -> Chosen {
+fn auto_official((image, stale): (Image, Option<String>)) -> SelectedImage {
     let why =
         stale.unwrap_or_else(|| "`image.source` is `auto`, and Debian's own image is to be had".to_owned());
-    Chosen { image, why: Some(why) }
+    SelectedImage { image, why: Some(why) }
 }
 
-fn auto_built(image: Image, trouble: &Trouble) -> Chosen {
+fn auto_built(image: Image, trouble: &ServerFailure) -> SelectedImage {
     let why = format!(
         "the image is built here, as `image.source` is `auto` and Debian's own is not to be had: {} (asked again after \
          {}, or at once by `boma-it image build`)",
         trouble.why,
         trouble.until()
     );
-    Chosen { image, why: Some(why) }
+    SelectedImage { image, why: Some(why) }
 }
 
 /// A file that is not yet what its final name would promise; dropping it removes it.

@@ -9,17 +9,17 @@ use virt::error::Error;
 use virt::sys;
 
 use super::errors::{Failure, found, is_missing};
-use super::session::{About, Session, about};
+use super::session::{CallInfo, Session, about};
 use super::storage;
 use crate::catalog::quantity::Bytes;
 use crate::machine::domain::DomainSpec;
 use crate::machine::hypervisor::{
-    DomainState, HypervisorError, Machine, PauseReason, Push, Result, StopReason,
+    DomainState, HypervisorError, Machine, PauseReason, RestartMethod, Result, StopReason,
 };
-use crate::machine::names::Realm;
+use crate::machine::names::NamePrefix;
 use crate::machine::ownership::{self, Ownership};
 
-pub(super) fn define(session: &Session, realm: &Realm, spec: &DomainSpec) -> Result<()> {
+pub(super) fn define(session: &Session, realm: &NamePrefix, spec: &DomainSpec) -> Result<()> {
     let (realm, spec) = (realm.clone(), spec.clone());
     session.call(about_domain("define", &spec.name).probing(), move |connection| {
         let exists = || HypervisorError::Exists { object: format!("domain {}", spec.name) };
@@ -40,12 +40,12 @@ pub(super) fn start(session: &Session, name: &str) -> Result<()> {
     with_domain(session, about_domain("start", name).probing(), name, Domain::create)
 }
 
-pub(super) fn restart(session: &Session, name: &str, push: Push) -> Result<()> {
+pub(super) fn restart(session: &Session, name: &str, push: RestartMethod) -> Result<()> {
     with_domain(session, about_domain("restart", name).probing(), name, move |domain| match push {
         // Said explicitly: left to itself, libvirt would wait for an agent that no guest of ours has.
-        Push::Acpi => domain.reboot(sys::VIR_DOMAIN_REBOOT_ACPI_POWER_BTN),
-        Push::Reset => domain.reset(),
-        Push::PowerCut => domain.destroy().and_then(|()| domain.create()),
+        RestartMethod::Acpi => domain.reboot(sys::VIR_DOMAIN_REBOOT_ACPI_POWER_BTN),
+        RestartMethod::Reset => domain.reset(),
+        RestartMethod::PowerCut => domain.destroy().and_then(|()| domain.create()),
     })
 }
 
@@ -85,7 +85,7 @@ pub(super) fn state(session: &Session, name: &str) -> Result<DomainState> {
     })
 }
 
-pub(super) fn machines(session: &Session, realm: &Realm) -> Result<Vec<Machine>> {
+pub(super) fn machines(session: &Session, realm: &NamePrefix) -> Result<Vec<Machine>> {
     let realm = realm.clone();
     session.call(about("list", "domains", realm.prefix()).looking(), move |connection| {
         let mut machines = Vec::new();
@@ -116,7 +116,7 @@ pub(super) fn set_ownership(session: &Session, name: &str, ownership: &Ownership
     })
 }
 
-fn machine(domain: &Domain, realm: &Realm) -> Result<Option<Machine>, Error> {
+fn machine(domain: &Domain, realm: &NamePrefix) -> Result<Option<Machine>, Error> {
     let name = domain.name()?;
     if !realm.owns(&name) {
         return Ok(None);
@@ -171,7 +171,7 @@ fn stopped(reason: DomainShutoffReason) -> StopReason {
     }
 }
 
-fn about_domain(verb: &'static str, name: &str) -> About {
+fn about_domain(verb: &'static str, name: &str) -> CallInfo {
     about(verb, "domain", name)
 }
 
@@ -181,7 +181,7 @@ fn lookup(connection: &Connect, name: &str) -> Result<Option<Domain>, Error> {
 
 fn with_domain(
     session: &Session,
-    about: About,
+    about: CallInfo,
     name: &str,
     work: impl Fn(&Domain) -> Result<(), Error> + Send + 'static,
 ) -> Result<()> {

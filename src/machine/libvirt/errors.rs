@@ -2,7 +2,7 @@
 
 use virt::error::{Error, ErrorNumber};
 
-use super::session::About;
+use super::session::CallInfo;
 use crate::machine::hypervisor::HypervisorError;
 
 /// Why a call failed, before it is known what it was about.
@@ -47,7 +47,7 @@ pub(super) fn found<T>(looked_up: Result<T, Error>) -> Result<Option<T>, Error> 
 }
 
 /// What a failure means, knowing what it was about.
-pub(super) fn translate(failure: Failure, about: &About) -> HypervisorError {
+pub(super) fn translate(failure: Failure, about: &CallInfo) -> HypervisorError {
     let (verb, object) = (about.verb, about.object.clone());
     let error = match failure {
         Failure::Ours(error) => return error,

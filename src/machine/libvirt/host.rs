@@ -6,9 +6,9 @@ use virt::sys;
 use super::errors::{Failure, is_local};
 use super::session::{Session, about};
 use crate::catalog::quantity::Bytes;
-use crate::machine::hypervisor::{Facts, Result};
+use crate::machine::hypervisor::{HostInfo, Result};
 
-pub(super) fn facts(session: &Session) -> Result<Facts> {
+pub(super) fn facts(session: &Session) -> Result<HostInfo> {
     let uri = session.uri().to_owned();
     session.call(about("ask", "the hypervisor at", &uri).probing().looking(), move |connection| {
         let local = is_local(&uri);
@@ -16,7 +16,7 @@ pub(super) fn facts(session: &Session) -> Result<Facts> {
             Some(memory) => memory,
             None => remote_memory(connection)?,
         };
-        Ok(Facts {
+        Ok(HostInfo {
             version: format!("{} {}", connection.driver_type()?, dotted(connection.hyp_version()?)),
             hostname: connection.hostname()?,
             available_memory: available,

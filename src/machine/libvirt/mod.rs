@@ -15,8 +15,8 @@ use std::io::Write;
 use std::path::Path;
 
 use super::domain::DomainSpec;
-use super::hypervisor::{DomainState, Facts, Hypervisor, Machine, Push, Result, Volume};
-use super::names::Realm;
+use super::hypervisor::{DomainState, HostInfo, Hypervisor, Machine, RestartMethod, Result, Volume};
+use super::names::NamePrefix;
 use super::network::NetworkSpec;
 use super::ownership::Ownership;
 use crate::catalog::quantity::Bytes;
@@ -27,12 +27,12 @@ use session::Session;
 /// A hypervisor behind a libvirt URI. The connection is made by the first verb, and again after it was lost.
 pub struct Libvirt {
     session: Session,
-    realm: Realm,
+    realm: NamePrefix,
 }
 
 impl Libvirt {
     /// The hypervisor at `uri` (`qemu:///system`, `qemu+ssh://host/system`), with our names there. Connects to nothing yet.
-    pub fn new(uri: impl Into<String>, realm: Realm) -> Self {
+    pub fn new(uri: impl Into<String>, realm: NamePrefix) -> Self {
         Self { session: Session::new(uri.into()), realm }
     }
 
@@ -55,13 +55,13 @@ impl Libvirt {
     }
 
     /// Our names on this hypervisor.
-    pub fn realm(&self) -> &Realm {
+    pub fn realm(&self) -> &NamePrefix {
         &self.realm
     }
 }
 
 impl Hypervisor for Libvirt {
-    fn facts(&self) -> Result<Facts> {
+    fn facts(&self) -> Result<HostInfo> {
         host::facts(&self.session)
     }
 
@@ -107,7 +107,7 @@ impl Hypervisor for Libvirt {
         domains::start(&self.session, domain)
     }
 
-    fn restart(&self, domain: &str, push: Push) -> Result<()> {
+    fn restart(&self, domain: &str, push: RestartMethod) -> Result<()> {
         domains::restart(&self.session, domain, push)
     }
 

@@ -7,10 +7,10 @@ use virt::network::Network;
 use super::errors::{Failure, found};
 use super::session::{Session, about};
 use crate::machine::hypervisor::{HypervisorError, Result};
-use crate::machine::names::Realm;
+use crate::machine::names::NamePrefix;
 use crate::machine::network::{Egress, NetworkSpec};
 
-pub(super) fn ensure(session: &Session, realm: &Realm, spec: &NetworkSpec) -> Result<()> {
+pub(super) fn ensure(session: &Session, realm: &NamePrefix, spec: &NetworkSpec) -> Result<()> {
     let (realm, spec) = (realm.clone(), spec.clone());
     session.call(about("set up", "network", realm.network()), move |connection| {
         for egress in [Egress::Internet, Egress::None] {
@@ -23,7 +23,7 @@ pub(super) fn ensure(session: &Session, realm: &Realm, spec: &NetworkSpec) -> Re
 /// Libvirt compares for itself and leaves a filter that is the same alone.
 fn ensure_filter(
     connection: &Connect,
-    realm: &Realm,
+    realm: &NamePrefix,
     spec: &NetworkSpec,
     egress: Egress,
 ) -> Result<(), Failure> {
@@ -37,7 +37,7 @@ fn ensure_filter(
     define().or_else(|_| define()).map_err(Failure::from)
 }
 
-fn ensure_network(connection: &Connect, realm: &Realm, spec: &NetworkSpec) -> Result<(), Failure> {
+fn ensure_network(connection: &Connect, realm: &NamePrefix, spec: &NetworkSpec) -> Result<(), Failure> {
     let name = realm.network();
     if let Some(network) = found(connection.lookup_network_by_name(name))? {
         if spec.matches(realm, &network.xml_desc(0)?) {
@@ -89,7 +89,7 @@ fn conflict(spec: &NetworkSpec, why: String) -> Failure {
     HypervisorError::NetworkConflict { network: spec.subnet.to_string(), why }.into()
 }
 
-fn running_machine(connection: &Connect, realm: &Realm) -> Result<Option<String>, Failure> {
+fn running_machine(connection: &Connect, realm: &NamePrefix) -> Result<Option<String>, Failure> {
     let active = virt::sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE;
     for domain in connection.list_all_domains(active)? {
         let name = domain.name()?;
@@ -101,7 +101,7 @@ fn running_machine(connection: &Connect, realm: &Realm) -> Result<Option<String>
 }
 
 /// Removes the network and the filters; they need not be there.
-pub(super) fn remove(session: &Session, realm: &Realm) -> Result<()> {
+pub(super) fn remove(session: &Session, realm: &NamePrefix) -> Result<()> {
     let realm = realm.clone();
     session.call(about("remove", "network", realm.network()), move |connection| {
         if let Some(network) = found(connection.lookup_network_by_name(realm.network()))? {

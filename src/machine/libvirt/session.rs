@@ -41,29 +41,29 @@ pub(super) struct Session {
 
 /// What a call is about, for errors.
 #[derive(Clone, Debug)]
-pub(super) struct About {
+pub(super) struct CallInfo {
     /// What is done, as in "cannot …": `start`.
     pub(super) verb: &'static str,
     /// To what: `domain boma-it-askari`.
     pub(super) object: String,
     /// How long it may say nothing.
     silence: Duration,
-    effect: Effect,
+    effect: Access,
 }
 
 /// What a call leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Effect {
+enum Access {
     /// Nothing. When we are asked to stop, it is not waited for long.
     Looks,
     /// Something. It is waited for, signal or not: given up, it would take effect when its undo has run.
     Changes,
 }
 
-impl About {
+impl CallInfo {
     /// Of a call that changes nothing.
     pub(super) fn looking(self) -> Self {
-        Self { effect: Effect::Looks, ..self }
+        Self { effect: Access::Looks, ..self }
     }
 
     /// With the patience that a call needs which may make libvirt find out what QEMU can do.
@@ -73,12 +73,12 @@ impl About {
 }
 
 /// `verb` done to the `kind` of that `name`.
-pub(super) fn about(verb: &'static str, kind: &str, name: &str) -> About {
-    About { verb, object: format!("{kind} {name}"), silence: SILENCE, effect: Effect::Changes }
+pub(super) fn about(verb: &'static str, kind: &str, name: &str) -> CallInfo {
+    CallInfo { verb, object: format!("{kind} {name}"), silence: SILENCE, effect: Access::Changes }
 }
 
 /// A call's line to who asked.
-pub(super) struct Line<C> {
+pub(super) struct CallChannel<C> {
     sender: SyncSender<Message<C>>,
     cancelled: Arc<AtomicBool>,
     spoke: Cell<bool>,
@@ -86,10 +86,10 @@ pub(super) struct Line<C> {
 
 enum Message<C> {
     News(C),
-    Done,
+    Answer,
 }
 
-impl<C> Line<C> {
+impl<C> CallChannel<C> {
     /// Says something, if only that the call is alive.
     ///
     /// # Errors
@@ -125,29 +125,29 @@ impl Session {
     /// Runs `work` on a connection.
     pub(super) fn call<T: Send + 'static>(
         &self,
-        about: About,
+        about: CallInfo,
         work: impl Fn(&Connect) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
-        self.converse(about, move |connection, _: &Line<()>| work(connection), |()| Ok(()))
+        self.converse(about, move |connection, _: &CallChannel<()>| work(connection), |()| Ok(()))
     }
 
     /// Runs `work` on a connection, and hears what it says on the way. If hearing fails, `work` is told so by its
-    /// [`Line`], and is still waited for.
+    /// [`CallChannel`], and is still waited for.
     pub(super) fn converse<T: Send + 'static, C: Send + 'static>(
         &self,
-        about: About,
-        work: impl Fn(&Connect, &Line<C>) -> Result<T, Failure> + Send + 'static,
+        about: CallInfo,
+        work: impl Fn(&Connect, &CallChannel<C>) -> Result<T, Failure> + Send + 'static,
         mut hear: impl FnMut(C) -> Result<()>,
     ) -> Result<T> {
         let about = match self.hangs.load(Ordering::Relaxed) {
-            true => About { silence: about.silence.min(AFTER_A_HANG), ..about },
+            true => CallInfo { silence: about.silence.min(AFTER_A_HANG), ..about },
             false => about,
         };
         // What begins after a signal is cleanup, and has its own time.
-        let is_heeded = about.effect == Effect::Looks && self.interrupt.check().is_ok();
+        let is_heeded = about.effect == Access::Looks && self.interrupt.check().is_ok();
         let heeded = is_heeded.then_some(&self.interrupt);
         let (sender, receiver) = sync_channel(AHEAD);
-        let line = Line { sender, cancelled: Arc::default(), spoke: Cell::default() };
+        let line = CallChannel { sender, cancelled: Arc::default(), spoke: Cell::default() };
         let cancelled = Arc::clone(&line.cancelled);
         let outcome = Arc::new(Mutex::new(None));
         let uri = self.uri.clone();
@@ -161,7 +161,7 @@ impl Session {
         std::thread::spawn(move || {
             let done = worker.run(&line, &work);
             *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
-            let _ = line.sender.send(Message::Done);
+            let _ = line.sender.send(Message::Answer);
         });
         let (heard, given_up) = listen(&receiver, about.silence, heeded, |news| {
             let heard = hear(news);
@@ -177,7 +177,7 @@ impl Session {
             return heard.and(result);
         }
         cancelled.store(true, Ordering::Relaxed);
-        let About { verb, object, silence: bound, .. } = about;
+        let CallInfo { verb, object, silence: bound, .. } = about;
         heard.and(Err(match given_up {
             Some(GivenUp::Interrupted(signal)) => {
                 HypervisorError::Ended { what: format!("{verb} {object}"), source: signal.into() }
@@ -223,7 +223,7 @@ fn listen<C>(
                 }
                 last = Instant::now();
             }
-            Ok(Message::Done) | Err(RecvTimeoutError::Disconnected) => return (heard, None),
+            Ok(Message::Answer) | Err(RecvTimeoutError::Disconnected) => return (heard, None),
             Err(RecvTimeoutError::Timeout) if left <= ATTENTION => return (heard, Some(GivenUp::Hung)),
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(Err(signal)) = heeded.map(Interrupt::check) {
@@ -241,15 +241,19 @@ struct Worker<K> {
     kept: Option<K>,
     open: Box<dyn Fn() -> Result<K> + Send>,
     lives: fn(&K) -> bool,
-    about: About,
+    about: CallInfo,
 }
 
-type Done<K, T> = (Option<K>, Result<T>);
+type Answer<K, T> = (Option<K>, Result<T>);
 
 impl<K> Worker<K> {
     /// Does the work on the kept connection or a new one; once more on a new one if the kept one turns out to be dead,
     /// as it is after the daemon was restarted. What has said something is not done once more: it would say it again.
-    fn run<T, C>(mut self, line: &Line<C>, work: &impl Fn(&K, &Line<C>) -> Result<T, Failure>) -> Done<K, T> {
+    fn run<T, C>(
+        mut self,
+        line: &CallChannel<C>,
+        work: &impl Fn(&K, &CallChannel<C>) -> Result<T, Failure>,
+    ) -> Answer<K, T> {
         let attempt = |connection: &K| {
             catch_unwind(AssertUnwindSafe(|| work(connection, line))).unwrap_or(Err(Failure::Panicked))
         };

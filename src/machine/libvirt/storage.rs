@@ -12,10 +12,10 @@ use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
 use super::errors::{Failure, found, is_missing};
-use super::session::{Line, Session, about};
+use super::session::{CallChannel, Session, about};
 use crate::catalog::quantity::Bytes;
 use crate::machine::hypervisor::{HypervisorError, Result, Volume};
-use crate::machine::names::Realm;
+use crate::machine::names::NamePrefix;
 use crate::machine::xml::{Element, el, text};
 use crate::support::deadline::Deadline;
 
@@ -24,7 +24,7 @@ const CHUNK: usize = 256 * 1024;
 /// For how long a refresh is tried while libvirt has jobs running in the pool.
 const BUSY: Duration = Duration::from_secs(10);
 
-pub(super) fn ensure_pool(session: &Session, realm: &Realm) -> Result<()> {
+pub(super) fn ensure_pool(session: &Session, realm: &NamePrefix) -> Result<()> {
     let realm = realm.clone();
     session.call(about("set up", "storage pool", realm.pool()), move |connection| {
         let name = realm.pool();
@@ -49,7 +49,7 @@ pub(super) fn ensure_pool(session: &Session, realm: &Realm) -> Result<()> {
     })
 }
 
-pub(super) fn volumes(session: &Session, realm: &Realm) -> Result<Vec<Volume>> {
+pub(super) fn volumes(session: &Session, realm: &NamePrefix) -> Result<Vec<Volume>> {
     let realm = realm.clone();
     session.call(about("list", "volumes of storage pool", realm.pool()).looking(), move |connection| {
         let pool = lookup_pool(connection, &realm)?;
@@ -70,7 +70,7 @@ pub(super) fn volumes(session: &Session, realm: &Realm) -> Result<Vec<Volume>> {
 
 pub(super) fn upload(
     session: &Session,
-    realm: &Realm,
+    realm: &NamePrefix,
     volume: &str,
     file: &Path,
     deadline: &Deadline,
@@ -81,7 +81,7 @@ pub(super) fn upload(
     let what = format!("upload volume {volume}");
     session.converse(
         about,
-        move |connection, line: &Line<u64>| {
+        move |connection, line: &CallChannel<u64>| {
             let file = File::open(&path).map_err(|source| unreadable(&path, source))?;
             let pool = lookup_pool(connection, &realm)?;
             let volume = StorageVol::create_xml(&pool, &empty_volume(&realm, &name).render(), 0)?;
@@ -101,7 +101,7 @@ pub(super) fn upload(
 
 pub(super) fn create_overlay(
     session: &Session,
-    realm: &Realm,
+    realm: &NamePrefix,
     volume: &str,
     backing: &str,
     capacity: Bytes,
@@ -125,7 +125,7 @@ pub(super) fn create_overlay(
 
 pub(super) fn download(
     session: &Session,
-    realm: &Realm,
+    realm: &NamePrefix,
     volume: &str,
     offset: u64,
     to: &mut dyn Write,
@@ -135,7 +135,7 @@ pub(super) fn download(
     let mut written = 0;
     session.converse(
         about,
-        move |connection, line: &Line<Vec<u8>>| {
+        move |connection, line: &CallChannel<Vec<u8>>| {
             let pool = lookup_pool(connection, &realm)?;
             let volume = lookup_volume(&pool, &name)?;
             receive(connection, &volume, offset, line)
@@ -152,7 +152,7 @@ pub(super) fn download(
     Ok(written)
 }
 
-pub(super) fn delete(session: &Session, realm: &Realm, volume: &str) -> Result<()> {
+pub(super) fn delete(session: &Session, realm: &NamePrefix, volume: &str) -> Result<()> {
     let (realm, name) = (realm.clone(), volume.to_owned());
     session.call(about("delete", "volume", volume), move |connection| {
         let Some(pool) = found(connection.lookup_storage_pool_by_name(realm.pool()))? else { return Ok(()) };
@@ -172,7 +172,7 @@ pub(super) fn delete(session: &Session, realm: &Realm, volume: &str) -> Result<(
 }
 
 /// Where the pool's files lie on the hypervisor.
-pub(super) fn pool_dir(connection: &Connect, realm: &Realm) -> Result<String, Failure> {
+pub(super) fn pool_dir(connection: &Connect, realm: &NamePrefix) -> Result<String, Failure> {
     let xml = lookup_pool(connection, realm)?.xml_desc(0)?;
     let document = roxmltree::Document::parse(&xml).ok();
     let path = document.as_ref().and_then(|document| {
@@ -182,11 +182,11 @@ pub(super) fn pool_dir(connection: &Connect, realm: &Realm) -> Result<String, Fa
     path.map(str::to_owned).ok_or_else(|| no_pool(realm).into())
 }
 
-fn lookup_pool(connection: &Connect, realm: &Realm) -> Result<StoragePool, Failure> {
+fn lookup_pool(connection: &Connect, realm: &NamePrefix) -> Result<StoragePool, Failure> {
     found(connection.lookup_storage_pool_by_name(realm.pool()))?.ok_or_else(|| no_pool(realm).into())
 }
 
-fn no_pool(realm: &Realm) -> HypervisorError {
+fn no_pool(realm: &NamePrefix) -> HypervisorError {
     HypervisorError::NotFound { object: format!("storage pool {}", realm.pool()) }
 }
 
@@ -221,7 +221,7 @@ fn send(
     volume: &StorageVol,
     mut file: File,
     path: &Path,
-    line: &Line<u64>,
+    line: &CallChannel<u64>,
 ) -> Result<(), Failure> {
     let stream = Stream::new(connection, 0)?;
     volume.upload(&stream, 0, 0, 0)?;
@@ -254,7 +254,7 @@ fn receive(
     connection: &Connect,
     volume: &StorageVol,
     offset: u64,
-    line: &Line<Vec<u8>>,
+    line: &CallChannel<Vec<u8>>,
 ) -> Result<(), Failure> {
     let stream = Stream::new(connection, 0)?;
     volume.download(&stream, offset, 0, 0)?;
@@ -277,7 +277,7 @@ fn receive(
     }
 }
 
-fn pool_xml(realm: &Realm) -> Element {
+fn pool_xml(realm: &NamePrefix) -> Element {
     // QEMU's own user must be able to pass through, nobody to list.
     let target = el("target")
         .with(text("path", realm.pool_target()))
@@ -286,7 +286,7 @@ fn pool_xml(realm: &Realm) -> Element {
 }
 
 /// A volume that grows with what is uploaded.
-fn empty_volume(realm: &Realm, name: &str) -> Element {
+fn empty_volume(realm: &NamePrefix, name: &str) -> Element {
     el("volume")
         .with(text("name", name))
         .with(text("capacity", 0))
@@ -295,7 +295,7 @@ fn empty_volume(realm: &Realm, name: &str) -> Element {
 
 /// QEMU's user is given a machine's own volumes by libvirt, and a seed holds a private key; a golden image is only read,
 /// by QEMUs of several machines.
-fn permissions(realm: &Realm, name: &str) -> Element {
+fn permissions(realm: &NamePrefix, name: &str) -> Element {
     let mode = if realm.domain_of(name).is_some() { "0600" } else { "0644" };
     el("permissions").with(text("mode", mode))
 }
@@ -320,7 +320,7 @@ fn unreadable(path: &Path, source: std::io::Error) -> HypervisorError {
 }
 
 /// Removes the pool with every volume in it; it need not be there.
-pub(super) fn remove_pool(session: &Session, realm: &Realm) -> Result<()> {
+pub(super) fn remove_pool(session: &Session, realm: &NamePrefix) -> Result<()> {
     let realm = realm.clone();
     session.call(about("remove", "storage pool", realm.pool()), move |connection| {
         let Some(pool) = found(connection.lookup_storage_pool_by_name(realm.pool()))? else { return Ok(()) };

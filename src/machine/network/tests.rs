@@ -6,17 +6,17 @@ fn spec(prefix: u8) -> NetworkSpec {
 
 #[test]
 fn the_network_is_natted_and_gives_each_slot_its_address() {
-    insta::assert_snapshot!(spec(24).render(&Realm::default()));
+    insta::assert_snapshot!(spec(24).render(&NamePrefix::default()));
 }
 
 #[test]
 fn the_isolation_filter_lets_a_guest_reach_its_own_subnet_and_the_internet_only() {
-    insta::assert_snapshot!(spec(24).render_filter(&Realm::default(), Egress::Internet, None));
+    insta::assert_snapshot!(spec(24).render_filter(&NamePrefix::default(), Egress::Internet, None));
 }
 
 #[test]
 fn the_no_egress_filter_lets_a_guest_reach_its_own_subnet_only() {
-    insta::assert_snapshot!(spec(24).render_filter(&Realm::default(), Egress::None, Some("1-2-3")));
+    insta::assert_snapshot!(spec(24).render_filter(&NamePrefix::default(), Egress::None, Some("1-2-3")));
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn the_lowest_free_slot_is_taken_and_none_when_all_are() {
 
 #[test]
 fn a_network_as_libvirt_shows_it_matches_unless_subnet_bridge_or_slots_differ() {
-    let realm = Realm::default();
+    let realm = NamePrefix::default();
     let shown = spec(24)
         .render(&realm)
         .replace(
@@ -47,7 +47,7 @@ fn a_network_as_libvirt_shows_it_matches_unless_subnet_bridge_or_slots_differ() 
         .replace("<name>", "<uuid>9d6f1dd5-93fd-4d2e-9c5c-000000000000</uuid><name>");
     assert!(spec(24).matches(&realm, &shown));
     assert!(!spec(25).matches(&realm, &shown));
-    assert!(!spec(24).matches(&Realm::named("dev"), &shown));
+    assert!(!spec(24).matches(&NamePrefix::named("dev"), &shown));
     assert!(!spec(24).matches(&realm, &shown.replace("52:54:00:62:69:01", "52:54:00:62:69:0a")));
     assert!(!spec(24).matches(&realm, "no xml"));
 }

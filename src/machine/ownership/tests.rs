@@ -43,11 +43,11 @@ impl Processes for Table {
         Some(1)
     }
 
-    fn look(&self, pid: u32) -> Sight {
+    fn look(&self, pid: u32) -> ProcessState {
         match self.0.iter().find(|(id, _)| *id == pid) {
-            Some((_, HIDDEN)) => Sight::Hidden,
-            Some((_, started)) => Sight::Lives(*started),
-            None => Sight::Gone,
+            Some((_, HIDDEN)) => ProcessState::Hidden,
+            Some((_, started)) => ProcessState::Lives(*started),
+            None => ProcessState::Gone,
         }
     }
 }
@@ -108,12 +108,12 @@ fn the_start_time_is_read_behind_a_command_with_blanks_and_parentheses() {
 
 /// As it is where `/proc` is mounted with `hidepid=invisible`: no file, and whether there is a process is told by a signal.
 #[rstest::rstest]
-#[case::ours(|| std::process::id(), Sight::Hidden)]
-#[case::an_init_that_may_be_anothers(|| 1, Sight::Hidden)]
-#[case::none(|| ended(), Sight::Gone)]
-#[case::no_process_id(|| 0, Sight::Gone)]
-#[case::beyond_all_process_ids(|| u32::MAX, Sight::Gone)]
-fn a_process_without_a_file_is_hidden_and_not_gone(#[case] pid: fn() -> u32, #[case] sight: Sight) {
+#[case::ours(|| std::process::id(), ProcessState::Hidden)]
+#[case::an_init_that_may_be_anothers(|| 1, ProcessState::Hidden)]
+#[case::none(|| ended(), ProcessState::Gone)]
+#[case::no_process_id(|| 0, ProcessState::Gone)]
+#[case::beyond_all_process_ids(|| u32::MAX, ProcessState::Gone)]
+fn a_process_without_a_file_is_hidden_and_not_gone(#[case] pid: fn() -> u32, #[case] sight: ProcessState) {
     assert_eq!(unshown(pid()), sight);
 }
 

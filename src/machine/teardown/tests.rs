@@ -10,8 +10,8 @@ fn built() -> Fake {
     let fake = Fake::new();
     fake.put_volume("golden-1.qcow2", b"image");
     fake.define(&sample()).unwrap();
-    fake.create_overlay(&MachineFiles(NAME).overlay(), "golden-1.qcow2", Bytes::gib(20)).unwrap();
-    fake.put_volume(&MachineFiles(NAME).seed(), b"seed");
+    fake.create_overlay(&VmVolumes(NAME).overlay(), "golden-1.qcow2", Bytes::gib(20)).unwrap();
+    fake.put_volume(&VmVolumes(NAME).seed(), b"seed");
     fake
 }
 
@@ -51,7 +51,7 @@ fn the_earlier_parts_of_long_logs_go_too_and_a_namesakes_do_not() {
     let namesakes = ["console.log.0", "journal.log.0", "journal.log.1"];
     let namesakes = namesakes.map(|part| format!("{NAME}-incident.{part}"));
     assert_eq!(left(&fake), [&namesakes[..], &["golden-1.qcow2".to_owned()]].concat());
-    let pruned = prune(&fake, &Realm::default(), &Table(&[]), Reach::Orphans).unwrap();
+    let pruned = prune(&fake, &NamePrefix::default(), &Table(&[]), PruneScope::Orphans).unwrap();
     assert_eq!(pruned.volumes, namesakes);
 }
 
@@ -78,15 +78,15 @@ fn pruning_reports_the_first_error_and_still_takes_the_rest() {
     let fake = built();
     fake.put_volume("boma-it-gone.seed.img", b"seed");
     fake.fail(Verb::Undefine, 1);
-    let realm = Realm::default();
-    assert!(prune(&fake, &realm, &Table(&[]), Reach::Orphans).is_err());
+    let realm = NamePrefix::default();
+    assert!(prune(&fake, &realm, &Table(&[]), PruneScope::Orphans).is_err());
     assert_eq!(left(&fake), ["golden-1.qcow2"]);
-    let pruned = prune(&fake, &realm, &Table(&[]), Reach::Orphans).unwrap();
+    let pruned = prune(&fake, &realm, &Table(&[]), PruneScope::Orphans).unwrap();
     assert_eq!(pruned.machines, [NAME]);
 }
 
 #[test]
 fn pruning_where_there_is_no_pool_yet_finds_nothing() {
-    let pruned = prune(&Fake::new(), &Realm::default(), &Table(&[]), Reach::Everything).unwrap();
+    let pruned = prune(&Fake::new(), &NamePrefix::default(), &Table(&[]), PruneScope::Everything).unwrap();
     assert!(pruned.is_empty());
 }

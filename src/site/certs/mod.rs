@@ -17,6 +17,6 @@ pub mod pebble;
 mod ports;
 pub mod tier;
 
-pub use needs::{Needs, Unmet};
+pub use needs::{TierRequirements, UnmetRequirement};
 pub use pebble::{Pebble, PebbleError};
 pub use tier::{Acme, Dns};

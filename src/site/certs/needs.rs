@@ -15,7 +15,7 @@ const TIERS: &str = "docs/runbooks/integration-testing.md#certificate-tiers";
 const RISKS: &str = "docs/security/accepted-risks.md";
 
 /// What there is to run a tier with.
-pub struct Needs<'a> {
+pub struct TierRequirements<'a> {
     /// The tier's settings.
     pub settings: &'a CertsPlan,
     /// Whether the VM reaches the internet.
@@ -28,7 +28,7 @@ pub struct Needs<'a> {
 
 /// Why a tier is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unmet {
+pub enum UnmetRequirement {
     /// A program is not installed here.
     #[error(
         "the certificate tier `pebble` runs an ACME server on this machine, and `{program}` is not on PATH: `make setup` \
@@ -61,23 +61,23 @@ fn list(missing: &[String]) -> String {
     missing.join("; and ")
 }
 
-impl Needs<'_> {
+impl TierRequirements<'_> {
     /// Whether `tier` can run: gives what `certs.root` holds, where that is set and the tier goes by it.
     ///
     /// # Errors
-    /// [`Unmet`], with everything that is missing.
-    pub fn check(&self, tier: Tier) -> Result<Option<String>, Unmet> {
+    /// [`UnmetRequirement`], with everything that is missing.
+    pub fn check(&self, tier: Tier) -> Result<Option<String>, UnmetRequirement> {
         match tier {
             Tier::Internal => Ok(None),
             Tier::Pebble => match pebble::PROGRAMS.into_iter().find(|program| !is_available(program)) {
-                Some(program) => Err(Unmet::Program { program }),
+                Some(program) => Err(UnmetRequirement::Program { program }),
                 None => Ok(None),
             },
             Tier::LeStaging | Tier::LeProdWildcard => self.lets_encrypt(tier),
         }
     }
 
-    fn lets_encrypt(&self, tier: Tier) -> Result<Option<String>, Unmet> {
+    fn lets_encrypt(&self, tier: Tier) -> Result<Option<String>, UnmetRequirement> {
         let mut missing = Vec::new();
         if !self.egress {
             missing.push(format!("its VM has no egress, which ACME needs ({TIERS})"));
@@ -107,7 +107,7 @@ impl Needs<'_> {
             missing.push(why);
             None
         });
-        if missing.is_empty() { Ok(roots) } else { Err(Unmet::Missing { tier, missing }) }
+        if missing.is_empty() { Ok(roots) } else { Err(UnmetRequirement::Missing { tier, missing }) }
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
     fn told(tier: Tier, egress: bool, accepted: &[Risk], token: bool) -> Result<(), String> {
         let has_secret = |name: &str| token && name == "vault.gandi.pat";
         let settings = settings();
-        let needs = Needs { settings: &settings, egress, accepted, has_secret: &has_secret };
+        let needs = TierRequirements { settings: &settings, egress, accepted, has_secret: &has_secret };
         needs.check(tier).map(|_| ()).map_err(|unmet| unmet.to_string())
     }
 
@@ -155,7 +155,8 @@ mod tests {
         let file = folder.path().join("roots.pem");
         let settings = CertsPlan { root: Some(file.clone()), ..settings() };
         let check = || {
-            let needs = Needs { settings: &settings, egress: true, accepted: &[], has_secret: &|_| true };
+            let needs =
+                TierRequirements { settings: &settings, egress: true, accepted: &[], has_secret: &|_| true };
             needs.check(Tier::LeStaging).map_err(|unmet| unmet.to_string())
         };
         assert!(check().unwrap_err().contains("roots.pem of `certs.root` cannot be read"));

@@ -19,11 +19,11 @@ const WORKSPACE: &str = "ansible";
 
 /// The file. Dropping it removes it, whatever the way out.
 #[derive(Debug)]
-pub(crate) struct Handover {
+pub(crate) struct SecretsFile {
     path: PathBuf,
 }
 
-impl Handover {
+impl SecretsFile {
     /// Writes `variables` into the workspace `folder`, which is there.
     pub(crate) fn write(folder: &Path, variables: Map<String, Value>) -> Result<Self, SiteError> {
         let ours = Self { path: folder.join(NAME) };
@@ -40,7 +40,7 @@ impl Handover {
     }
 }
 
-impl Drop for Handover {
+impl Drop for SecretsFile {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.path) {
             tracing::error!("{} holds secrets and cannot be removed: {error}", self.path.display());

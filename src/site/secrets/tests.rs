@@ -85,7 +85,7 @@ fn the_file_is_for_its_owner_and_is_gone_with_its_guard_or_with_the_next_run() {
     fs::create_dir_all(run.join("ansible")).unwrap();
     fs::write(run.join("plan.json"), "{}").unwrap();
     let variables = || object(json!({"token": "fake-token"}));
-    let handover = Handover::write(&run.join("ansible"), variables()).unwrap();
+    let handover = SecretsFile::write(&run.join("ansible"), variables()).unwrap();
     let path = handover.path().to_owned();
     assert_eq!(mode(&path).unwrap(), 0o600);
     assert_eq!(fs::read_to_string(&path).unwrap(), r#"{"token":"fake-token"}"#);
@@ -93,12 +93,12 @@ fn the_file_is_for_its_owner_and_is_gone_with_its_guard_or_with_the_next_run() {
     assert!(!path.exists());
 
     let unwound = std::panic::catch_unwind(|| {
-        let _handover = Handover::write(&run.join("ansible"), variables()).unwrap();
+        let _handover = SecretsFile::write(&run.join("ansible"), variables()).unwrap();
         panic!("in the middle of a playbook");
     });
     assert!(unwound.is_err() && !path.exists());
 
-    std::mem::forget(Handover::write(&run.join("ansible"), variables()).unwrap());
+    std::mem::forget(SecretsFile::write(&run.join("ansible"), variables()).unwrap());
     assert_eq!(forget_leftovers(root.path()).unwrap(), std::slice::from_ref(&path));
     assert!(!path.exists() && forget_leftovers(root.path()).unwrap().is_empty());
     assert!(forget_leftovers(&root.path().join("nowhere")).unwrap().is_empty());

@@ -13,9 +13,9 @@ fn seconds(seconds: u64) -> Deadline {
     Deadline::uninterrupted(Duration::from_secs(seconds), "the test")
 }
 
-fn wait(acts: Vec<Act>, deadline: &Deadline) -> (Result<Facts, Unsettled>, Vec<String>) {
+fn wait(acts: Vec<Act>, deadline: &Deadline) -> (Result<BootFacts, WaitFailure>, Vec<String>) {
     let mut said = Vec::new();
-    let result = settle(&mut Scripted::new(acts), None, &mut Watch::over(deadline), &mut |text| {
+    let result = settle(&mut Scripted::new(acts), None, &mut WaitContext::over(deadline), &mut |text| {
         said.push(text.to_owned())
     });
     (result.map(|(_, facts)| facts), said)
@@ -51,7 +51,8 @@ fn a_system_that_is_stopping_is_asked_again() {
 #[test]
 fn a_guest_that_never_answers_is_unreachable_with_the_last_reason() {
     let (result, _) = wait(vec![Act::Refused], &Deadline::uninterrupted(Duration::from_millis(350), "x"));
-    let Err(Unsettled::TimedOut(Contact::None { last: Some(SshError::Refused { .. }), .. })) = result else {
+    let Err(WaitFailure::TimedOut(LastContact::None { last: Some(SshError::Refused { .. }), .. })) = result
+    else {
         panic!("{result:?}");
     };
 }
@@ -75,16 +76,16 @@ fn a_guest_that_never_settles_is_told_with_what_it_was_busy_with() {
 fn a_wrong_host_key_or_a_dead_vm_ends_the_wait_at_once() {
     let started = Instant::now();
     let (result, _) = wait(vec![Act::WrongKey], &seconds(60));
-    assert!(matches!(result, Err(Unsettled::Failed(ReadyError::Ssh(SshError::HostKeyMismatch { .. })))));
+    assert!(matches!(result, Err(WaitFailure::Failed(ReadyError::Ssh(SshError::HostKeyMismatch { .. })))));
     let deadline = seconds(60);
     let mut asked = 0;
-    let mut alive = || {
+    let mut health_check = || {
         asked += 1;
         if asked < 2 { Ok(()) } else { Err(anyhow::anyhow!("the kernel panicked")) }
     };
-    let mut watch = Watch::with_alive(&deadline, &mut alive);
+    let mut watch = WaitContext::with_alive(&deadline, &mut health_check);
     let result = settle(&mut Scripted::new(vec![Act::Refused]), None, &mut watch, &mut |_| {});
-    let Err(Unsettled::Failed(error @ ReadyError::Dead(_))) = result else { panic!("{:?}", result.err()) };
+    let Err(WaitFailure::Failed(error @ ReadyError::Dead(_))) = result else { panic!("{:?}", result.err()) };
     let shown = format!("{:#}", anyhow::Error::from(error));
     assert_eq!(shown, "the guest will not become ready: the kernel panicked");
     assert!(started.elapsed() < Duration::from_secs(3));
@@ -123,8 +124,8 @@ fn run_script(root: &Path, systemctl: &str, old: Option<&BootId>) -> String {
         .unwrap()
 }
 
-fn conclude(lines: &str) -> Facts {
-    let mut account = Account::default();
+fn conclude(lines: &str) -> BootFacts {
+    let mut account = GuestReport::default();
     for line in lines.lines() {
         account.hear(line);
     }
@@ -135,7 +136,10 @@ fn conclude(lines: &str) -> Facts {
 fn the_script_tells_of_a_fine_guest() {
     let root = tempfile::tempdir().unwrap();
     let facts = conclude(&run_script(root.path(), "echo running", None));
-    assert_eq!(facts, Facts { boot_id: id(1), system: SystemState::Running, cloud_init: CloudInit::Absent });
+    assert_eq!(
+        facts,
+        BootFacts { boot_id: id(1), system: SystemState::Running, cloud_init: CloudInit::Absent }
+    );
 }
 
 #[test]

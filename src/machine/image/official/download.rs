@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ureq::http::StatusCode;
 
-use super::super::space::Wish;
+use super::super::space::SpaceRequirement;
 use super::super::tools::Toolbox;
 use super::super::{ImageError, Progress, local};
 use super::error::OfficialError;
@@ -182,10 +182,10 @@ impl Download<'_> {
         Ok(OfficialError::TooLarge { url: self.url.to_owned(), size, limit: LARGEST }.into())
     }
 
-    fn room(&self, bytes: u64) -> Wish<'_> {
+    fn room(&self, bytes: u64) -> SpaceRequirement<'_> {
         let dir = self.partial.parent().unwrap_or(self.partial);
         let hint = ", or remove images that are not used any more (`boma-it image remove`)";
-        Wish { dir, bytes, what: "the official image", hint }
+        SpaceRequirement { dir, bytes, what: "the official image", hint }
     }
 
     fn write_error(&self, error: io::Error) -> ImageError {

@@ -95,7 +95,7 @@ impl Answer<'_> {
     }
 
     fn receive(&self, deadline: &Deadline) -> Result<Message, OfficialError> {
-        deadline.waiting(|| {
+        deadline.time_wait(|| {
             loop {
                 deadline.check(self.url).map_err(|error| OfficialError::Stopped {
                     url: self.url.to_owned(),

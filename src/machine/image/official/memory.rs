@@ -24,7 +24,7 @@ pub(super) struct Memory {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Server {
     latest: Option<Latest>,
-    trouble: Option<Trouble>,
+    trouble: Option<ServerFailure>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,14 +35,14 @@ struct Latest {
 
 /// A server could not give what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in super::super) struct Trouble {
+pub(in super::super) struct ServerFailure {
     /// When.
     pub at: Timestamp,
     /// Why, the whole chain in a line.
     pub why: String,
 }
 
-impl Trouble {
+impl ServerFailure {
     /// Until when the server is left alone, to the second.
     pub(in super::super) fn until(&self) -> Timestamp {
         let until = self.at.saturating_add(TROUBLE_HOLDS).unwrap_or(self.at);
@@ -65,7 +65,7 @@ impl Memory {
     }
 
     /// The trouble with `url`, if that is not long ago.
-    pub(super) fn trouble(&self, url: &str) -> Option<&Trouble> {
+    pub(super) fn trouble(&self, url: &str) -> Option<&ServerFailure> {
         let trouble = self.servers.get(url)?.trouble.as_ref()?;
         holds(trouble.at, TROUBLE_HOLDS).then_some(trouble)
     }
@@ -86,8 +86,8 @@ impl Memory {
     }
 
     /// `url` could not give what was asked for.
-    pub(super) fn note_trouble(&mut self, url: &str, why: String) -> io::Result<Trouble> {
-        let trouble = Trouble { at: Timestamp::now(), why };
+    pub(super) fn note_trouble(&mut self, url: &str, why: String) -> io::Result<ServerFailure> {
+        let trouble = ServerFailure { at: Timestamp::now(), why };
         self.servers.entry(url.to_owned()).or_default().trouble = Some(trouble.clone());
         self.save().map(|()| trouble)
     }

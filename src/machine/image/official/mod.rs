@@ -21,7 +21,7 @@ use ureq::http::StatusCode;
 
 pub use error::OfficialError;
 pub(super) use http::Patience;
-pub(super) use memory::Trouble;
+pub(super) use memory::ServerFailure;
 
 use self::download::Download;
 use self::http::Next;
@@ -38,14 +38,14 @@ const SMALL: usize = 4 << 20;
 const COMING_IN: &str = "download";
 
 /// Debian's own images in an image folder.
-pub(super) struct Archive<'a> {
+pub(super) struct DebianMirror<'a> {
     pub dir: &'a Path,
     pub wanted: &'a Official,
     pub tools: &'a Toolbox,
     pub patience: Patience,
 }
 
-impl Archive<'_> {
+impl DebianMirror<'_> {
     /// The wanted image among `images`, if there is no need to ask the server; and a word about it where it is not the
     /// latest one for sure.
     pub(super) fn known(&self, images: &[Image]) -> Option<(Image, Option<String>)> {
@@ -64,7 +64,7 @@ impl Archive<'_> {
     }
 
     /// The trouble that the server made lately.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
+    pub(super) fn trouble(&self) -> Option<ServerFailure> {
         Memory::of(self.dir).trouble(&self.wanted.url).cloned()
     }
 
@@ -187,7 +187,7 @@ impl Archive<'_> {
         String::from_utf8(text).map_err(|_| nonsense("it is no text".to_owned()))
     }
 
-    fn stale(&self, trouble: &Trouble) -> String {
+    fn stale(&self, trouble: &ServerFailure) -> String {
         format!(
             "the newest official image here is used, as the latest one could not be asked for: {} (asked again after {})",
             trouble.why,

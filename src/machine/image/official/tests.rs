@@ -10,7 +10,7 @@ use sha2::{Digest, Sha512};
 use super::server::{Act, Server};
 use super::*;
 use crate::catalog::plan::{ImageSource, Packages};
-use crate::machine::image::{Chosen, ImageStore};
+use crate::machine::image::{ImageStore, SelectedImage};
 use crate::support::deadline::Waited;
 use crate::support::interrupt::Interrupt;
 
@@ -106,7 +106,7 @@ impl Bench {
         ImageStore::for_tests(self.dir.path(), tools, self.patience)
     }
 
-    fn ensure(&self, source: &ImageSource) -> Result<Chosen, ImageError> {
+    fn ensure(&self, source: &ImageSource) -> Result<SelectedImage, ImageError> {
         let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
         self.store().ensure(source, &deadline, &|line| self.told.borrow_mut().push(line.to_owned()))
     }
@@ -153,7 +153,7 @@ impl Bench {
     }
 }
 
-fn whole(chosen: &Chosen, seed: u8) {
+fn whole(chosen: &SelectedImage, seed: u8) {
     assert!(fs::read(&chosen.image.path).unwrap() == contents(seed), "{:?}", chosen.image);
 }
 

@@ -6,8 +6,8 @@ fn mock() -> Session {
     Session::new("test:///default".to_owned())
 }
 
-fn soon(verb: &'static str) -> About {
-    About { silence: Duration::from_millis(200), ..about(verb, "domain", "x") }
+fn soon(verb: &'static str) -> CallInfo {
+    CallInfo { silence: Duration::from_millis(200), ..about(verb, "domain", "x") }
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn the_connection_of_a_call_that_hung_is_not_used_again() {
 fn a_call_that_is_slow_but_talks_is_not_given_up() {
     let mut heard = 0;
     // Longer than it may be silent; a step of it has room for a busy machine.
-    let work = |_: &Connect, line: &Line<u32>| {
+    let work = |_: &Connect, line: &CallChannel<u32>| {
         for step in 0..25 {
             crate::support::deadline::Deadline::uninterrupted(Duration::from_secs(9), "the test")
                 .pause(Duration::from_millis(100));
@@ -59,7 +59,7 @@ fn a_call_that_is_slow_but_talks_is_not_given_up() {
         }
         Ok("done")
     };
-    let upload = About { silence: Duration::from_secs(2), ..about("upload", "volume", "x") };
+    let upload = CallInfo { silence: Duration::from_secs(2), ..about("upload", "volume", "x") };
     let result = mock().converse(upload, work, |step| {
         heard += step;
         Ok(())
@@ -70,7 +70,7 @@ fn a_call_that_is_slow_but_talks_is_not_given_up() {
 #[test]
 fn a_call_whose_news_are_refused_is_told_and_waited_for() {
     let (told, was_told) = channel();
-    let work = move |_: &Connect, line: &Line<()>| {
+    let work = move |_: &Connect, line: &CallChannel<()>| {
         while line.say(()).is_ok() {}
         told.send(()).unwrap();
         Err::<(), _>(Failure::Cancelled)
@@ -95,7 +95,7 @@ enum Asked {
 #[case::it_changes_something(about("start", "domain", "x"), Asked::Meanwhile, false)]
 #[case::it_is_cleanup(about("ask", "host", "x").looking(), Asked::Before, false)]
 fn a_signal_ends_a_call_that_is_under_way_and_changes_nothing(
-    #[case] about: About,
+    #[case] about: CallInfo,
     #[case] asked: Asked,
     #[case] given_up: bool,
 ) {
@@ -130,7 +130,7 @@ fn a_call_on_a_dead_connection_is_repeated_unless_it_was_heard(
     #[case] heard: &[u32],
 ) {
     let (sender, receiver) = sync_channel(AHEAD);
-    let line = Line { sender, cancelled: Arc::default(), spoke: Cell::default() };
+    let line = CallChannel { sender, cancelled: Arc::default(), spoke: Cell::default() };
     let worker = Worker {
         kept: Some(1),
         open: Box::new(|| Ok(2)),
@@ -138,7 +138,7 @@ fn a_call_on_a_dead_connection_is_repeated_unless_it_was_heard(
         about: about("download", "volume", "x"),
     };
     let tried = Mutex::new(Vec::new());
-    let (kept, result) = worker.run(&line, &|connection: &u32, line: &Line<u32>| {
+    let (kept, result) = worker.run(&line, &|connection: &u32, line: &CallChannel<u32>| {
         tried.lock().unwrap().push(*connection);
         news.iter().try_for_each(|piece| line.say(*piece))?;
         if *connection == 1 { Err(Failure::Panicked) } else { Ok(()) }
@@ -148,7 +148,7 @@ fn a_call_on_a_dead_connection_is_repeated_unless_it_was_heard(
         .iter()
         .map(|message| match message {
             Message::News(piece) => piece,
-            Message::Done => 0,
+            Message::Answer => 0,
         })
         .collect();
     assert_eq!((tried.into_inner().unwrap().as_slice(), said.as_slice()), (attempts, heard));
