@@ -180,15 +180,6 @@ fn a_server_that_dies_amid_a_command_closed_the_connection() {
     assert!(session.exec("true", &seconds(5)).is_err(), "the session is of no use any more");
 }
 
-#[test]
-fn what_is_printed_of_an_access_holds_no_key() {
-    let sshd = Sshd::start("");
-    let access = sshd.access();
-    let shown = format!("{access:?}");
-    let encoded = access.host_key.split_whitespace().nth(1).unwrap();
-    assert!(shown.contains("SHA256:") && !shown.contains(encoded), "{shown}");
-}
-
 const OLD: &str =
     "boot 11111111-0000-4000-8000-000000000000\nfailed x.service\ncloud-init absent\nstate degraded\n";
 const NEW: &str = "boot 22222222-0000-4000-8000-000000000000\ncloud-init absent\nstate running\n";

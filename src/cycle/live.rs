@@ -10,11 +10,10 @@ use anyhow::Context;
 
 use super::world::{GuestLogin, RunContext};
 use crate::catalog::plan::TrialName;
-use crate::guest::SshAccess;
 use crate::machine::{Hypervisor, Lifetime, Ownership};
-use crate::site::Target;
 use crate::support::process::Process;
 use crate::support::run_folder::RunFolder;
+use crate::support::ssh_access::SshAccess;
 
 /// Folder of the run's keys, in the run folder; gone with the VM.
 const KEYS: &str = "keys";
@@ -126,22 +125,14 @@ impl RunningVm {
         Ok(hypervisor.set_ownership(&self.machine, &ownership)?)
     }
 
-    /// The VM as Ansible reaches it.
-    pub fn target(&self) -> Target {
-        let SshAccess { address, port, user, private_key, host_key } = self.access.clone();
-        Target { address, port, user, private_key, host_key }
-    }
-
     /// OpenSSH into the guest, with the run's key and the known host key, and nothing of the user's own.
     ///
     /// # Errors
     /// When the known_hosts file cannot be written.
     pub fn ssh_command(&self) -> anyhow::Result<Process> {
         let known_hosts = keys(&self.folder).join("known_hosts");
-        let SshAccess { address, port, user, host_key, .. } = &self.access;
-        // With a port other than 22, known_hosts has it beside the address: sshd(8), SSH_KNOWN_HOSTS FILE FORMAT.
-        let place = if *port == 22 { address.to_string() } else { format!("[{address}]:{port}") };
-        std::fs::write(&known_hosts, format!("{place} {host_key}\n"))
+        let SshAccess { address, port, user, .. } = &self.access;
+        std::fs::write(&known_hosts, self.access.known_hosts())
             .with_context(|| format!("cannot write {}", known_hosts.display()))?;
         let option = |name: &str, value: &str| ["-o".to_owned(), format!("{name}={value}")];
         Ok(Process::new("ssh")

@@ -95,7 +95,7 @@ impl PlaybookRun<'_> {
         let Self { hypervisor, plan, live, checked, ledger } = self;
         let deadline = ledger.deadline(live.patience(budget), phase.as_str());
         let folder = live.folder.join("ansible");
-        let workspace = Workspace::prepare(&folder, &plan.site, checked, &live.target())
+        let workspace = Workspace::prepare(&folder, &plan.site, checked, &live.access)
             .context("cannot prepare for Ansible")?;
         let mut hear = |event: TaskEvent| match event {
             TaskEvent::Started { task } => ledger.tell(&Event::TaskStarted { task }),

@@ -18,4 +18,4 @@ pub mod ssh;
 pub use boot_id::BootId;
 pub use readiness::{Baseline, CloudInit, Ready, ReadyError, SystemState, wait_ready};
 pub use reboot::{RebootError, RebootProof, prove_reboot};
-pub use ssh::{Session, SshAccess, SshError};
+pub use ssh::{Session, SshError};

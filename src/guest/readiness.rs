@@ -26,9 +26,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::boot_id::BootId;
-use super::ssh::{Session, SshAccess, SshError, WaitContext};
+use super::ssh::{Session, SshError, WaitContext};
 use crate::support::deadline::{Deadline, WaitError, format_duration};
 use crate::support::interrupt::Interrupted;
+use crate::support::ssh_access::SshAccess;
 
 pub(super) use facts::BootFacts;
 pub(super) use settle::{Guest, LastContact, Prober, WaitFailure, settle};

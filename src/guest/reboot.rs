@@ -13,8 +13,9 @@ use super::boot_id::BootId;
 use super::readiness::{
     Baseline, BootFacts, Guest, LastContact, Prober, Ready, ReadyError, WaitFailure, settle,
 };
-use super::ssh::{SshAccess, SshError, WaitContext};
+use super::ssh::{SshError, WaitContext};
 use crate::support::deadline::{Deadline, format_duration};
+use crate::support::ssh_access::SshAccess;
 
 /// That a guest was restarted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

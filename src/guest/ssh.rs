@@ -10,8 +10,7 @@ mod exec;
 mod watch;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use rustix::net::sockopt;
 
 use super::host_key::HostKey;
 use crate::support::deadline::Deadline;
+use crate::support::ssh_access::SshAccess;
 
 pub use error::SshError;
 pub use exec::{Output, Status, Stream};
@@ -33,40 +33,6 @@ const HANDSHAKE: Duration = Duration::from_secs(20);
 /// What the server may present, in the order in which we ask for it.
 const HOST_KEY_TYPES: &str =
     "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256";
-
-/// How to reach the guest, and how to know that it is the guest.
-#[derive(Clone)]
-pub struct SshAccess {
-    /// Its address.
-    pub address: IpAddr,
-    /// The port of its sshd.
-    pub port: u16,
-    /// The user to log in as; not root, with sudo that asks for no password.
-    pub user: String,
-    /// File of the private key (OpenSSH or PEM, no passphrase) that lets us in.
-    pub private_key: PathBuf,
-    /// The public key the server must present, as one line of a `.pub` file: `ssh-ed25519 AAAA…`.
-    pub host_key: String,
-}
-
-impl fmt::Debug for SshAccess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host_key = HostKey::parse(&self.host_key).map_or_else(|error| error, |key| key.fingerprint());
-        f.debug_struct("SshAccess")
-            .field("peer", &self.peer())
-            .field("user", &self.user)
-            .field("private_key", &self.private_key)
-            .field("host_key", &host_key)
-            .finish()
-    }
-}
-
-impl SshAccess {
-    /// Address and port.
-    pub fn peer(&self) -> SocketAddr {
-        SocketAddr::new(self.address, self.port)
-    }
-}
 
 /// An authenticated connection to the guest's sshd. Dropping it closes the connection.
 pub struct Session {

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::ssh_config::Target;
 use crate::catalog::reserved::is_connection_var;
 use crate::support::name::near_miss;
+use crate::support::ssh_access::SshAccess;
 
 /// Interpreter in the guest: named, so that no discovery costs a round trip or warns.
 const INTERPRETER: &str = "/usr/bin/python3";
@@ -106,9 +106,9 @@ impl Production {
 
 impl HostEntry {
     /// The transient inventory, in the JSON form of Ansible's `yaml` inventory plugin.
-    pub(super) fn render(&self, target: &Target) -> Value {
+    pub(super) fn render(&self, target: &SshAccess) -> Value {
         let mut vars = self.vars.clone();
-        let Target { address, port, user, private_key, .. } = target;
+        let SshAccess { address, port, user, private_key, .. } = target;
         let connection = json!({
             "ansible_connection": "ssh",
             "ansible_host": address,
@@ -168,8 +168,8 @@ mod tests {
         "ops": {"hosts": ["ubongo", "bare"]}
     }"#;
 
-    fn target() -> Target {
-        Target {
+    fn target() -> SshAccess {
+        SshAccess {
             address: "10.213.47.10".parse().unwrap(),
             port: 22,
             user: "ansible".into(),

@@ -40,7 +40,6 @@ pub use inventory::{HostEntry, UnknownHost};
 pub use playbook::PlaybookError;
 pub use preflight::{Checked, check};
 pub use results::{PlaybookReport, TaskEvent};
-pub use ssh_config::Target;
 pub use vars::{HarnessVars, Phase, VARIABLES};
 pub use verification::{Verification, VerificationError, verification};
 pub use workspace::Workspace;

@@ -12,7 +12,6 @@ use super::error::SiteError;
 use super::inventory::{HostEntry, Production, enumerate};
 use super::listing::{self, ListedPlay};
 use super::secrets::{Secrets, lay_over};
-use super::ssh_config::Target;
 use super::vars::{HarnessVars, Phase};
 use super::workspace::{Workspace, read_site_config};
 use crate::catalog::plan::SitePlan;
@@ -20,6 +19,7 @@ use crate::catalog::reserved::is_reserved;
 use crate::support::deadline::Deadline;
 use crate::support::name::near_miss;
 use crate::support::process::Finished;
+use crate::support::ssh_access::SshAccess;
 
 /// The oldest ansible-core that drives Debian 13's Python 3.13
 /// (<https://docs.ansible.com/ansible-core/devel/reference_appendices/release_and_maintenance.html>, support matrix).
@@ -106,7 +106,7 @@ pub fn check(site: &SitePlan, vars: &HarnessVars, deadline: &Deadline) -> Result
         if site.inventory.is_dir() { Some(site.inventory.as_path()) } else { site.inventory.parent() };
     entry.vars.extend(beside.map(|dir| ("inventory_dir".to_owned(), dir.to_string_lossy().into())));
     // Nothing is reached while playbooks are listed.
-    let nowhere = Target {
+    let nowhere = SshAccess {
         address: vars.address,
         port: 22,
         user: "nobody".into(),

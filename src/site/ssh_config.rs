@@ -1,74 +1,48 @@
 //! The SSH side of "one host in scope": a client configuration that reaches the VM with the run's own key and the
 //! host key we made, and refuses every other host before a connection is tried.
 
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::support::process::quote;
+use crate::support::ssh_access::SshAccess;
 
 /// How a refusal begins; [`super::PlaybookError::OutOfScope`] is recognised by it.
 pub(super) const REFUSAL: &str = "boma-it: refused to reach";
 
-/// How the VM is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Its address.
-    pub address: IpAddr,
-    /// The port of its sshd.
-    pub port: u16,
-    /// The user to log in as: has `sudo` without a password.
-    pub user: String,
-    /// File of the run's private key: absolute, mode 0600.
-    pub private_key: PathBuf,
-    /// The guest's host key in OpenSSH's one-line form: `ssh-ed25519 AAAA…`, a comment may follow.
-    pub host_key: String,
-}
-
-impl Target {
-    /// The one line of `known_hosts` (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").
-    pub(super) fn known_hosts(&self) -> String {
-        let key = self.host_key.trim();
-        match self.port {
-            22 => format!("{} {key}\n", self.address),
-            port => format!("[{}]:{port} {key}\n", self.address),
-        }
-    }
-
-    /// The client configuration (ssh_config(5): the first value of an option wins).
-    ///
-    /// The refusal is spoken as a server's malformed greeting, which the client quotes in its error: with
-    /// `ControlPersist`, it throws away what a `ProxyCommand` prints on standard error.
-    pub(super) fn ssh_config(&self, host: &str, known_hosts: &Path) -> String {
-        let Self { address, port, user, private_key, .. } = self;
-        let key = file(private_key);
-        let known_hosts = file(known_hosts);
-        format!(
-            "# Written by boma-it for one run: only the VM of {host} is reached.\n\
-             Host {address} {host}\n\
-             \x20   HostName {address}\n\
-             \x20   Port {port}\n\
-             \x20   User {user}\n\
-             \x20   IdentityFile {key}\n\
-             \x20   ProxyCommand none\n\
-             \x20   PreferredAuthentications publickey\n\
-             \x20   ServerAliveInterval 10\n\
-             \x20   ServerAliveCountMax 6\n\
-             \n\
-             Host *\n\
-             \x20   ProxyCommand echo 'SSH-{REFUSAL} %h (only the VM of {host} is in scope)'\n\
-             \x20   IdentitiesOnly yes\n\
-             \x20   IdentityAgent none\n\
-             \x20   ForwardAgent no\n\
-             \x20   UserKnownHostsFile {known_hosts}\n\
-             \x20   GlobalKnownHostsFile none\n\
-             \x20   StrictHostKeyChecking yes\n\
-             \x20   UpdateHostKeys no\n\
-             \x20   CheckHostIP no\n\
-             \x20   BatchMode yes\n\
-             \x20   ConnectTimeout 30\n\
-             \x20   LogLevel ERROR\n"
-        )
-    }
+/// The client configuration (ssh_config(5): the first value of an option wins).
+///
+/// The refusal is spoken as a server's malformed greeting, which the client quotes in its error: with
+/// `ControlPersist`, it throws away what a `ProxyCommand` prints on standard error.
+pub(super) fn ssh_config(access: &SshAccess, host: &str, known_hosts: &Path) -> String {
+    let SshAccess { address, port, user, private_key, .. } = access;
+    let key = file(private_key);
+    let known_hosts = file(known_hosts);
+    format!(
+        "# Written by boma-it for one run: only the VM of {host} is reached.\n\
+         Host {address} {host}\n\
+         \x20   HostName {address}\n\
+         \x20   Port {port}\n\
+         \x20   User {user}\n\
+         \x20   IdentityFile {key}\n\
+         \x20   ProxyCommand none\n\
+         \x20   PreferredAuthentications publickey\n\
+         \x20   ServerAliveInterval 10\n\
+         \x20   ServerAliveCountMax 6\n\
+         \n\
+         Host *\n\
+         \x20   ProxyCommand echo 'SSH-{REFUSAL} %h (only the VM of {host} is in scope)'\n\
+         \x20   IdentitiesOnly yes\n\
+         \x20   IdentityAgent none\n\
+         \x20   ForwardAgent no\n\
+         \x20   UserKnownHostsFile {known_hosts}\n\
+         \x20   GlobalKnownHostsFile none\n\
+         \x20   StrictHostKeyChecking yes\n\
+         \x20   UpdateHostKeys no\n\
+         \x20   CheckHostIP no\n\
+         \x20   BatchMode yes\n\
+         \x20   ConnectTimeout 30\n\
+         \x20   LogLevel ERROR\n"
+    )
 }
 
 /// A stand-in for `program` that uses our configuration, as a shell script.
@@ -88,25 +62,16 @@ fn file(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn target(port: u16) -> Target {
-        Target {
-            address: "10.213.47.10".parse().unwrap(),
-            port,
-            user: "ansible".into(),
-            private_key: "/runs/100% mine/key".into(),
-            host_key: "ssh-ed25519 AAAA vm\n".into(),
-        }
-    }
-
-    #[test]
-    fn known_hosts_names_the_port_only_where_it_must() {
-        assert_eq!(target(22).known_hosts(), "10.213.47.10 ssh-ed25519 AAAA vm\n");
-        assert_eq!(target(2222).known_hosts(), "[10.213.47.10]:2222 ssh-ed25519 AAAA vm\n");
-    }
-
     #[test]
     fn the_vm_is_reached_and_nothing_else() {
-        insta::assert_snapshot!(target(22).ssh_config("askari", Path::new("/runs/known_hosts")), @r#"
+        let access = SshAccess {
+            address: "10.213.47.10".parse().unwrap(),
+            port: 22,
+            user: "ansible".into(),
+            private_key: "/runs/100% mine/key".into(),
+            host_key: "ssh-ed25519 AAAA vm".into(),
+        };
+        insta::assert_snapshot!(ssh_config(&access, "askari", Path::new("/runs/known_hosts")), @r#"
         # Written by boma-it for one run: only the VM of askari is reached.
         Host 10.213.47.10 askari
             HostName 10.213.47.10

@@ -13,11 +13,12 @@ use super::error::SiteError;
 use super::inventory::HostEntry;
 use super::preflight::Checked;
 use super::secrets::SecretsFile;
-use super::ssh_config::{Target, shim};
+use super::ssh_config::{shim, ssh_config};
 use super::vars::{HarnessVars, Phase};
 use crate::catalog::plan::SitePlan;
 use crate::support::env;
 use crate::support::process::{Process, quote};
+use crate::support::ssh_access::SshAccess;
 
 const CALLBACK: &str = include_str!("callback/boma_it.py");
 const SSH_PROGRAMS: [&str; 3] = ["ssh", "scp", "sftp"];
@@ -45,7 +46,7 @@ impl Workspace {
         folder: &Path,
         site: &SitePlan,
         checked: &Checked,
-        target: &Target,
+        target: &SshAccess,
     ) -> Result<Self, SiteError> {
         let mut workspace = Self::fill(folder, site, &checked.entry, target, checked.has_overrides)?;
         workspace.secrets = checked.secret_variables(site)?;
@@ -56,7 +57,7 @@ impl Workspace {
         folder: &Path,
         site: &SitePlan,
         entry: &HostEntry,
-        target: &Target,
+        target: &SshAccess,
         has_overrides: bool,
     ) -> Result<Self, SiteError> {
         let workspace = Self {
@@ -70,7 +71,7 @@ impl Workspace {
         let config = read_site_config(&site.dir)?.render(&workspace.file("callback"));
         workspace.write("ansible.cfg", &config)?;
         workspace.write("known_hosts", &target.known_hosts())?;
-        workspace.write("ssh_config", &target.ssh_config(&entry.host, &workspace.file("known_hosts")))?;
+        workspace.write("ssh_config", &ssh_config(target, &entry.host, &workspace.file("known_hosts")))?;
         workspace.write("inventory.json", &format!("{:#}\n", entry.render(target)))?;
         workspace.write("callback/boma_it.py", CALLBACK)?;
         for program in SSH_PROGRAMS {

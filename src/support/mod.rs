@@ -10,3 +10,4 @@ pub mod name;
 pub mod process;
 pub mod run_folder;
 pub mod secret;
+pub mod ssh_access;

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use boma_it::site::Target;
 use boma_it::support::deadline::Progress;
 use boma_it::support::process::Process;
+use boma_it::support::ssh_access::SshAccess;
 
 use crate::world::minute;
 
@@ -50,8 +50,8 @@ impl Sshd {
         Self { dir, port, user }
     }
 
-    pub(crate) fn target(&self) -> Target {
-        Target {
+    pub(crate) fn target(&self) -> SshAccess {
+        SshAccess {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: self.port,
             user: self.user.clone(),

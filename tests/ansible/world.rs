@@ -8,11 +8,11 @@ use std::time::Duration;
 use boma_it::catalog::plan::{SitePlan, Tier};
 use boma_it::site::certs::Acme;
 use boma_it::site::{
-    Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, SiteError, Target, TaskEvent, Workspace,
-    check,
+    Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, SiteError, TaskEvent, Workspace, check,
 };
 use boma_it::support::deadline::Deadline;
 use boma_it::support::process::is_available;
+use boma_it::support::ssh_access::SshAccess;
 use tempfile::TempDir;
 
 pub(crate) const SITE: &[(&str, &str)] = &[
@@ -41,7 +41,7 @@ pub(crate) const SITE: &[(&str, &str)] = &[
 pub(crate) struct World {
     pub(crate) dir: TempDir,
     pub(crate) plan: SitePlan,
-    pub(crate) target: Target,
+    pub(crate) target: SshAccess,
 }
 
 impl World {
@@ -63,7 +63,7 @@ impl World {
             vars: Default::default(),
             roles: vec!["base".into()],
         };
-        let target = Target {
+        let target = SshAccess {
             address: "192.0.2.1".parse().unwrap(),
             port: 22,
             user: "nobody".into(),

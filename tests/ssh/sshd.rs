@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use boma_it::guest::SshAccess;
 use boma_it::support::deadline::{Deadline, Progress, Waited};
 use boma_it::support::interrupt::Interrupt;
 use boma_it::support::process::Process;
+use boma_it::support::ssh_access::SshAccess;
 
 pub(crate) struct Sshd {
     pub(crate) folder: tempfile::TempDir,

@@ -7,12 +7,13 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use super::ReadyError;
 use super::facts::{BootFacts, GuestReport, ReportLine};
-use super::{ReadyError, SshAccess};
 use crate::guest::BootId;
 use crate::guest::ssh::{Session, SshError, Stream, WaitContext};
 use crate::support::deadline::WaitError;
 use crate::support::process::quote;
+use crate::support::ssh_access::SshAccess;
 
 const SCRIPT: &str = include_str!("settle.sh");
 /// Between attempts that cost the guest a SYN.

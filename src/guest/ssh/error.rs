@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::SshAccess;
 use crate::support::deadline::{WaitError, format_duration};
+use crate::support::ssh_access::SshAccess;
 
 /// Why talking to the guest failed.
 #[derive(Debug, thiserror::Error)]
