@@ -7,6 +7,7 @@
 
 pub mod acceleration;
 pub mod domain;
+#[cfg(any(test, feature = "fake-hypervisor"))]
 pub mod fake;
 pub mod guard;
 pub mod hypervisor;
