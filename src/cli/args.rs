@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::catalog::schema::FileKind;
 use crate::cycle::Times;
+use crate::support::env;
 
 /// Integration tests for Ansible-managed hosts that must survive a real reboot.
 ///
@@ -155,14 +156,20 @@ impl From<Choice> for RiskyChoice {
     }
 }
 
+/// The exit codes and what each means.
+pub const EXIT_CODES: [(&str, &str); 6] = [
+    ("0", "passed"),
+    ("1", "an assertion failed, or an expectation was not met"),
+    ("2", "usage: a bad option, name or file"),
+    ("3", "could not find out: the machine, libvirt, Ansible or the guest failed"),
+    ("4", "refused by a guard before anything was created"),
+    ("129, 130, 143", "interrupted by SIGHUP, Ctrl-C or SIGTERM; cleaned up"),
+];
+
 fn after_help() -> String {
-    let variables = crate::support::env::ALL.iter().map(|v| format!("  {:<19} {}\n", v.name, v.help));
-    format!(
-        "Environment:\n{}\nExit codes:\n  0  passed\n  1  an assertion failed, or an expectation was not met\n  \
-         2  usage, or a bad file\n  3  could not find out (infrastructure)\n  4  refused by a guard\n  \
-         129, 130, 143  interrupted, cleaned up",
-        variables.collect::<String>()
-    )
+    let variables = env::ALL.iter().map(|it| format!("  {:<19} {}\n", it.name, it.help)).collect::<String>();
+    let codes = EXIT_CODES.map(|(code, meaning)| format!("  {code:<13}  {meaning}")).join("\n");
+    format!("Environment:\n{variables}\nExit codes:\n{codes}")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Commands as documents show them, and whether there are such.
+//! Commands as the documents show them, checked against clap, the Makefile and the cargo aliases.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use clap::{ArgMatches, CommandFactory};
 
 use crate::page::root;
 
-/// The commands of a line, in words; assignments before them, `sudo` and redirections left out.
+/// The commands of a line as words, without leading assignments, `sudo` and redirections.
 pub(crate) fn commands(line: &str) -> Vec<Vec<String>> {
     let spaced = line.replace(';', " ; ");
     let words = shlex::split(&spaced).unwrap_or_default();
@@ -41,18 +41,18 @@ fn collect(command: &clap::Command) -> BTreeSet<String> {
     own.chain(command.get_subcommands().flat_map(collect)).collect()
 }
 
-/// What there is.
-pub(crate) struct Facts {
+/// Every command that exists in this repository.
+pub(crate) struct KnownCommands {
     makefile: String,
     aliases: Vec<(String, String)>,
     manifest: String,
-    catalog: Project,
+    project: Project,
 }
 
-type Verdict = Result<(), String>;
+type Checked = Result<(), String>;
 
-impl Facts {
-    pub(crate) fn gather() -> Self {
+impl KnownCommands {
+    pub(crate) fn load() -> Self {
         let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
         let config = read(".cargo/config.toml");
         let alias = |line: &str| {
@@ -63,29 +63,29 @@ impl Facts {
             makefile: read("Makefile"),
             aliases: config.lines().filter_map(alias).collect(),
             manifest: read("Cargo.toml"),
-            catalog: Project::load(root()).unwrap(),
+            project: Project::load(root()).unwrap(),
         }
     }
 
-    /// Whether there is such a command. One within a line may be a part of one: `boma-it down`.
-    pub(crate) fn judge(&self, words: &[String], whole: bool) -> Verdict {
+    /// Whether the command exists. Unless it is `whole`, arguments may be missing: `boma-it down`.
+    pub(crate) fn check(&self, words: &[String], whole: bool) -> Checked {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let verdict = match words.as_slice() {
-            ["boma-it", rest @ ..] | ["cargo", "it", rest @ ..] => self.judge_driver(rest, whole),
-            ["cargo", rest @ ..] => self.judge_cargo(rest),
-            ["make", rest @ ..] => self.judge_make(rest),
+        let checked = match words.as_slice() {
+            ["boma-it", rest @ ..] | ["cargo", "it", rest @ ..] => self.check_driver(rest, whole),
+            ["cargo", rest @ ..] => self.check_cargo(rest),
+            ["make", rest @ ..] => self.check_make(rest),
             _ => Ok(()),
         };
-        verdict.map_err(|why| format!("`{}`: {why}", words.join(" ")))
+        checked.map_err(|why| format!("`{}`: {why}", words.join(" ")))
     }
 
-    fn judge_driver(&self, words: &[&str], whole: bool) -> Verdict {
+    fn check_driver(&self, words: &[&str], whole: bool) -> Checked {
         let matches = match Cli::command().try_get_matches_from([&["boma-it"], words].concat()) {
             Ok(matches) => matches,
-            Err(told) => {
+            Err(error) => {
                 use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
                 use ErrorKind::{MissingRequiredArgument, MissingSubcommand};
-                return match told.kind() {
+                return match error.kind() {
                     DisplayHelp | DisplayVersion => Ok(()),
                     MissingRequiredArgument
                     | MissingSubcommand
@@ -94,14 +94,14 @@ impl Facts {
                     {
                         Ok(())
                     }
-                    _ => Err(told.to_string().lines().next().unwrap_or_default().to_owned()),
+                    _ => Err(error.to_string().lines().next().unwrap_or_default().to_owned()),
                 };
             }
         };
         let (_, chosen) = matches.subcommand().ok_or("no sub-command")?;
         let value = |name: &str| given(chosen, name);
         if let Some(host) = value("host") {
-            self.judge_trial(&host, value("scenario").as_deref())?;
+            self.check_trial(&host, value("scenario").as_deref())?;
         }
         if let Some(certs) = value("certs") {
             certs.parse::<Tier>().map_err(|error| error.to_string())?;
@@ -109,12 +109,12 @@ impl Facts {
         Ok(())
     }
 
-    /// What is not in capitals is a trial of this project's.
-    fn judge_trial(&self, host: &str, scenario: Option<&str>) -> Verdict {
-        self.catalog.find(host, scenario).map(|_| ()).map_err(|error| error.to_string())
+    /// The trial must exist in this project. (Placeholders in capitals do not come here.)
+    fn check_trial(&self, host: &str, scenario: Option<&str>) -> Checked {
+        self.project.find(host, scenario).map(|_| ()).map_err(|error| error.to_string())
     }
 
-    fn judge_cargo(&self, words: &[&str]) -> Verdict {
+    fn check_cargo(&self, words: &[&str]) -> Checked {
         const BUILT_IN: [&str; 9] =
             ["build", "check", "clippy", "doc", "fmt", "install", "nextest", "run", "test"];
         let Some(sub) = words.first() else { return Ok(()) };
@@ -133,14 +133,14 @@ impl Facts {
         Ok(())
     }
 
-    fn judge_make(&self, words: &[&str]) -> Verdict {
+    fn check_make(&self, words: &[&str]) -> Checked {
         let mut trial = (None, None);
         for word in words {
             match word.split_once('=') {
                 Some((name, value)) => {
                     let known = [format!("$({name})"), format!("$${name}")];
                     if !known.iter().any(|it| self.makefile.contains(it)) {
-                        return Err(format!("the Makefile has no use for {name}"));
+                        return Err(format!("the Makefile does not use {name}"));
                     }
                     match name {
                         "HOST" => trial.0 = Some(value),
@@ -149,21 +149,22 @@ impl Facts {
                     }
                 }
                 None if self.makefile.lines().any(|line| line.starts_with(&format!("{word}:"))) => {}
-                None => return Err(format!("no target `{word}`")),
+                None => return Err(format!("no make target `{word}`")),
             }
         }
         match trial {
             (Some(host), scenario) if !is_placeholder(host) => {
-                self.judge_trial(host, scenario.filter(|it| !is_placeholder(it)))
+                self.check_trial(host, scenario.filter(|it| !is_placeholder(it)))
             }
             _ => Ok(()),
         }
     }
 
-    /// The targets that `make help` tells.
-    pub(crate) fn told_targets(&self) -> Vec<&str> {
-        let told = self.makefile.lines().filter(|line| line.contains("## ") && !line.starts_with('#'));
-        told.filter_map(|line| line.split_once(':'))
+    /// The targets that `make help` lists.
+    pub(crate) fn make_targets(&self) -> Vec<&str> {
+        let listed = self.makefile.lines().filter(|line| line.contains("## ") && !line.starts_with('#'));
+        listed
+            .filter_map(|line| line.split_once(':'))
             .map(|(name, _)| name)
             .filter(|it| !it.contains(' '))
             .collect()
@@ -175,7 +176,7 @@ fn given(matches: &ArgMatches, name: &str) -> Option<String> {
     (!is_placeholder(value)).then(|| value.clone())
 }
 
-/// `NAME`, `TIER`: for the reader to fill in.
+/// `NAME` or `TIER`: the reader fills it in.
 fn is_placeholder(value: &str) -> bool {
     value.chars().all(|c| c.is_ascii_uppercase())
 }

@@ -1,9 +1,10 @@
-//! Do the documents tell the truth? Commands, options, make targets, variables, files and examples that they show must
-//! exist, and what exists must be documented. Reading Markdown is `page`'s; what is true is asked of the code itself.
+//! The documents must be true and complete. Commands, options, make targets, variables, files and examples that they show
+//! must exist; and every sub-command, option and variable must be documented.
 #![expect(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
 
 mod command;
 mod page;
+mod reference;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,12 +18,10 @@ use boma_it::guest::diagnostics::REQUIRED;
 use boma_it::site::VARIABLES;
 use boma_it::support::env;
 use clap::CommandFactory;
-use command::{Facts, commands};
+use command::{KnownCommands, commands};
 use page::{Page, Snippet, pages, root};
 
-const RUNBOOK: &str = "docs/runbooks/integration-testing.md";
-
-/// Words in code that begin like a path of ours and stand for one that the reader makes.
+/// Paths with one of these stand for a file that the reader creates.
 const PLACEHOLDERS: [&str; 4] = ["NAME", "<", "*", "…"];
 
 #[track_caller]
@@ -30,35 +29,37 @@ fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-fn runbook() -> Page {
-    Page::read(RUNBOOK)
+/// What a user reads, without the generated reference: that one has everything.
+fn handwritten() -> Vec<Page> {
+    let for_users = |path: &str| path == "README.md" || path.starts_with("docs/");
+    pages().into_iter().filter(|page| for_users(&page.path) && page.path != reference::PATH).collect()
 }
 
-/// Every complaint of `judge` about a snippet, with its place.
-fn complaints(judge: impl Fn(&Snippet) -> Vec<String>) -> Vec<String> {
+/// What `check` finds wrong with each snippet, with its place.
+fn complaints(check: impl Fn(&Snippet) -> Vec<String>) -> Vec<String> {
     let at = |page: &Page, snippet: &Snippet| {
         let place = format!("{}:{}", page.path, snippet.line);
-        judge(snippet).into_iter().map(move |what| format!("{place}: {what}")).collect::<Vec<_>>()
+        check(snippet).into_iter().map(move |what| format!("{place}: {what}")).collect::<Vec<_>>()
     };
     let of_page = |page: Page| page.snippets().iter().flat_map(|it| at(&page, it)).collect::<Vec<_>>();
     pages().into_iter().flat_map(of_page).collect()
 }
 
 #[test]
-fn every_command_shown_is_one_that_there_is() {
-    let facts = Facts::gather();
-    let judged: usize =
+fn every_command_in_the_documents_exists() {
+    let known = KnownCommands::load();
+    let checked: usize =
         pages().iter().flat_map(|page| page.snippets()).map(|it| commands(&it.text).len()).sum();
-    assert!(judged > 100, "only {judged} commands were found: is the Markdown still understood?");
+    assert!(checked > 100, "only {checked} commands were found: does `page` still read the Markdown?");
     assert_none(&complaints(|snippet| {
         let words = commands(&snippet.text).into_iter();
-        words.filter_map(|words| facts.judge(&words, snippet.fenced).err()).collect()
+        words.filter_map(|words| known.check(&words, snippet.fenced).err()).collect()
     }));
 }
 
 #[test]
-fn every_option_named_alone_is_one_that_there_is() {
-    /// Of programs that are not ours.
+fn every_option_in_the_documents_exists() {
+    /// Options of other programs.
     const FOREIGN: [&str; 4] = ["--lib", "--limit", "--list", "--test"];
     let ours = command::long_options(&Cli::command());
     assert_none(&complaints(|snippet| {
@@ -71,14 +72,14 @@ fn every_option_named_alone_is_one_that_there_is() {
 }
 
 #[test]
-fn every_variable_named_is_one_that_there_is() {
+fn every_variable_in_the_documents_exists() {
     let environment: BTreeSet<_> = env::ALL.iter().map(|variable| variable.name).collect();
     let site: BTreeSet<_> = VARIABLES.iter().map(|(name, _)| *name).collect();
     let mut unknown = Vec::new();
     for page in pages() {
         let words = page.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         for word in words {
-            // `BOMA_IT_*`: all of them.
+            // A trailing `_` is the head of a pattern: `BOMA_IT_*`.
             let whole = word.trim_end_matches('_');
             let ours = whole.starts_with("BOMA_IT_") && whole == word && !environment.contains(word);
             let theirs = whole.starts_with("boma_it_") && whole == word && !site.contains(word);
@@ -91,7 +92,7 @@ fn every_variable_named_is_one_that_there_is() {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let mut dead = Vec::new();
     let mut seen = 0;
     for page in pages() {
@@ -107,16 +108,16 @@ fn every_link_leads_somewhere() {
             };
             let headed = || Page::at(&path).headings().iter().any(|heading| heading == anchor);
             if !path.exists() || (!anchor.is_empty() && !headed()) {
-                dead.push(format!("{}:{line}: {target} leads nowhere", page.path));
+                dead.push(format!("{}:{line}: {target} has no target", page.path));
             }
         }
     }
-    assert!(seen > 20, "only {seen} links were found: is the Markdown still understood?");
+    assert!(seen > 20, "only {seen} links were found: does `page` still read the Markdown?");
     assert_none(&dead);
 }
 
 #[test]
-fn every_file_of_the_project_that_is_named_is_there() {
+fn every_file_in_the_documents_exists() {
     let folders = ["src/", "tests/", "harness/", "profiles/", "overrides/", "scenarios/", "tools/", "bench/"];
     assert_none(&complaints(|snippet| {
         let named = |word: &&str| folders.iter().any(|folder| word.starts_with(folder));
@@ -128,50 +129,50 @@ fn every_file_of_the_project_that_is_named_is_there() {
 }
 
 #[test]
-fn everything_a_person_can_choose_is_in_the_runbook() {
-    let page = runbook();
-    let code: BTreeSet<String> = page.snippets().into_iter().map(|it| it.text).collect();
+fn everything_a_user_can_set_is_documented() {
+    let pages = handwritten();
+    let code: BTreeSet<String> = pages.iter().flat_map(Page::snippets).map(|it| it.text).collect();
     let mut missing = Vec::new();
     let mut need = |what: &str, found: bool| {
         if !found {
-            missing.push(format!("{RUNBOOK} does not document {what}"));
+            missing.push(format!("no page under docs/ documents {what}"));
         }
     };
-    let row = |name: &str| page.text.contains(&format!("\n| `{name}` |"));
-    env::ALL.iter().for_each(|variable| need(variable.name, row(variable.name)));
+    let row = |name: &str| pages.iter().any(|page| page.text.contains(&format!("\n| `{name}` |")));
+    let word = |wanted: &str| code.iter().any(|it| it.split([' ', '=']).any(|word| word == wanted));
+    env::ALL.iter().for_each(|variable| need(variable.name, word(variable.name)));
     VARIABLES.iter().for_each(|(name, _)| need(name, row(name)));
     Tier::ALL.iter().for_each(|tier| need(&format!("the tier {tier}"), row(tier.as_str())));
     REQUIRED.iter().for_each(|it| need(&format!("the diagnostic `{it}`"), code.contains(*it)));
     let cli = Cli::command();
     for sub in cli.get_subcommands() {
-        let words = format!("boma-it {}", sub.get_name());
-        need(&words, code.iter().any(|it| it == &words || it.starts_with(&format!("{words} "))));
+        let words = [format!("boma-it {}", sub.get_name()), format!("cargo it {}", sub.get_name())];
+        let shown = |text: &str| words.iter().any(|it| text == it || text.starts_with(&format!("{it} ")));
+        need(&words[0], code.iter().any(|text| shown(text)));
     }
     for option in command::long_options(&cli) {
-        let told = code.iter().any(|it| it.split_whitespace().any(|word| word == option));
-        need(&option, told || ["--help", "--version"].contains(&option.as_str()));
+        need(&option, word(&option) || ["--help", "--version"].contains(&option.as_str()));
     }
-    for target in Facts::gather().told_targets() {
-        let told = pages().iter().any(|page| page.text.contains(&format!("make {target}")));
-        need(&format!("make {target}"), told || target == "help");
+    for target in KnownCommands::load().make_targets() {
+        let shown = pages.iter().any(|page| page.text.contains(&format!("make {target}")));
+        need(&format!("make {target}"), shown || ["help", "bench"].contains(&target));
     }
     assert_none(&missing);
 }
 
-/// The README states the test command, and CI runs that very one.
 #[test]
-fn ci_calls_the_test_command_of_the_readme() {
+fn ci_runs_the_test_command_that_the_readme_names() {
     let readme = Page::read("README.md");
     assert!(readme.snippets().iter().any(|it| it.fenced && it.text == "make test"));
     let ci = fs::read_to_string(root().join(".ci/run")).unwrap();
     assert!(runs_the_tests(&ci));
     assert!(
         !runs_the_tests("step make test\n# make test\necho make test; true\n"),
-        "it must be run, not told"
+        "it must be run, not mentioned"
     );
 }
 
-/// Whether a line of a script runs `make test`, as it is or within bounds of time.
+/// Whether a line of a script runs `make test`, with or without `timeout`.
 fn runs_the_tests(script: &str) -> bool {
     let runs = |words: &Vec<String>| {
         ["make", "timeout"].contains(&words[0].as_str())
@@ -180,13 +181,14 @@ fn runs_the_tests(script: &str) -> bool {
     script.lines().any(|line| commands(line).iter().any(runs))
 }
 
-/// The examples in the runbook, put where it says, make the plans that it says.
+/// The examples, saved where the pages say, give the plans that the pages promise.
 #[test]
-fn the_examples_are_files_that_the_catalog_takes() {
-    let page = runbook();
+fn the_examples_in_the_documents_are_valid_files() {
+    let pages = handwritten();
+    let docs = || pages.iter().filter(|page| page.path.starts_with("docs/"));
     let block = |with: &str| {
-        let mut blocks = page.blocks("yaml").into_iter().filter(|block| block.contains(with));
-        let found = blocks.next().unwrap_or_else(|| panic!("no example in {RUNBOOK} has `{with}`"));
+        let mut blocks = docs().flat_map(|page| page.blocks("yaml")).filter(|block| block.contains(with));
+        let found = blocks.next().unwrap_or_else(|| panic!("no example under docs/ has `{with}`"));
         assert_eq!(blocks.next(), None, "more than one example has `{with}`");
         found
     };
@@ -206,7 +208,7 @@ fn the_examples_are_files_that_the_catalog_takes() {
     let shown = plan(project.path(), "askari", Some("incident-2026-06-17"));
     assert_eq!((shown.expect, shown.site.vars), (shipped.expect, shipped.site.vars));
     let new = plan(project.path(), "new", None);
-    // "These are the defaults."
+    // The page says that these are the defaults.
     fs::write(at("profiles/new.yml"), "version: 1\nroles: [base]\n").unwrap();
     assert_eq!(new.vm, plan(project.path(), "new", None).vm);
 
@@ -229,7 +231,7 @@ fn the_examples_are_files_that_the_catalog_takes() {
 }
 
 fn plan(root: &Path, host: &str, scenario: Option<&str>) -> Plan {
-    let catalog = Project::load(root).unwrap();
-    let trial = catalog.find(host, scenario).unwrap();
-    catalog.plan(&trial, &RunOptions::default()).unwrap()
+    let project = Project::load(root).unwrap();
+    let trial = project.find(host, scenario).unwrap();
+    project.plan(&trial, &RunOptions::default()).unwrap()
 }

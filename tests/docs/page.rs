@@ -1,4 +1,4 @@
-//! As much of Markdown as our documents use: fenced blocks, code in a line, links, headings.
+//! The part of Markdown that the documents use: fenced blocks, inline code, links and headings.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub(crate) struct Page {
     pub(crate) text: String,
 }
 
-/// A line of a fenced block, or code within a line.
+/// A line of a fenced block of shell, or inline code.
 pub(crate) struct Snippet {
     /// Counted from 1.
     pub(crate) line: usize,
@@ -25,12 +25,18 @@ pub(crate) struct Snippet {
 
 /// Every document of the project.
 pub(crate) fn pages() -> Vec<Page> {
+    let mut folders = vec![".".to_owned(), "site".to_owned(), "docs".to_owned()];
     let mut pages = Vec::new();
-    for folder in [".", "site", "docs", "docs/runbooks", "docs/security"] {
-        let entries = fs::read_dir(root().join(folder)).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let documents = names.filter(|name| name.ends_with(".md"));
-        pages.extend(documents.map(|name| Page::read(&format!("{folder}/{name}"))));
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+            if name.ends_with(".md") {
+                pages.push(Page::read(&name));
+            } else if folder.starts_with("docs") && entry.file_type().unwrap().is_dir() {
+                folders.push(name);
+            }
+        }
     }
     pages.sort_by(|a, b| a.path.cmp(&b.path));
     pages
@@ -46,7 +52,7 @@ impl Page {
         Self { path: path.display().to_string(), text }
     }
 
-    /// Lines with their number, and the language of the fenced block that they stand in; fences left out.
+    /// Lines with their number and the language of the fenced block around them. Fences are left out.
     fn lines(&self) -> Vec<(usize, Option<&str>, &str)> {
         let mut fence = None;
         let mut lines = Vec::new();
@@ -60,7 +66,7 @@ impl Page {
         lines
     }
 
-    /// Commands to be: lines of blocks of shell, and code in a line (which may wrap within its paragraph).
+    /// What may be a command: lines of shell blocks, and inline code (which may wrap within its paragraph).
     pub(crate) fn snippets(&self) -> Vec<Snippet> {
         let mut snippets = Vec::new();
         let mut open: Option<(usize, String)> = None;
