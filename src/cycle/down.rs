@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use tempfile::NamedTempFile;
 
 use super::admit;
 use super::ledger::RunRecorder;
@@ -15,6 +14,7 @@ use super::world::RunContext;
 use crate::catalog::plan::TrialName;
 use crate::machine::teardown::teardown;
 use crate::machine::{Hypervisor, HypervisorError, VmVolumes};
+use crate::support::file;
 use crate::support::run_folder::RunFolder;
 use crate::support::secret::Redacting;
 
@@ -73,18 +73,18 @@ pub(super) fn save_logs(
     let may_be_there = |part: &String| there.as_ref().is_none_or(|there| there.contains(part));
     for (volume, name) in [(files.console(), "console.log"), (files.journal(), "journal.log")] {
         let save = || -> anyhow::Result<()> {
-            let mut file = NamedTempFile::new_in(folder.path())?;
-            let mut redacting = Redacting::of_process(file.as_file_mut());
-            for part in VmVolumes::rolled(&volume).iter().filter(|part| may_be_there(part)) {
-                match hypervisor.download(part, 0, &mut redacting) {
-                    Ok(_) | Err(HypervisorError::NotFound { .. }) => {}
-                    Err(error) => return Err(error.into()),
+            file::replace(&folder.join(name), 0o600, |file| {
+                let mut redacting = Redacting::of_process(file);
+                for part in VmVolumes::rolled(&volume).iter().filter(|part| may_be_there(part)) {
+                    match hypervisor.download(part, 0, &mut redacting) {
+                        Ok(_) | Err(HypervisorError::NotFound { .. }) => {}
+                        Err(error) => return Err(error.into()),
+                    }
                 }
-            }
-            hypervisor.download(&volume, 0, &mut redacting)?;
-            redacting.finish()?;
-            file.persist(folder.join(name))?;
-            Ok(())
+                hypervisor.download(&volume, 0, &mut redacting)?;
+                redacting.finish()?;
+                Ok(())
+            })
         };
         match save() {
             // A guest without our image streams no journal.

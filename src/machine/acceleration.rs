@@ -22,6 +22,7 @@ use super::ownership::{Ownership, Processes};
 use super::teardown::teardown;
 use crate::catalog::quantity::Bytes;
 use crate::support::deadline::{Deadline, Progress};
+use crate::support::file;
 
 /// For how long a guest under KVM may say nothing that proves it: a Debian kernel needs some three seconds.
 pub const PROBE: Duration = Duration::from_secs(30);
@@ -258,10 +259,9 @@ impl KvmProbe<'_> {
         let remembered = Remembered { circumstances: self.circumstances(), verdict: verdict.clone() };
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(self.cache)?;
-            let mut file = tempfile::NamedTempFile::new_in(self.cache)?;
-            serde_json::to_writer_pretty(&mut file, &remembered)?;
-            file.persist(self.cache.join(MEMORY))?;
-            Ok(())
+            file::replace(&self.cache.join(MEMORY), 0o600, |file| {
+                Ok(serde_json::to_writer_pretty(file, &remembered)?)
+            })
         };
         if let Err(error) = write() {
             tracing::warn!(%error, "cannot remember which accelerator works");

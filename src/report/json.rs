@@ -13,6 +13,7 @@ use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
 use crate::event::{Event, Reporter, RunReport};
+use crate::support::file;
 use crate::support::secret::Redactor;
 
 /// The report, pretty-printed JSON of a [`RunReport`] and of the commands for a kept VM.
@@ -131,8 +132,5 @@ fn now() -> String {
 fn write_whole(path: &Path, report: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_string_pretty(report)?;
     let json = Redactor::of_process().redact_json(&json, None).into_owned() + "\n";
-    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
-    file.write_all(json.as_bytes())?;
-    file.persist(path)?;
-    Ok(())
+    file::replace(path, 0o600, |file| file.write_all(json.as_bytes()))
 }

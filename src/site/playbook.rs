@@ -16,6 +16,7 @@ use super::vars::{HarnessVars, Phase};
 use super::workspace::Workspace;
 use crate::outcome::{Outcome, TaskResult};
 use crate::support::deadline::{Deadline, WaitError};
+use crate::support::file;
 use crate::support::process::{Finished, Process, ProcessError};
 
 /// How often the record is looked at for what is new.
@@ -233,12 +234,8 @@ impl Workspace {
 }
 
 fn remove(path: &Path) -> Result<(), SiteError> {
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(SiteError::Io { path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
+    let io = |source| SiteError::Io { path: path.to_owned(), source };
+    file::remove_if_exists(path).map(drop).map_err(io)
 }
 
 /// An exit status with what Ansible means by it.

@@ -17,7 +17,7 @@ use super::ssh_config::{shim, ssh_config};
 use super::vars::{HarnessVars, Phase};
 use crate::catalog::plan::SitePlan;
 use crate::support::env;
-use crate::support::process::{Process, quote};
+use crate::support::process::{Process, find_program, quote};
 use crate::support::ssh_access::SshAccess;
 
 const CALLBACK: &str = include_str!("callback/boma_it.py");
@@ -75,7 +75,7 @@ impl Workspace {
         workspace.write("inventory.json", &format!("{:#}\n", entry.render(target)))?;
         workspace.write("callback/boma_it.py", CALLBACK)?;
         for program in SSH_PROGRAMS {
-            let real = find(program).ok_or(SiteError::NoSsh { program })?;
+            let real = find_program(program, &env::path()).ok_or(SiteError::NoSsh { program })?;
             workspace.write_executable(program, &shim(&real, &workspace.file("ssh_config")))?;
         }
         Ok(workspace)
@@ -174,8 +174,4 @@ pub(super) fn read_site_config(dir: &Path) -> Result<SiteConfig, SiteError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(SiteConfig::parse("", dir)),
         Err(source) => Err(SiteError::Io { path, source }),
     }
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    std::env::split_paths(&env::path()).map(|dir| dir.join(program)).find(|path| path.is_file())
 }

@@ -2,6 +2,7 @@
 
 pub mod deadline;
 pub mod env;
+pub(crate) mod file;
 pub mod interrupt;
 pub mod lock;
 pub mod log;

@@ -277,14 +277,14 @@ impl Process {
     }
 }
 
-/// Whether a program of this name can be found on `PATH` (or, for a path, is there).
+/// Whether a program of this name is on `PATH`.
 pub fn is_available(program: &str) -> bool {
-    let is_file = |path: &Path| path.is_file();
-    if program.contains('/') {
-        return is_file(Path::new(program));
-    }
-    let path = super::env::path();
-    std::env::split_paths(&path).any(|dir| is_file(&dir.join(program)))
+    find_program(program, &super::env::path()).is_some()
+}
+
+/// The file that `program` names on `search_path`, folders joined by colons as in `PATH`.
+pub(crate) fn find_program(program: &str, search_path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(search_path).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
 fn exited(child: &mut Child) -> bool {

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::support::file;
 
 /// Where an image came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,9 +94,7 @@ impl Image {
     pub(super) fn save(&self, record: &Path) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        let partial = record.with_extension("json.partial");
-        fs::write(&partial, text)?;
-        fs::rename(partial, record)
+        file::replace(record, 0o644, |file| file.write_all(&text))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::support::deadline::Deadline;
 use crate::support::env;
-use crate::support::process::Process;
+use crate::support::process::{Process, find_program};
 
 /// Where Debian keeps programs that an ordinary user's `PATH` does not name; two of ours are among them.
 const SBIN: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -101,9 +101,8 @@ impl Toolbox {
     }
 
     fn check(&self, tools: &[Tool]) -> Result<(), Missing> {
-        let there =
-            |tool: &&Tool| std::env::split_paths(&self.path).any(|dir| dir.join(tool.program).is_file());
-        let missing: Vec<_> = tools.iter().filter(|tool| !there(tool)).copied().collect();
+        let is_missing = |tool: &&Tool| find_program(tool.program, &self.path).is_none();
+        let missing: Vec<_> = tools.iter().filter(is_missing).copied().collect();
         if missing.is_empty() { Ok(()) } else { Err(Missing(missing)) }
     }
 }

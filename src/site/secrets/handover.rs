@@ -1,7 +1,7 @@
 //! The file by which secrets reach a playbook: extra variables, nested by the dots of the names, mode 0600, there only
 //! while Ansible runs. What SIGKILL leaves of it the next run or `prune` removes.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::Secrets;
 use crate::site::error::SiteError;
+use crate::support::file::remove_if_exists;
 use crate::support::run_folder;
 
 /// Its name in the workspace.
@@ -28,7 +29,7 @@ impl SecretsFile {
     pub(crate) fn write(folder: &Path, variables: Map<String, Value>) -> Result<Self, SiteError> {
         let ours = Self { path: folder.join(NAME) };
         let io = |source| SiteError::Io { path: ours.path.clone(), source };
-        remove(&ours.path).map_err(io)?;
+        remove_if_exists(&ours.path).map_err(io)?;
         let file = File::options().write(true).create_new(true).mode(0o600).open(&ours.path);
         let text = Value::Object(variables).to_string();
         file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io)?;
@@ -42,7 +43,7 @@ impl SecretsFile {
 
 impl Drop for SecretsFile {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.path) {
+        if let Err(error) = remove_if_exists(&self.path) {
             tracing::error!("{} holds secrets and cannot be removed: {error}", self.path.display());
         }
     }
@@ -57,20 +58,11 @@ pub fn forget_leftovers(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut removed = Vec::new();
     for folder in run_folder::all(root)? {
         let path = folder.join(WORKSPACE).join(NAME);
-        if remove(&path)? {
+        if remove_if_exists(&path)? {
             removed.push(path);
         }
     }
     Ok(removed)
-}
-
-/// Gives whether it was there.
-fn remove(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// The variables that hold the secrets: `vault.gandi.pat` is `{"vault": {"gandi": {"pat": …}}}`. An extra variable

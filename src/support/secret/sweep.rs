@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::redactor::Redactor;
 use super::writer::Redacting;
+use crate::support::file;
 
 /// Takes what `redactor` knows out of every file below `folder`, but for those below one of `except`. Gives the files
 /// that had something. A file is replaced whole, and keeps its mode.
@@ -28,7 +29,7 @@ pub fn sweep(folder: &Path, except: &[PathBuf], redactor: &Redactor) -> io::Resu
             }
             if kind.is_dir() {
                 folders.push(path);
-            } else if kind.is_file() && clean(&path, &folder, redactor)? {
+            } else if kind.is_file() && clean(&path, redactor)? {
                 cleaned.push(path);
             }
         }
@@ -37,7 +38,7 @@ pub fn sweep(folder: &Path, except: &[PathBuf], redactor: &Redactor) -> io::Resu
     Ok(cleaned)
 }
 
-fn clean(path: &Path, folder: &Path, redactor: &Redactor) -> io::Result<bool> {
+fn clean(path: &Path, redactor: &Redactor) -> io::Result<bool> {
     let mut old = File::open(path)?;
     let mut look = Redacting::new(io::sink(), redactor);
     io::copy(&mut old, &mut look)?;
@@ -45,11 +46,11 @@ fn clean(path: &Path, folder: &Path, redactor: &Redactor) -> io::Result<bool> {
         return Ok(false);
     }
     old.rewind()?;
-    let mut new = tempfile::NamedTempFile::new_in(folder)?;
-    let mut redacting = Redacting::new(new.as_file_mut(), redactor);
-    io::copy(&mut old, &mut redacting)?;
-    redacting.finish()?;
-    new.as_file().set_permissions(old.metadata()?.permissions())?;
-    new.persist(path)?;
+    file::replace(path, 0o600, |new| {
+        let mut redacting = Redacting::new(&mut *new, redactor);
+        io::copy(&mut old, &mut redacting)?;
+        redacting.finish()?;
+        new.set_permissions(old.metadata()?.permissions())
+    })?;
     Ok(true)
 }

@@ -14,6 +14,7 @@ use super::super::{ImageError, Progress, local};
 use super::error::OfficialError;
 use super::http::{self, Head, Next, Patience};
 use crate::support::deadline::Deadline;
+use crate::support::file;
 
 /// The largest image that is believed to be one. Debian's has some 330 MiB.
 const LARGEST: u64 = 4 << 30;
@@ -169,12 +170,7 @@ impl Download<'_> {
     }
 
     fn remove(&self) -> Result<(), ImageError> {
-        match fs::remove_file(self.partial) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(ImageError::io("remove", self.partial)(error))
-            }
-            _ => Ok(()),
-        }
+        file::remove_if_exists(self.partial).map(drop).map_err(ImageError::io("remove", self.partial))
     }
 
     fn too_large(&self, size: u64) -> Result<ImageError, ImageError> {

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::support::file;
 
 /// How long the latest build is taken for the latest.
 const LATEST_HOLDS: SignedDuration = SignedDuration::from_hours(24);
@@ -94,18 +96,13 @@ impl Memory {
 
     /// Whoever asks next asks the server.
     pub(super) fn forget(dir: &Path) -> io::Result<()> {
-        match fs::remove_file(Self::of(dir).path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        file::remove_if_exists(&Self::of(dir).path).map(drop)
     }
 
     fn save(&self) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(&self.servers)?;
         text.push(b'\n');
-        let partial = self.path.with_extension("partial");
-        fs::write(&partial, text)?;
-        fs::rename(partial, &self.path)
+        file::replace(&self.path, 0o644, |file| file.write_all(&text))
     }
 }
 
