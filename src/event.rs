@@ -1,8 +1,6 @@
 //! What the cycle says and the reports hear. A run is told as a sequence of events, from
-//! [`Event::RunStarted`] to [`Event::RunFinished`], a series of runs with [`Event::SeriesFinished`] at its end; every report
+//! [`Event::RunStarted`] to [`Event::RunFinished`]; every report
 //! is a [`Reporter`] of them and nothing else.
-
-mod series;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,8 +8,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::outcome::{Assertion, Outcome, Stage, TaskResult};
-
-pub use series::{Count, SeriesReport, SeriesRun, StageSpread};
 
 /// One thing that happened in a run. Serialised, as `events.jsonl` has it: `{"event": "doing", "data": …}`.
 #[derive(Clone, Debug, Serialize)]
@@ -48,8 +44,6 @@ pub enum Event {
     },
     /// The run is over.
     RunFinished(Box<RunReport>),
-    /// The last of several runs of one trial is over.
-    SeriesFinished(Box<SeriesReport>),
 }
 
 /// How a stage went.

@@ -22,12 +22,11 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::catalog::plan::TrialName;
 use crate::catalog::{Project, RunOptions, find_root};
-use crate::cycle::{self, CutShort, Job, Keep, RunContext, Times};
+use crate::cycle::{self, Job, Keep, RunContext};
 use crate::event::Reporters;
 use crate::machine::HypervisorError;
 use crate::outcome::{Outcome, error_chain};
 use crate::report::json::JsonReporter;
-use crate::report::series::explain_series;
 use crate::report::summary::explain;
 use crate::report::terminal::{self, Mode, Terminal, print_error};
 use crate::site::SiteError;
@@ -67,6 +66,7 @@ pub fn main() -> ExitCode {
 
 /// The project whose test target we are: cargo says where it is; otherwise it is found upwards from the working directory.
 fn catalog() -> anyhow::Result<Project> {
+    env::refuse_repeat()?;
     let here = match env::cargo_manifest_dir() {
         Some(dir) => dir,
         None => std::env::current_dir().context("cannot see the working directory")?,
@@ -107,28 +107,18 @@ fn run(catalog: &Project, name: &TrialName, interrupt: &Interrupt) -> Result<Com
 fn attempt(catalog: &Project, name: &TrialName, interrupt: &Interrupt) -> anyhow::Result<()> {
     interrupt.check()?;
     let choices = RunOptions::from_env(None, None)?;
-    let times = Times::from_env()?;
     let plan = catalog.plan(name, &choices)?;
     let terminal = Terminal::stderr(Mode::from_env()?, terminal::TerminalUse::Trial);
     let sinks = Reporters::new(vec![Box::new(terminal), Box::new(JsonReporter::new())]);
     let keep = if env::KEEP.is_on() { Keep::ForSession } else { Keep::Never };
-    let mut world = RunContext::open(&plan.harness, keep, interrupt.clone(), Arc::new(sinks))?;
-    if times != Times::ONCE {
-        let series = cycle::repeat(&mut world, &plan, times)?;
-        anyhow::ensure!(series.outcome == Outcome::Passed, explain_series(&series));
-        return Ok(());
-    }
+    let world = RunContext::open(&plan.harness, keep, interrupt.clone(), Arc::new(sinks))?;
     let report = cycle::run(&world, &plan, Job::Cycle)?;
     anyhow::ensure!(report.outcome == Outcome::Passed, explain(&report));
     Ok(())
 }
 
-/// Whether this machine lacks what VMs need, and what: such trials are ignored where a person sees why. What is there and broken, or
-/// gone when something had been seen already, is an error.
+/// Whether this machine lacks what VMs need, and what: such trials are ignored where a person sees why. What is there and broken is an error.
 fn missing(error: &anyhow::Error) -> Option<String> {
-    if error.is::<CutShort>() {
-        return None;
-    }
     let lacks = |cause: &(dyn std::error::Error + 'static)| {
         let hypervisor = matches!(
             cause.downcast_ref(),

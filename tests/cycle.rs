@@ -32,9 +32,6 @@ mod prune;
 #[path = "cycle/restart.rs"]
 mod restart;
 #[cfg(test)]
-#[path = "cycle/series.rs"]
-mod series;
-#[cfg(test)]
 #[path = "cycle/verbs.rs"]
 mod verbs;
 #[cfg(test)]

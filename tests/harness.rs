@@ -160,9 +160,14 @@ fn choices_that_are_none_fail_the_trial() {
     let told = Project::new().run_with(&["askari::cycle"], &[("BOMA_IT_CERTS", "nonsense")]);
     assert_eq!(told.code, Some(101));
     assert!(told.stdout.contains("`nonsense` is no certificate tier"), "{}", told.stdout);
-    let told = Project::new().run_with(&["askari::cycle"], &[("BOMA_IT_REPEAT", "0")]);
-    assert_eq!(told.code, Some(101));
-    assert!(told.stdout.contains("`0` is no number of runs"), "{}", told.stdout);
+}
+
+#[test]
+fn the_removed_repeat_variable_is_refused_with_its_replacement() {
+    let told = Project::new().run_with(&["askari::cycle"], &[("BOMA_IT_REPEAT", "5")]);
+    let error =
+        "error: `BOMA_IT_REPEAT` was removed; repeat a trial with `cargo nextest run --stress-count N`\n";
+    assert_eq!((told.code, told.stdout.as_str(), told.stderr.as_str()), (Some(2), "", error));
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::catalog::schema::FileKind;
-use crate::cycle::Times;
 use crate::support::env;
 
 /// Integration tests for Ansible-managed hosts that must survive a real reboot.
@@ -39,9 +38,9 @@ pub enum Command {
         /// Which trial
         #[command(flatten)]
         choice: RiskyChoice,
-        /// Run it N times, 1 to 1000, and report the spread of outcomes and times; only the last run may keep its VM
-        #[arg(long, value_name = "N")]
-        repeat: Option<Times>,
+        /// Removed: refused with its replacement
+        #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "")]
+        repeat: Option<String>,
     },
     /// Destroy the VM, its overlay, seed and firmware variables
     Down(Target),

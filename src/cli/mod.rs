@@ -50,7 +50,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Apply(choice) => steps::run(&project?, &choice, Job::Apply),
         Command::Reboot(choice) => steps::run(&project?, &choice.into(), Job::Reboot),
         Command::Assert(choice) => steps::run(&project?, &choice.into(), Job::Assert),
-        Command::Cycle { choice, repeat } => steps::cycle(&project?, &choice, repeat),
+        Command::Cycle { choice, repeat } => steps::cycle(&project?, &choice, repeat.is_some()),
         Command::Down(target) => steps::down(&project?, &target),
         Command::Prune { all } => prune::run(&project?, all),
         Command::Console(target) => console::run(&project?, &target),

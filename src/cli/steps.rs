@@ -4,7 +4,8 @@ use super::args::{RiskyChoice, Target};
 use super::exit::{Exit, Usage};
 use super::print;
 use super::project::Driver;
-use crate::cycle::{self, Job, Times};
+use crate::cycle::{self, Job};
+use crate::support::env::{self, RepeatRemoved};
 
 pub(super) fn run(project: &Driver, choice: &RiskyChoice, job: Job) -> anyhow::Result<Exit> {
     let plan = project.plan(choice)?;
@@ -13,16 +14,11 @@ pub(super) fn run(project: &Driver, choice: &RiskyChoice, job: Job) -> anyhow::R
     Ok(Exit::of_run(report.outcome, &world.interrupt))
 }
 
-/// The whole cycle, as often as the option says, or else the environment.
-pub(super) fn cycle(project: &Driver, choice: &RiskyChoice, repeat: Option<Times>) -> anyhow::Result<Exit> {
-    let times = repeat.map_or_else(Times::from_env, Ok).map_err(|error| Usage(error.to_string()))?;
-    if times == Times::ONCE {
-        return run(project, choice, Job::Cycle);
-    }
-    let plan = project.plan(choice)?;
-    let mut world = project.world()?;
-    let series = cycle::repeat(&mut world, &plan, times)?;
-    Ok(Exit::of_run(series.outcome, &world.interrupt))
+/// The whole cycle, once.
+pub(super) fn cycle(project: &Driver, choice: &RiskyChoice, has_repeat: bool) -> anyhow::Result<Exit> {
+    let option = if has_repeat { Err(RepeatRemoved("--repeat")) } else { Ok(()) };
+    option.and_then(|()| env::refuse_repeat()).map_err(|error| Usage(error.to_string()))?;
+    run(project, choice, Job::Cycle)
 }
 
 /// Needs no sound files: a VM must be removable also when its profile is gone.

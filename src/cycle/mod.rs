@@ -2,7 +2,6 @@
 //!
 //! [`run()`] does a [`Job`] of a plan in a [`RunContext`]: it checks and admits (before anything exists), runs the stages,
 //! judges what was seen, explains what went wrong while the VM lives, and tears down or keeps.
-//! [`repeat()`] does a whole cycle several times and tells the spread.
 
 mod admit;
 mod certs;
@@ -19,8 +18,6 @@ mod prune;
 mod reboot;
 mod run;
 mod secrets;
-mod series;
-pub mod spread;
 mod stop;
 mod up;
 mod vigil;
@@ -33,6 +30,5 @@ pub use live::{NoRunningVm, RunningVm};
 pub use prune::{Removed, prune};
 pub use run::{Job, run};
 pub use secrets::{learn_of_run, prune_secrets};
-pub use series::{CutShort, InvalidTimes, Times, repeat};
 pub use vigil::{BootIncomplete, VmFailure};
 pub use world::{GuestLogin, Keep, RunContext};

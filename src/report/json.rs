@@ -1,5 +1,5 @@
 //! The run as a program reads it, in the run folder: `events.jsonl`, one line an event as it happens, and
-//! `report.json`, the whole of it at the end; and beside the run folders the file of a series. Later steps of the same
+//! `report.json`, the whole of it at the end. Later steps of the same
 //! run append to the first and replace the second. Trouble is a warning in the log, never a failed run. All are without
 //! this process's secrets.
 
@@ -77,11 +77,6 @@ impl Reporter for JsonReporter {
             _ => {}
         }
         state.append(event);
-        if let Event::SeriesFinished(series) = event
-            && let Err(error) = write_whole(&series.file, series)
-        {
-            tracing::warn!(path = %series.file.display(), %error, "cannot write the series");
-        }
         if let Event::RunFinished(run) = event {
             state.events = None;
             let commands = std::mem::take(&mut state.commands);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::live::{StageProgress, is_trouble};
 use super::row::{Line, LineStyle};
-use super::series;
 use super::summary;
 use super::terminal::TerminalUse;
 use crate::event::{Event, RunReport};
@@ -56,13 +55,6 @@ impl EventFormatter {
                 self.live = None;
                 self.ending(report)
             }
-            // libtest shows the whole of one that did not pass as the failure's message.
-            Event::SeriesFinished(report)
-                if self.context == TerminalUse::Trial && report.outcome != Outcome::Passed =>
-            {
-                Vec::new()
-            }
-            Event::SeriesFinished(report) => series::rows(report),
         }
     }
 

@@ -189,7 +189,6 @@ impl TerminalState {
     fn hushes(&self, event: &Event) -> bool {
         let bad_end = match event {
             Event::RunFinished(run) => run.outcome != Outcome::Passed || run.kept,
-            Event::SeriesFinished(series) => series.outcome != Outcome::Passed,
             _ => false,
         };
         self.quiet && !bad_end

@@ -1,7 +1,6 @@
 //! Whole outputs: what a person reads in each mode, how each kind of end is explained, and what a program finds.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,10 +10,8 @@ use insta::assert_snapshot;
 use super::fixtures::{self, failed, incident, kept, passed, stage, story};
 use super::json::{EVENTS, JsonReporter, REPORT};
 use super::narrator::EventFormatter;
-use super::series::explain_series;
 use super::summary::{explain, explain_kept};
 use super::terminal::{Mode, Terminal, TerminalUse};
-use crate::cycle::spread::spread;
 use crate::event::{Event, Reporter, RunReport};
 use crate::outcome::{AssertionStatus, Outcome, Stage, TaskStatus, error_chain};
 
@@ -84,41 +81,6 @@ fn every_kind_of_end_is_explained() {
     left.kept = true;
     let Event::Kept { commands, .. } = kept() else { unreachable!() };
     assert_snapshot!("explain_kept", format!("{}\n{}", explain(&left), explain_kept(&commands)));
-}
-
-#[test]
-fn a_series_is_told_by_its_spread_and_by_what_differs() {
-    let mut runs = vec![incident(), incident(), incident()];
-    for (run, number) in runs.iter_mut().zip(1_u32..) {
-        run.folder = format!("/home/op/integration-runs/20260617T12000{number}-askari").into();
-        for stage in &mut run.stages {
-            stage.took = stage.took * (9 + number) / 10;
-        }
-    }
-    let steady =
-        spread(&runs, 3, None, "/home/op/integration-runs/20260617T120001-askari-repeat.json".into());
-    assert_snapshot!("series_steady", explain_series(&steady.unwrap()));
-    runs[1].outcome = Outcome::Failed;
-    runs[1].seen = "an unexpected pass: 3 of 3 assertions passed".into();
-    runs[1].assertions = passed().assertions;
-    let stopped = Some("one VM runs at a time, and ubongo::cycle is at it".to_owned());
-    let flaky =
-        spread(&runs, 5, stopped, "/home/op/integration-runs/20260617T120001-askari-repeat.json".into());
-    let flaky = flaky.unwrap();
-    assert_snapshot!("series_flaky", explain_series(&flaky));
-    assert_snapshot!("series_json", serde_json::to_string_pretty(&flaky).unwrap());
-    let end = [Event::SeriesFinished(Box::new(flaky.clone()))];
-    let driver = told(|out| lines(out, TerminalUse::Driver), &end);
-    assert_eq!(driver, format!("{}\n", explain_series(&flaky)));
-    assert_eq!(
-        told(|out| lines(out, TerminalUse::Trial), &end),
-        "",
-        "libtest shows it as the failure's message"
-    );
-    let steady = [Event::SeriesFinished(Box::new(spread(&runs[..1], 1, None, PathBuf::new()).unwrap()))];
-    assert!(told(|out| lines(out, TerminalUse::Trial), &steady).contains("1 of 1 passed"));
-    assert_eq!(told(|out| Terminal::quiet(out, false, TerminalUse::Driver), &steady), "");
-    assert_ne!(told(|out| Terminal::quiet(out, false, TerminalUse::Driver), &end), "");
 }
 
 #[test]

@@ -25,11 +25,6 @@ pub const ACCEPT_RISK: Variable = Variable {
 /// Keep the VM of a trial that did not pass.
 pub const KEEP: Variable =
     Variable { name: "BOMA_IT_KEEP", help: "1: keep the VM of a trial that did not pass, for inspection" };
-/// How often each trial is run.
-pub const REPEAT: Variable = Variable {
-    name: "BOMA_IT_REPEAT",
-    help: "run each trial that many times (1 to 1000) and report the spread",
-};
 /// The folder with `harness/`, `profiles/`, `overrides/` and `scenarios/`.
 pub const ROOT: Variable = Variable {
     name: "BOMA_IT_ROOT",
@@ -56,7 +51,21 @@ pub const LOG: Variable = Variable {
 };
 
 /// Every variable of ours, in the order in which help shows them.
-pub const ALL: &[Variable] = &[CERTS, ACCEPT_RISK, KEEP, REPEAT, ROOT, RUNS, URI, ACCEL, PROGRESS, LOG];
+pub const ALL: &[Variable] = &[CERTS, ACCEPT_RISK, KEEP, ROOT, RUNS, URI, ACCEL, PROGRESS, LOG];
+
+/// An option or a variable that repeated a trial: nextest does that now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` was removed; repeat a trial with `cargo nextest run --stress-count N`")]
+pub struct RepeatRemoved(pub &'static str);
+
+/// Refuses `BOMA_IT_REPEAT`, so that nobody takes one run for several.
+///
+/// # Errors
+/// [`RepeatRemoved`] when it is set.
+pub fn refuse_repeat() -> Result<(), RepeatRemoved> {
+    let name = "BOMA_IT_REPEAT";
+    if read(name).is_some() { Err(RepeatRemoved(name)) } else { Ok(()) }
+}
 
 impl Variable {
     /// The value, if it is set, not empty, and valid UTF-8.

@@ -67,8 +67,8 @@ impl RunFolder {
 }
 
 /// Removes all but the newest `keep` run folders under `root`, sparing those in `spare` (runs whose VM still lives).
-/// Only folders whose name starts like a timestamp of ours and that hold our marker file `plan.json` are touched, and the file
-/// of a series goes with the folder of its first run. Gives what was removed.
+/// Only folders whose name starts like a timestamp of ours and that hold our marker file `plan.json` are touched. Gives what
+/// was removed.
 ///
 /// # Errors
 /// When `root` cannot be read. A folder that cannot be removed is left for the next time.
@@ -76,11 +76,7 @@ pub fn retain(root: &Path, keep: usize, spare: &[PathBuf]) -> io::Result<Vec<Pat
     let folders = all(root)?;
     let surplus = folders.len().saturating_sub(keep);
     let old = folders.into_iter().take(surplus).filter(|path| !spare.contains(path));
-    let remove = |path: &PathBuf| {
-        let _ = fs::remove_file(series_of(path));
-        fs::remove_dir_all(path).is_ok()
-    };
-    Ok(old.filter(remove).collect())
+    Ok(old.filter(|path| fs::remove_dir_all(path).is_ok()).collect())
 }
 
 /// Every run folder under `root`, oldest first; none if there is no such folder.
@@ -97,13 +93,6 @@ pub fn all(root: &Path) -> io::Result<Vec<PathBuf>> {
     };
     folders.sort();
     Ok(folders)
-}
-
-/// The file of a series that began with the run of this folder, beside it: `20260617T120000-askari-repeat.json`.
-pub fn series_of(folder: &Path) -> PathBuf {
-    let mut name = folder.file_name().unwrap_or_default().to_owned();
-    name.push("-repeat.json");
-    folder.with_file_name(name)
 }
 
 fn is_ours(path: &Path) -> bool {
@@ -149,15 +138,11 @@ mod tests {
         };
         let alive = make("20260101T000000-askari", true);
         let old = make("20260102T000000-askari", true);
-        fs::write(series_of(&old), "{}").unwrap();
-        fs::write(series_of(&alive), "{}").unwrap();
         make("20260103T000000-askari", true);
         make("20260104T000000-ubongo", true);
         make("20250101T000000-unmarked", false);
         make("holiday-photos", true);
-        let series = series_of(&old);
         assert_eq!(retain(root.path(), 2, &[alive]).unwrap(), [old]);
-        assert!(!series.exists());
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 6);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 5);
     }
 }
