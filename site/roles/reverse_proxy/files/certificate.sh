@@ -1,24 +1,25 @@
 #!/bin/sh
 # Part of role reverse_proxy, which runs `setup`.
 #
-#   reverse-proxy-certificate setup    keeps this script, the settings in its environment and a timer that looks at the
-#                                      certificate every day; and has the certificate
-#   reverse-proxy-certificate due      has the certificate, and a new one in the last 30 days of the old
-#   reverse-proxy-certificate now      has a new one, whatever is left of the old
+#   reverse-proxy-certificate setup    installs this script, its settings (from the environment) and a daily timer; then
+#                                      does the same as `due`
+#   reverse-proxy-certificate due      gets a certificate if there is none, or if the old one expires within 30 days
+#   reverse-proxy-certificate now      gets a new certificate in any case
 #
-# The certificate is for DOMAIN and *.DOMAIN, by ACME's DNS-01 (RFC 8555, 8.4). lego speaks to the authority, and calls this
-# script back, as `present` and `cleanup`, for the TXT record that proves whose the domain is. Prints what changed.
+# The certificate is for DOMAIN and *.DOMAIN, over ACME's DNS-01 (RFC 8555, 8.4). lego talks to the authority and calls
+# this script, as `present` and `cleanup`, to set and clear the TXT record that proves control of the domain. Prints
+# what changed.
 set -eu
 
-# Kept with the script. No secret is among them: DNS_TOKEN_FILE has the token of the DNS provider in it.
+# Stored beside the script. None is a secret: DNS_TOKEN_FILE names the file that holds the DNS provider's token.
 SETTINGS="DOMAIN EMAIL DIRECTORY CA DNS DNS_API DNS_ZONE DNS_RESOLVER DNS_TOKEN_FILE SERVED GROUP"
-# Another place for all of this, for tests.
+# A prefix for every path, for tests.
 ROOT=${ROOT-}
 self=$ROOT/usr/local/sbin/reverse-proxy-certificate
 settings=$ROOT/etc/reverse-proxy-certificate.env
 units=$ROOT/etc/systemd/system
 
-# Has standard input's text as the file $2, with mode $1, and tells if that is new.
+# Writes standard input to the file $2 with mode $1, and prints a line if that changed the file.
 keep() {
 	cat >"$2.new"
 	if cmp -s "$2.new" "$2"; then
@@ -48,11 +49,11 @@ due | now | present | cleanup)
 	exit 64 ;;
 esac
 
-# One folder an authority: who changes from a staging directory to the real one must not keep the certificate of the first.
+# One folder per authority: a switch from a staging directory to the real one must not reuse the staging certificate.
 state=$ROOT/var/lib/reverse-proxy-certificate/$(echo "$DIRECTORY" | cut -d / -f 3 | tr : _)
 mine=$state/certificates/$DOMAIN
 
-# The hook. The providers set the record that they are told of, and nothing else is at that name: lego asks for one at a time.
+# The hook. It sets the one record at that name, as lego asks for one at a time.
 case $1:$DNS in
 present:challtestsrv)
 	exec curl -sS --fail --max-time 30 --data "{\"host\": \"$2\", \"value\": \"$3\"}" "$DNS_API/set-txt" ;;
@@ -66,13 +67,13 @@ present:gandi | cleanup:gandi)
 	else
 		set -- --request DELETE "$2"
 	fi
-	# The token by standard input: arguments are for everybody on this host to see.
+	# The token goes over standard input: every user of this host can read arguments.
 	printf 'header = "Authorization: Bearer %s"\n' "$(cat "$DNS_TOKEN_FILE")" |
 		curl -sS --fail --max-time 30 --output /dev/null --config - "$@"
 	exit ;;
 esac
 
-# The service's instance is this script's argument.
+# The instance name of the service is this script's argument.
 keep_units() {
 	keep 0644 "$units/reverse-proxy-certificate@.service" <<-UNIT
 		# Written by $self.
@@ -88,7 +89,7 @@ keep_units() {
 	keep 0644 "$units/reverse-proxy-certificate.timer" <<-UNIT
 		# Written by $self.
 		[Unit]
-		Description=Daily look at the certificate of the reverse proxy
+		Description=Daily check of the certificate of the reverse proxy
 
 		[Timer]
 		OnCalendar=daily
@@ -104,17 +105,17 @@ keep_units() {
 have_timer() {
 	new=$(keep_units)
 	[ -n "$new" ] || return 0
-	# Has systemd read the units anew as well.
+	# `enable` also makes systemd reload its units.
 	systemctl --quiet enable --now reverse-proxy-certificate.timer
 	echo "$new"
 }
 
 order() {
-	# Seconds: until the zone's servers have a record, and between two looks at them.
+	# Seconds: how long to wait for the zone's servers to have the record, and how often to ask them.
 	timeout=1200 interval=20
 	set -- lego --path "$state" --server "$DIRECTORY" --accept-tos --email "$EMAIL" \
 		--domains "$DOMAIN" --domains "*.$DOMAIN" --dns exec
-	# The companion of a test authority: its own DNS server is the only one that knows the record, and knows it at once.
+	# For a test authority: only its own DNS server knows the record, and it knows it at once.
 	if [ "$DNS" = challtestsrv ]; then
 		timeout=10 interval=0
 		set -- "$@" --dns.disable-cp --dns.resolvers "$DNS_RESOLVER"
@@ -127,7 +128,7 @@ order() {
 		"$@" run >"$state/log" 2>&1
 }
 
-# An authority may forget an account, as test ones do: then a new one is made.
+# A test authority can forget an account: then make a new one.
 order_anew() {
 	order && return
 	grep -q accountDoesNotExist "$state/log" || return
@@ -145,12 +146,12 @@ if [ "$1" = now ] || ! openssl x509 -noout -checkend $((30 * 24 * 3600)) -in "$m
 fi
 if [ "$1" = setup ]; then have_timer; fi
 
-# What Caddy reads: the files of the certificate that is good now.
+# Install the current certificate where Caddy reads it.
 cmp -s "$mine.crt" "$SERVED/site.crt" && exit 0
 if [ -e "$SERVED/site.crt" ]; then replaces=true; else replaces=false; fi
 install -d -m 0750 -g "$GROUP" "$SERVED"
 install -m 0640 -g "$GROUP" "$mine.crt" "$SERVED/site.crt"
 install -m 0640 -g "$GROUP" "$mine.key" "$SERVED/site.key"
 echo "certificate of $DOMAIN: $(openssl x509 -noout -serial -enddate -in "$mine.crt" | tr '\n' ' ')"
-# The first is there before Caddy's configuration names it.
+# The first certificate is installed before Caddy's configuration names it: nothing to reload yet.
 if $replaces; then systemctl reload caddy.service; fi
