@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::catalog::plan::ExpectedFault;
-use crate::guest::{console, journal};
+use crate::guest::{BootFault, BootFaultKind, BootLog, end_of_boot};
 use crate::machine::{Accelerator, Hypervisor, HypervisorError, RestartMethod, VmVolumes};
 
 /// How often the hypervisor and the console are looked at.
@@ -36,7 +36,7 @@ pub enum VmFailure {
         /// The domain.
         machine: String,
         /// What it says.
-        fault: console::BootFault,
+        fault: BootFault,
     },
 }
 
@@ -49,7 +49,7 @@ impl VmFailure {
     /// As what a scenario may declare it.
     pub fn fault(&self) -> Option<ExpectedFault> {
         match self {
-            Self::Console { fault, .. } if fault.kind == console::BootFaultKind::Emergency => {
+            Self::Console { fault, .. } if fault.kind == BootFaultKind::Emergency => {
                 Some(ExpectedFault::Emergency)
             }
             _ => None,
@@ -227,9 +227,9 @@ impl<'a> VmMonitor<'a> {
         if let Some(why) = state.trouble() {
             return Err(VmFailure::State { machine: self.machine.to_owned(), why }.into());
         }
-        let console::BootLog { fault, boots, init, .. } = self.hear();
+        let BootLog { fault, boots, init_started, .. } = self.hear();
         if let Some(fault) = fault {
-            let stands_still = fault.kind == console::BootFaultKind::Stalled && boots > 0 && !init;
+            let stands_still = fault.kind == BootFaultKind::Stalled && boots > 0 && !init_started;
             if !(stands_still && self.begin_again()?) {
                 return Err(VmFailure::Console { machine: self.machine.to_owned(), fault }.into());
             }
@@ -258,8 +258,8 @@ impl<'a> VmMonitor<'a> {
     /// # Errors
     /// [`BootIncomplete`], where nothing does.
     pub(super) fn came_up(&mut self) -> Result<String, BootIncomplete> {
-        let console::BootLog { up, ended, last, .. } = self.began_once()?;
-        let ended = ended.or_else(|| self.ended.as_ref().map(|(_, line)| line.clone()));
+        let BootLog { up, finished, last_line: last, .. } = self.began_once()?;
+        let ended = finished.or_else(|| self.ended.as_ref().map(|(_, line)| line.clone()));
         let machine = self.machine.to_owned();
         match (up, ended, self.journal.as_ref().and_then(Tail::last_line)) {
             (Some(line), Some(_), _) | (None, Some(line), _) | (Some(line), None, None) => Ok(line),
@@ -272,11 +272,11 @@ impl<'a> VmMonitor<'a> {
     ///
     /// # Errors
     /// [`BootIncomplete`].
-    pub(super) fn began_once(&mut self) -> Result<console::BootLog, BootIncomplete> {
+    pub(super) fn began_once(&mut self) -> Result<BootLog, BootIncomplete> {
         let told = self.hear();
         let machine = self.machine.to_owned();
         match told.boots {
-            0 => Err(BootIncomplete::NotBegun { machine, last: told.last }),
+            0 => Err(BootIncomplete::NotBegun { machine, last: told.last_line }),
             1 => Ok(told),
             boots => Err(BootIncomplete::Again { machine, boots }),
         }
@@ -289,10 +289,10 @@ impl<'a> VmMonitor<'a> {
 
     /// What the console tells. Once it tells of a new boot, whatever comes into the journal is of that boot: the old one is dead,
     /// and can no longer repeat itself there.
-    fn hear(&mut self) -> console::BootLog {
+    fn hear(&mut self) -> BootLog {
         let files = VmVolumes(self.machine);
         self.console.read(self.hypervisor, &files.console());
-        let told = console::hear(&self.console.text(), self.mark.unwrap_or_default());
+        let told = BootLog::read(&self.console.text(), self.mark.unwrap_or_default());
         match &mut self.journal {
             None if told.boots > 0 && self.mark.is_some() => {
                 let mut tail = Tail::default();
@@ -303,7 +303,7 @@ impl<'a> VmMonitor<'a> {
             }
             Some(tail) if self.ended.is_none() => {
                 tail.read(self.hypervisor, &files.journal());
-                self.ended = journal::end_of_boot(&tail.text()).map(|line| (Instant::now(), line));
+                self.ended = end_of_boot(&tail.text()).map(|line| (Instant::now(), line));
             }
             _ => {}
         }

@@ -4,11 +4,10 @@
 //! It knows an address and keys ([`SshAccess`]), nothing of hypervisors or Ansible: whether the VM still lives is
 //! asked through a closure, and the console arrives as text.
 
-pub mod boot_id;
-pub mod console;
+mod boot_id;
+mod boot_log;
 pub mod diagnostics;
 mod host_key;
-pub mod journal;
 pub mod readiness;
 pub mod reboot;
 #[cfg(test)]
@@ -16,6 +15,7 @@ mod scripted;
 pub mod ssh;
 
 pub use boot_id::BootId;
+pub use boot_log::{BootFault, BootFaultKind, BootLog, end_of_boot};
 pub use readiness::{Baseline, CloudInit, Ready, ReadyError, SystemState, wait_ready};
 pub use reboot::{RebootError, RebootProof, prove_reboot};
 pub use ssh::{Session, SshError};

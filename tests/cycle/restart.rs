@@ -126,7 +126,7 @@ fn an_emulated_kernel_that_stands_still_before_its_init_is_reset_and_told() {
 fn a_kernel_that_stands_still_while_the_guest_runs_is_an_error_at_once(#[case] says: &'static str) {
     let report = go_wrong(After::Says(says), Some(ExpectedFault::Unreachable), Duration::from_secs(60));
     assert_eq!(report.outcome, Outcome::Errored);
-    assert!(report.seen.contains("the guest's kernel stands still"), "{}", report.seen);
+    assert!(report.seen.contains("the guest's kernel stalled"), "{}", report.seen);
     assert!(report.stages[2].took < Duration::from_secs(6), "{:?}", report.stages[2]);
 }
 

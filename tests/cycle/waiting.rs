@@ -101,7 +101,7 @@ fn a_first_boot_that_stands_still_again_and_again_is_given_up() {
         }
     });
     assert_eq!(report.outcome, Outcome::Errored);
-    assert!(report.seen.contains("the guest's kernel stands still"), "{}", report.seen);
+    assert!(report.seen.contains("the guest's kernel stalled"), "{}", report.seen);
     assert_eq!(resets(&lab.fake), 2);
 }
 
