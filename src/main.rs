@@ -1,4 +1,4 @@
-//! The driver `boma-it`. Everything it does lives in [`boma_it::cli`].
+//! The driver `boma-it`. It stands alone because cargo wants a file for the binary; everything is in [`boma_it::cli`].
 
 fn main() -> std::process::ExitCode {
     boma_it::cli::main()

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,6 @@ pub use super::image::{
     BuildId, DEBIAN_IMAGES, ImageSource, InvalidBuildId, InvalidPackage, Official, PackageName, Packages,
     Release,
 };
-use super::problem::suggestion;
 use super::quantity::{Bytes, seconds};
 use super::risk::Risk;
 use super::secrets::SecretPlan;
@@ -134,7 +133,7 @@ pub struct Sizing {
 }
 
 /// Certificate tier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
     /// The web server's own authority; certificates are not under test.
@@ -170,22 +169,6 @@ impl Tier {
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
-    }
-}
-
-/// The text is no certificate tier.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{wanted}` is no certificate tier{}", suggestion(wanted, Tier::ALL.map(Tier::as_str)))]
-pub struct InvalidTier {
-    wanted: String,
-}
-
-impl FromStr for Tier {
-    type Err = InvalidTier;
-
-    fn from_str(text: &str) -> Result<Self, InvalidTier> {
-        let tier = Self::ALL.into_iter().find(|tier| tier.as_str() == text);
-        tier.ok_or_else(|| InvalidTier { wanted: text.to_owned() })
     }
 }
 

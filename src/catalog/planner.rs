@@ -7,16 +7,14 @@ use super::folder::{Files, duplicate};
 use super::index::Project;
 use super::overrides;
 use super::parts::VmFile;
-use super::plan::{
-    Expectation, HarnessPlan, ImageSource, InvalidTier, Plan, Restart, SitePlan, Tier, TrialName,
-};
+use super::plan::{Expectation, HarnessPlan, ImageSource, Plan, Restart, SitePlan, Tier, TrialName};
 use super::problem::{Problem, ProjectError, collect, suggestion};
 use super::profile::{self, Profile};
-use super::risk::{Risk, UnknownRisk};
+use super::risk::Risk;
 use super::root::expand;
 use super::scenario::{self, Scenario};
 use super::secrets::SecretPlan;
-use crate::support::env::{self, Variable};
+use crate::support::env::{self, InvalidVariable};
 use crate::support::name::Name;
 
 /// What a person chooses for one run, over the files. Nothing chosen: the files decide.
@@ -33,21 +31,14 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
-    /// What the environment chooses; where given (by options of the driver), `certs` instead of its tier, and
-    /// `accept_risk` instead of its risk.
+    /// The choices of the environment. `certs` and `accept_risk`, from the command line, win over its variables.
     ///
     /// # Errors
-    /// When there is no such tier or risk.
-    pub fn from_env(certs: Option<&str>, accept_risk: Option<&str>) -> Result<Self, ProjectError> {
-        let tier =
-            |word: &str| word.parse().map_err(|error: InvalidTier| Problem::of_request(error.to_string()));
-        let risk =
-            |word: &str| word.parse().map_err(|error: UnknownRisk| Problem::of_request(error.to_string()));
-        let chosen =
-            |option: Option<&str>, variable: Variable| option.map(str::to_owned).or_else(|| variable.get());
+    /// [`InvalidVariable`] when a variable names a tier or a risk that does not exist.
+    pub fn from_env(certs: Option<Tier>, accept_risk: Option<Risk>) -> Result<Self, InvalidVariable> {
         Ok(Self {
-            certs: chosen(certs, env::CERTS).as_deref().map(tier).transpose()?,
-            accept_risk: chosen(accept_risk, env::ACCEPT_RISK).as_deref().map(risk).transpose()?,
+            certs: certs.map_or_else(|| env::CERTS.choice(), |tier| Ok(Some(tier)))?,
+            accept_risk: accept_risk.map_or_else(|| env::ACCEPT_RISK.choice(), |risk| Ok(Some(risk)))?,
             uri: env::URI.get(),
             runs: env::RUNS.get().map(PathBuf::from),
         })

@@ -21,7 +21,7 @@ use super::scenario::ScenarioFile;
 use super::value::Vars;
 
 /// A kind of file that has a schema. An override has none: it is Ansible's to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum FileKind {
     /// `profiles/<host>.yml`.
     Profile,

@@ -1,23 +1,25 @@
-//! The command line as clap parses it. What the words mean against the world is resolved by the sub-commands.
+//! The command line as clap parses it. [`super::driver`] resolves it against the files and the machine.
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+use crate::catalog::plan::{Tier, TrialName};
+use crate::catalog::risk::Risk;
 use crate::catalog::schema::FileKind;
 use crate::support::env;
+use crate::support::name::Name;
 
 /// Integration tests for Ansible-managed hosts that must survive a real reboot.
 ///
-/// Each sub-command is a process of its own: `up` today, `apply` tomorrow works. The same trials run under
-/// `cargo test --test integration`.
+/// Each sub-command is a separate process that finds its VM again: you can run `up` today and `apply` tomorrow. `cargo test
+/// --test integration` runs the same trials.
 #[derive(Debug, Parser)]
 #[command(name = "boma-it", version, max_term_width = 100, after_help = after_help())]
 pub struct Cli {
-    /// Folder that holds harness/, profiles/, overrides/ and scenarios/ [default: found upwards from here]
+    /// Project folder, which holds harness/ and profiles/ [default: found upwards from here]
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// What to do
     #[command(subcommand)]
     pub command: Command,
 }
@@ -25,17 +27,16 @@ pub struct Cli {
 /// The sub-commands, in the order of a cycle.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Golden image → overlay → seed → boot → ready; the VM stays until `down`
+    /// Create the VM and wait until it is ready; it stays until `down`
     Up(RiskyChoice),
-    /// Apply the site playbook, for real, against the one-host inventory of the VM
+    /// Apply the site playbook to the VM
     Apply(RiskyChoice),
-    /// Restart the VM and wait for a proven reboot: the boot id changed
+    /// Restart the VM and prove the reboot by the kernel's boot id
     Reboot(Choice),
     /// Run verify.yml against the VM
     Assert(Choice),
-    /// up → apply → reboot → assert → down; destroyed on pass, kept on failure
+    /// Run up, apply, reboot, assert and down; a VM whose run did not pass stays until `down`
     Cycle {
-        /// Which trial
         #[command(flatten)]
         choice: RiskyChoice,
         /// Removed: refused with its replacement
@@ -44,17 +45,16 @@ pub enum Command {
     },
     /// Destroy the VM, its overlay, seed and firmware variables
     Down(Target),
-    /// Reap orphaned boma-it-* VMs and volumes
+    /// Remove orphaned VMs, volumes and leftover secrets
     Prune {
-        /// Every boma-it-* VM, also those that run or were kept
+        /// Remove every boma-it-* VM, running and kept ones too
         #[arg(long)]
         all: bool,
     },
-    /// Print the captured serial console of all boots
+    /// Print the serial console of all boots, without secrets
     Console(Target),
-    /// Open a shell in the guest, or run a command there
+    /// Open a shell in the VM, or run a command there
     Ssh {
-        /// Which VM
         #[command(flatten)]
         target: Target,
         /// Command to run instead of a shell
@@ -63,20 +63,19 @@ pub enum Command {
     },
     /// List every trial
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Print what a trial would do; nothing is done
+    /// Print the plan of a trial as YAML, and do nothing
     Plan(Choice),
     /// Print the JSON Schema of a kind of file, for editors; needs no project
     Schema {
-        /// Which file: profiles/, scenarios/, or harness/harness.yml
-        kind: Kind,
+        /// Kind of file
+        kind: FileKind,
     },
-    /// Golden images: list, build, remove
+    /// List, build or remove golden images
     Image {
-        /// What to do with images
         #[command(subcommand)]
         command: ImageCommand,
     },
@@ -85,9 +84,9 @@ pub enum Command {
 /// What to do with golden images.
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
-    /// List the images, with where each came from
+    /// List the images and where each came from
     List,
-    /// Get the image of harness.yml ready, if it is not there yet
+    /// Build or download the image that harness.yml names, unless it is in the cache
     Build,
     /// Remove an image from the cache and from the hypervisor's pool
     Remove {
@@ -96,60 +95,46 @@ pub enum ImageCommand {
     },
 }
 
-/// A kind of file that has a schema.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-#[expect(missing_docs, reason = "the words say it, and FileKind documents them")]
-pub enum Kind {
-    Profile,
-    Scenario,
-    Harness,
-}
-
-impl From<Kind> for FileKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Profile => Self::Profile,
-            Kind::Scenario => Self::Scenario,
-            Kind::Harness => Self::Harness,
-        }
-    }
-}
-
 /// Which trial's VM.
 #[derive(Clone, Debug, Args)]
 pub struct Target {
-    /// Name of the host: a file in profiles/
+    /// Host: the name of a file in profiles/
     #[arg(long, value_name = "NAME")]
-    pub host: String,
-    /// Name of the scenario: a file in scenarios/ [default: the plain cycle]
+    pub host: Name,
+    /// Scenario: the name of a file in scenarios/ [default: the plain cycle]
     #[arg(long, value_name = "NAME")]
-    pub scenario: Option<String>,
+    pub scenario: Option<Name>,
 }
 
-/// Which trial, and the choices that a trial leaves open.
+impl Target {
+    /// The trial, whether or not its files exist.
+    pub(super) fn trial(&self) -> TrialName {
+        let scenario = self.scenario.clone().filter(|name| name.as_str() != "cycle");
+        TrialName { host: self.host.clone(), scenario }
+    }
+}
+
+/// Which trial, and its certificate tier.
 #[derive(Clone, Debug, Args)]
 pub struct Choice {
-    /// Which trial
     #[command(flatten)]
     pub target: Target,
-    /// Certificate tier [default: internal]
+    /// Certificate tier [default: the first that the scenario allows]
     #[arg(long, value_name = "TIER")]
-    pub certs: Option<String>,
+    pub certs: Option<Tier>,
 }
 
-/// The choices of what may hand a production token to the VM.
+/// Options of the sub-commands that can hand a production token to the VM.
 #[derive(Clone, Debug, Args)]
 pub struct RiskyChoice {
-    /// Which trial, and what it leaves open
     #[command(flatten)]
     pub choice: Choice,
-    /// Take this accepted risk; `R6` is what the tier le-prod-wildcard asks for
-    #[arg(long, value_name = "NUMBER")]
-    pub accept_risk: Option<String>,
+    /// Accept this risk of docs/security/accepted-risks.md; the tier le-prod-wildcard needs R6
+    #[arg(long, value_name = "RISK")]
+    pub accept_risk: Option<Risk>,
 }
 
 impl From<Choice> for RiskyChoice {
-    /// No risk is taken, unless the environment takes it.
     fn from(choice: Choice) -> Self {
         Self { choice, accept_risk: None }
     }
@@ -159,10 +144,10 @@ impl From<Choice> for RiskyChoice {
 pub const EXIT_CODES: [(&str, &str); 6] = [
     ("0", "passed"),
     ("1", "an assertion failed, or an expectation was not met"),
-    ("2", "usage: a bad option, name or file"),
-    ("3", "could not find out: the machine, libvirt, Ansible or the guest failed"),
+    ("2", "usage: an option, a variable, a name or a file is wrong"),
+    ("3", "could not find out: this machine, libvirt, Ansible or the guest failed"),
     ("4", "refused by a guard before anything was created"),
-    ("129, 130, 143", "interrupted by SIGHUP, Ctrl-C or SIGTERM; cleaned up"),
+    ("129, 130, 143", "interrupted by SIGHUP, Ctrl-C or SIGTERM, and cleaned up"),
 ];
 
 fn after_help() -> String {
@@ -176,7 +161,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn clap_accepts_the_definition() {
         super::Cli::command().debug_assert();
     }
 }

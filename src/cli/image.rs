@@ -1,64 +1,63 @@
-//! `boma-it image list | build | remove`: the golden images on this machine and on the hypervisor.
+//! `boma-it image list | build | remove`: the golden images in the cache and in the hypervisor's pool.
 
 use std::io::Write;
 
 use super::args::ImageCommand;
-use super::exit::Exit;
+use super::driver::Driver;
 use super::print;
-use super::project::Driver;
 use crate::catalog::RunOptions;
 use crate::catalog::quantity::Bytes;
 use crate::cycle::RunContext;
+use crate::exit::Exit;
 use crate::machine::image::{Image, SelectedImage};
 use crate::support::deadline::{Deadline, Waited};
 
-pub(super) fn run(project: &Driver, command: &ImageCommand) -> anyhow::Result<Exit> {
-    let world = project.world()?;
+pub(super) fn run(driver: &Driver, command: &ImageCommand) -> anyhow::Result<Exit> {
+    let context = driver.context()?;
     match command {
-        ImageCommand::List => list(project, &world),
-        ImageCommand::Build => build(project, &world),
-        ImageCommand::Remove { name } => remove(project, &world, name),
+        ImageCommand::List => list(driver, &context),
+        ImageCommand::Build => build(driver, &context),
+        ImageCommand::Remove { name } => remove(driver, &context, name),
     }
 }
 
-fn list(project: &Driver, world: &RunContext) -> anyhow::Result<Exit> {
-    let images = world.images.list()?;
-    let wanted = world.images.find(project.catalog().image()).map(|chosen| chosen.image.name);
+fn list(driver: &Driver, context: &RunContext) -> anyhow::Result<Exit> {
+    let images = context.images.list()?;
+    let selected = context.images.find(driver.project().image()).map(|selected| selected.image.name);
     if images.is_empty() {
         print("no images yet; the next run makes the one it needs, or `boma-it image build` now\n")?;
     }
     for image in images {
-        let mark = if Some(&image.name) == wanted.as_ref() { "  (the one of harness.yml)" } else { "" };
+        let mark = if Some(&image.name) == selected.as_ref() { "  (the one of harness.yml)" } else { "" };
         print(&format!("{}{mark}\n    {}\n", image.name, describe(&image)))?;
     }
     Ok(Exit::Passed)
 }
 
-fn build(project: &Driver, world: &RunContext) -> anyhow::Result<Exit> {
-    let source = project.catalog().readable_image()?;
-    let tell = |what: &str| {
+fn build(driver: &Driver, context: &RunContext) -> anyhow::Result<Exit> {
+    let source = driver.project().readable_image()?;
+    let progress = |what: &str| {
         let _ = writeln!(std::io::stderr(), "golden image: {what}");
     };
-    // Whoever asks by hand has mended what was wrong, or wants to see it.
-    world.images.ask_afresh()?;
-    let SelectedImage { image, why } = world.images.ensure(source, &deadline(project, world)?, &tell)?;
-    why.into_iter().for_each(|why| tell(&why));
-    print(&format!("{}\n    {}\n", image.name, describe(&image)))?;
-    Ok(Exit::Passed)
+    // A person who builds by hand has fixed the cause of an earlier failure, or wants to see it again.
+    context.images.ask_afresh()?;
+    let SelectedImage { image, why } =
+        context.images.ensure(source, &deadline(driver, context)?, &progress)?;
+    why.into_iter().for_each(|why| progress(&why));
+    print(&format!("{}\n    {}\n", image.name, describe(&image)))
 }
 
-fn remove(project: &Driver, world: &RunContext, name: &str) -> anyhow::Result<Exit> {
-    let removed = world.images.remove(name, &deadline(project, world)?, &|_| {});
-    // Also where the cache has lost it: the pool may still hold it.
-    world.hypervisor.delete_volume(&world.realm.image_volume(name))?;
+fn remove(driver: &Driver, context: &RunContext, name: &str) -> anyhow::Result<Exit> {
+    let removed = context.images.remove(name, &deadline(driver, context)?, &|_| {});
+    // The pool may still hold an image that the cache has lost.
+    context.hypervisor.delete_volume(&context.realm.image_volume(name))?;
     removed?;
-    print(&format!("removed {name}\n"))?;
-    Ok(Exit::Passed)
+    print(&format!("removed {name}\n"))
 }
 
-fn deadline(project: &Driver, world: &RunContext) -> anyhow::Result<Deadline> {
-    let budget = project.catalog().harness(&RunOptions::default())?.timeouts.image;
-    Ok(Deadline::after(budget, "the golden image", world.interrupt.clone(), Waited::default()))
+fn deadline(driver: &Driver, context: &RunContext) -> anyhow::Result<Deadline> {
+    let budget = driver.project().harness(&RunOptions::default())?.timeouts.image;
+    Ok(Deadline::after(budget, "the golden image", context.interrupt.clone(), Waited::default()))
 }
 
 fn describe(image: &Image) -> String {

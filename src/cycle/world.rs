@@ -82,7 +82,7 @@ impl RunContext {
         interrupt: Interrupt,
         sink: Arc<dyn Reporter>,
     ) -> anyhow::Result<Self> {
-        let accelerator = env::ACCEL.get().map(|word| word.parse()).transpose()?;
+        let accelerator = env::ACCEL.choice()?;
         let folders = Xdg::new().context("cannot tell where your home is")?;
         let processes = ProcFs::here().context("cannot read /proc")?;
         withhold(harness.secret_variables.iter().map(String::as_str));

@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,7 +31,7 @@ const PROOFS: [&str; 3] = ["Run /init as init process", "systemd[1]:", " login:"
 const MEMORY: &str = "acceleration.json";
 
 /// What runs the virtual CPUs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Accelerator {
     /// The processor itself.
@@ -63,23 +62,6 @@ impl Accelerator {
 impl fmt::Display for Accelerator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
-    }
-}
-
-/// No accelerator is called so.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no accelerator: expected `kvm` or `tcg` in BOMA_IT_ACCEL")]
-pub struct UnknownAccelerator(String);
-
-impl FromStr for Accelerator {
-    type Err = UnknownAccelerator;
-
-    fn from_str(word: &str) -> Result<Self, UnknownAccelerator> {
-        match word {
-            "kvm" => Ok(Self::Kvm),
-            "tcg" => Ok(Self::Tcg),
-            _ => Err(UnknownAccelerator(word.to_owned())),
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
@@ -286,7 +287,7 @@ impl Ownership {
             run_folder: get("folder")?.into(),
             slot: Slot::new(get("slot")?.parse().ok()?)?,
             address: get("address")?.parse().ok()?,
-            accelerator: get("accelerator")?.parse().ok()?,
+            accelerator: Accelerator::from_str(get("accelerator")?, false).ok()?,
             image: get("image")?.to_owned(),
         })
     }

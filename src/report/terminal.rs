@@ -3,7 +3,6 @@
 //! while, so that a CI log does not look dead. What is said is the narrator's; here is where, and when.
 
 use std::io::Write;
-use std::str::FromStr;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,13 +16,13 @@ use super::row;
 use super::screen::TerminalOutput;
 use crate::event::{Event, Reporter};
 use crate::outcome::{Outcome, error_chain};
-use crate::support::env;
+use crate::support::env::{self, InvalidVariable};
 
 /// The heartbeat of a log that nobody watches live.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Shape of the progress output: `BOMA_IT_PROGRESS`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
     /// A spinner on a terminal, lines elsewhere.
     #[default]
@@ -34,31 +33,13 @@ pub enum Mode {
     None,
 }
 
-/// `BOMA_IT_PROGRESS` holds something else.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown progress mode `{0}`: expected `auto`, `lines` or `none` in {name}", name = env::PROGRESS.name)]
-pub struct UnknownMode(String);
-
-impl FromStr for Mode {
-    type Err = UnknownMode;
-
-    fn from_str(word: &str) -> Result<Self, UnknownMode> {
-        match word {
-            "auto" => Ok(Self::Auto),
-            "lines" => Ok(Self::Lines),
-            "none" => Ok(Self::None),
-            other => Err(UnknownMode(other.to_owned())),
-        }
-    }
-}
-
 impl Mode {
-    /// What the environment asks for.
+    /// The mode that the environment asks for.
     ///
     /// # Errors
-    /// [`UnknownMode`] when it asks for something we do not know.
-    pub fn from_env() -> Result<Self, UnknownMode> {
-        env::PROGRESS.get().map_or(Ok(Self::Auto), |word| word.parse())
+    /// [`InvalidVariable`] when there is no such mode.
+    pub fn from_env() -> Result<Self, InvalidVariable> {
+        Ok(env::PROGRESS.choice()?.unwrap_or_default())
     }
 }
 

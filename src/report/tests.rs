@@ -11,7 +11,7 @@ use super::fixtures::{self, failed, incident, kept, passed, stage, story};
 use super::json::{EVENTS, JsonReporter, REPORT};
 use super::narrator::EventFormatter;
 use super::summary::{explain, explain_kept};
-use super::terminal::{Mode, Terminal, TerminalUse};
+use super::terminal::{Terminal, TerminalUse};
 use crate::event::{Event, Reporter, RunReport};
 use crate::outcome::{AssertionStatus, Outcome, Stage, TaskStatus, error_chain};
 
@@ -205,18 +205,6 @@ fn on_a_terminal_the_running_stage_has_a_spinner_and_ended_ones_a_line() {
     sees("          up  passed in 59s (57s waiting, 1.4s own): settled: running");
     events.for_each(|event| terminal.on_event(&event));
     sees("      passed  askari::cycle in 5m13s (5m09s waiting, 3.8s own)\n");
-}
-
-#[rstest::rstest]
-#[case("auto", Ok(Mode::Auto))]
-#[case("lines", Ok(Mode::Lines))]
-#[case("none", Ok(Mode::None))]
-#[case(
-    "fancy",
-    Err("unknown progress mode `fancy`: expected `auto`, `lines` or `none` in BOMA_IT_PROGRESS".to_owned())
-)]
-fn modes_have_names(#[case] word: &str, #[case] mode: Result<Mode, String>) {
-    assert_eq!(word.parse::<Mode>().map_err(|error| error.to_string()), mode);
 }
 
 #[test]

@@ -99,18 +99,3 @@ pub enum SiteError {
         source: io::Error,
     },
 }
-
-impl SiteError {
-    /// Whether it is the operator's files that are wrong, rather than this machine.
-    pub fn is_bad_input(&self) -> bool {
-        match self {
-            Self::Process(_) | Self::TooOld { .. } | Self::NoSsh { .. } | Self::Io { .. } => false,
-            Self::Inventory { .. }
-            | Self::UnknownHost { .. }
-            | Self::BadVariables { .. }
-            | Self::BrokenPlaybook { .. }
-            | Self::NoPlay { .. }
-            | Self::UnknownRole { .. } => true,
-        }
-    }
-}

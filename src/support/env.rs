@@ -5,6 +5,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
+
+use super::name::near_miss;
+
 /// A variable a person may set, for `boma-it help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variable {
@@ -67,10 +71,36 @@ pub fn refuse_repeat() -> Result<(), RepeatRemoved> {
     if read(name).is_some() { Err(RepeatRemoved(name)) } else { Ok(()) }
 }
 
+/// A variable has a value that it does not take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid value `{value}` for {name}{hint} (expected one of: {expected})")]
+pub struct InvalidVariable {
+    name: &'static str,
+    value: String,
+    hint: String,
+    expected: String,
+}
+
 impl Variable {
     /// The value, if it is set, not empty, and valid UTF-8.
     pub fn get(self) -> Option<String> {
         read(self.name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
+    }
+
+    /// The value as one of a fixed set, if it is set.
+    ///
+    /// # Errors
+    /// [`InvalidVariable`] when the value is not in the set.
+    pub fn choice<T: ValueEnum>(self) -> Result<Option<T>, InvalidVariable> {
+        let invalid = |value: &str| {
+            let values = T::value_variants().iter().filter_map(T::to_possible_value);
+            let names: Vec<_> = values.map(|value| value.get_name().to_owned()).collect();
+            let near = near_miss(value, names.iter().map(String::as_str));
+            let hint = near.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
+            let expected = names.join(", ");
+            InvalidVariable { name: self.name, value: value.to_owned(), hint, expected }
+        };
+        self.get().map(|value| T::from_str(&value, false).map_err(|_| invalid(&value))).transpose()
     }
 
     /// Whether it is set to something other than nothing, `0`, `false` or `no`.

@@ -193,10 +193,53 @@ fn an_image_that_may_not_be_read() {
     insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 2));
 }
 
+/// A choice that has an option is made by the option; the others have a variable only.
 #[test]
-fn an_accelerator_that_is_none() {
-    let (project, args) = (Project::with_hypervisor(), ["up", "--host", "askari"]);
-    insta::assert_snapshot!(refused_with(&project, &args, &[("BOMA_IT_ACCEL", "kvmm")], 2));
+fn a_variable_with_an_unknown_value() {
+    let project = Project::with_hypervisor();
+    let variables = [
+        ("BOMA_IT_CERTS", "le-stagin"),
+        ("BOMA_IT_ACCEPT_RISK", "R66"),
+        ("BOMA_IT_ACCEL", "kvmm"),
+        ("BOMA_IT_ACCEL", "KVM"),
+        ("BOMA_IT_PROGRESS", "fancy"),
+    ];
+    let all = variables.map(|(name, value)| {
+        let transcript = refused_with(&project, &["up", "--host", "askari"], &[(name, value)], 2);
+        format!("{name}={value}\n{transcript}\n")
+    });
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn an_image_name_that_does_not_exist() {
+    let project = Project::with_hypervisor();
+    let transcript = project.run(&["image", "remove", "TYPO"]);
+    assert_eq!(transcript.code, Some(2));
+    insta::assert_snapshot!(transcript);
+}
+
+#[test]
+fn a_vm_name_that_does_not_exist() {
+    let project = Project::with_hypervisor();
+    let commands: [&[&str]; 4] = [
+        &["down", "--host", "askri"],
+        &["down", "--host", "askari", "--scenario", "incident"],
+        &["console", "--host", "askri"],
+        &["ssh", "--host", "askri", "--", "true"],
+    ];
+    let all = commands.map(|args| {
+        let transcript = project.run(args);
+        assert_eq!(transcript.code, Some(2), "{transcript}");
+        format!("{transcript}\n")
+    });
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn a_vm_that_is_already_gone_needs_no_down() {
+    let transcript = Project::with_hypervisor().run(&["down", "--host", "askari"]);
+    assert_eq!((transcript.code, &*transcript.stdout), (Some(0), "there is no VM boma-it-askari\n"));
 }
 
 /// A server where nothing listens: the address is taken, and given back.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use boma_it::catalog::Project;
-use boma_it::catalog::plan::Tier;
 use boma_it::cli::args::Cli;
+use boma_it::support::name::Name;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory};
 
@@ -80,7 +80,8 @@ impl KnownCommands {
     }
 
     fn check_driver(&self, words: &[&str], whole: bool) -> Checked {
-        let matches = match Cli::command().try_get_matches_from([&["boma-it"], words].concat()) {
+        let words: Vec<_> = words.iter().map(|word| filled_in(word)).collect();
+        let matches = match Cli::command().try_get_matches_from([&["boma-it"], &*words].concat()) {
             Ok(matches) => matches,
             Err(error) => {
                 use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
@@ -102,9 +103,6 @@ impl KnownCommands {
         let value = |name: &str| given(chosen, name);
         if let Some(host) = value("host") {
             self.check_trial(&host, value("scenario").as_deref())?;
-        }
-        if let Some(certs) = value("certs") {
-            certs.parse::<Tier>().map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -171,9 +169,21 @@ impl KnownCommands {
     }
 }
 
-fn given(matches: &ArgMatches, name: &str) -> Option<String> {
-    let value = matches.try_get_one::<String>(name).ok().flatten()?;
-    (!is_placeholder(value)).then(|| value.clone())
+/// A name that is not that of a placeholder.
+fn given(matches: &ArgMatches, id: &str) -> Option<String> {
+    let value = matches.try_get_one::<Name>(id).ok().flatten()?;
+    (value.as_str() != SOME_NAME).then(|| value.as_str().to_owned())
+}
+
+/// What stands for the placeholder `NAME` where clap wants a valid value.
+const SOME_NAME: &str = "some-name";
+
+fn filled_in(word: &str) -> &str {
+    match word {
+        "NAME" => SOME_NAME,
+        "TIER" => "internal",
+        _ => word,
+    }
 }
 
 /// `NAME` or `TIER`: the reader fills it in.

@@ -205,13 +205,6 @@ fn a_scenario_without_egress_takes_the_internal_tier_only() {
 }
 
 #[test]
-fn a_tier_that_is_none_is_refused_with_the_near_miss() {
-    let error = "le-stagin".parse::<Tier>().unwrap_err().to_string();
-    let known = "known: internal, pebble, le-staging, le-prod-wildcard";
-    assert_eq!(error, format!("`le-stagin` is no certificate tier, did you mean `le-staging`? ({known})"));
-}
-
-#[test]
 fn a_plan_names_the_secrets_of_its_profile_and_where_they_come_from() {
     let fixture = Fixture::sound();
     fixture.write(

@@ -151,11 +151,3 @@ fn a_memory_that_is_damaged_is_as_good_as_none() {
     std::fs::write(world.cache.path().join(MEMORY), "{").unwrap();
     assert_eq!(world.ask("b1", |question| question.known(None)), None);
 }
-
-#[rstest::rstest]
-#[case("kvm", Some(Accelerator::Kvm))]
-#[case("tcg", Some(Accelerator::Tcg))]
-#[case("KVM", None)]
-fn an_accelerator_is_named_in_lower_case(#[case] word: &str, #[case] expected: Option<Accelerator>) {
-    assert_eq!(word.parse().ok(), expected);
-}
