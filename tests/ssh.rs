@@ -7,7 +7,7 @@ mod sshd;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
-use boma_it::guest::ssh::Status;
+use boma_it::guest::CommandStatus;
 use boma_it::guest::{
     ReadyError, RebootError, Session, SshError, SystemState, diagnostics, prove_reboot, wait_ready,
 };
@@ -35,11 +35,14 @@ fn a_command_gives_its_status_and_both_streams() {
     let sshd = Sshd::start("");
     let mut session = Session::connect(&sshd.access(), &seconds(20)).unwrap();
     let output = session.exec("echo out; echo err >&2; exit 7", &seconds(20)).unwrap();
-    assert_eq!((output.status, &*output.stdout, &*output.stderr), (Status::Exited(7), "out\n", "err\n"));
+    assert_eq!(
+        (output.status, &*output.stdout, &*output.stderr),
+        (CommandStatus::Exited(7), "out\n", "err\n")
+    );
     // A second command on the same session, and one that reads its standard input to the end.
     assert_eq!(session.exec_ok("cat; echo done", &seconds(20)).unwrap(), "done\n");
     let killed = session.exec("kill -9 $$", &seconds(20)).unwrap();
-    assert_eq!(killed.status, Status::Signal("KILL".into()));
+    assert_eq!(killed.status, CommandStatus::Signal("KILL".into()));
 }
 
 #[test]
@@ -63,7 +66,7 @@ fn big_output_on_both_streams_comes_whole() {
     let command =
         "head -c 3145728 /dev/zero | tr '\\0' e >&2; head -c 3145728 /dev/zero | tr '\\0' o; echo .; exit 5";
     let output = session.exec(command, &deadline).unwrap();
-    assert_eq!(output.status, Status::Exited(5));
+    assert_eq!(output.status, CommandStatus::Exited(5));
     assert_eq!((output.stdout.len(), output.stderr.len()), (3 << 20 | 2, 3 << 20));
     assert!(output.stdout.ends_with("o.\n") && output.stderr.bytes().all(|byte| byte == b'e'));
     assert!(!waited.total().is_zero());
@@ -194,10 +197,10 @@ fn a_guest_that_settled_is_ready_and_its_troubles_are_noted() {
     let mut said = Vec::new();
     let ready =
         wait_ready(&sshd.access(), &seconds(20), &mut fine, &mut |text| said.push(text.to_owned())).unwrap();
-    assert_eq!(ready.boot_id.short(), "11111111");
-    assert_eq!(ready.system, SystemState::Degraded(vec!["x.service".into()]));
+    assert_eq!(ready.facts.boot_id.short(), "11111111");
+    assert_eq!(ready.facts.system, SystemState::Degraded(vec!["x.service".into()]));
     assert_eq!(
-        ready.notes(),
+        ready.facts.notes(),
         ["the system is degraded; failed units: x.service", "the guest has no cloud-init"]
     );
     assert_eq!(said, ["waiting for SSH", "SSH answers, waiting for the system to settle"]);
@@ -232,8 +235,8 @@ fn a_restart_is_proven_by_another_boot_id_and_by_nothing_else() {
         &mut |text| said.push(text.to_owned()),
     )
     .unwrap();
-    assert_eq!((proof.old.short(), proof.new.short()), ("11111111", "22222222"));
-    assert_eq!(ready.boot_id, proof.new);
+    assert_eq!([proof.old, proof.new].map(|id| id.short()), ["11111111", "22222222"]);
+    assert_eq!(ready.facts.boot_id, proof.new);
     assert_eq!(
         said,
         ["waiting for SSH", "still the old boot 11111111", "SSH answers, waiting for the system to settle"]
@@ -248,7 +251,7 @@ fn a_guest_that_died_ends_the_wait_within_a_moment() {
     let started = Instant::now();
     let mut dead = || anyhow::bail!("the kernel panicked");
     let error = wait_ready(&access, &seconds(60), &mut dead, &mut |_| {}).unwrap_err();
-    assert!(matches!(error, ReadyError::Dead(_)), "{error:?}");
+    assert!(matches!(error, ReadyError::VmFailed(_)), "{error:?}");
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 

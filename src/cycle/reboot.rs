@@ -58,11 +58,9 @@ pub(super) fn reboot(
     let mut resign = |silent| silent >= patience && vigil.borrow().ended_before(patience);
     let proven = prove_reboot(old, &live.access, &deadline, &mut alive, &mut resign, &mut progress);
     let (ready, proof) = proven.map_err(|error| stop(error, &mut vigil.borrow_mut()))?;
-    ready.notes().into_iter().for_each(|note| ledger.note(note));
-    if proof.boots.is_none() {
-        ledger.note(
-            "the guest's journal does not tell how many boots there were: that it was one is not proven",
-        );
+    ready.facts.notes().into_iter().for_each(|note| ledger.note(note));
+    if let Err(reason) = &proof.single_boot {
+        ledger.note(format!("the guest's journal cannot confirm that it booted exactly once: {reason}"));
     }
     Ok(StageOutput::passed(
         (),

@@ -115,11 +115,11 @@ pub(super) fn ready(
                 None => error.into(),
             }
         })?;
-    ready.notes().into_iter().for_each(|note| ledger.note(note));
+    ready.facts.notes().into_iter().for_each(|note| ledger.note(note));
     let (address, accelerator) = (live.access.address, live.ownership.accelerator);
     Ok(StageOutput::passed(
         (),
-        format!("{} at {address}, boot {}, {accelerator}", live.machine, ready.boot_id.short()),
+        format!("{} at {address}, boot {}, {accelerator}", live.machine, ready.facts.boot_id.short()),
     ))
 }
 

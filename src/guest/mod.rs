@@ -1,21 +1,23 @@
-//! Floor 3, the VM seen from inside: SSH with a strict host key, readiness, the proof of a reboot, what the console
-//! and the journal give away, and diagnostics.
+//! Layer 3, the VM seen from inside: SSH sessions with a strict host key, the wait for a ready guest, the proof of a reboot,
+//! what console and journal show of a boot, and diagnostics.
 //!
-//! It knows an address and keys ([`SshAccess`]), nothing of hypervisors or Ansible: whether the VM still lives is
-//! asked through a closure, and the console arrives as text.
+//! This module knows how to log in ([`SshAccess`]) and nothing of hypervisors or Ansible. Its waits ask a closure whether the
+//! VM still runs, and the caller reads the console.
+//!
+//! [`SshAccess`]: crate::support::ssh_access::SshAccess
 
-mod boot_id;
 mod boot_log;
 pub mod diagnostics;
-mod host_key;
-pub mod readiness;
-pub mod reboot;
 #[cfg(test)]
-mod scripted;
-pub mod ssh;
+mod fixture;
+mod guest_report;
+mod readiness;
+mod reboot;
+mod settle;
+mod ssh;
 
-pub use boot_id::BootId;
 pub use boot_log::{BootFault, BootFaultKind, BootLog, end_of_boot};
-pub use readiness::{Baseline, CloudInit, Ready, ReadyError, SystemState, wait_ready};
+pub use readiness::{Baseline, BootFacts, BootId, CloudInit, Ready, ReadyError, SystemState};
 pub use reboot::{RebootError, RebootProof, prove_reboot};
-pub use ssh::{Session, SshError};
+pub use settle::wait_ready;
+pub use ssh::{CommandOutput, CommandStatus, Session, SshError};

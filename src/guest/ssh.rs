@@ -1,38 +1,45 @@
-//! An SSH session with the guest: the host key is checked strictly from the first connection, authentication is by
-//! our own key, no agent and no configuration of the user is looked at.
+//! SSH sessions with the guest. The host key is checked from the first connection on, authentication uses the run's own key, and
+//! the user's agent and configuration are ignored.
 //!
-//! libssh2 runs in non-blocking mode throughout and this module does the waiting, in slices of a tenth of a second: its
-//! blocking mode can be neither interrupted nor bounded as a whole, and reads one stream while the other fills up.
-//! A session serves one concern at a time.
+//! libssh2 runs in non-blocking mode, and this module waits in slices of a tenth of a second: the blocking mode can be
+//! neither interrupted nor bounded as a whole, and reads one stream while the other fills up. A session runs one command at a
+//! time.
 
 mod error;
-mod exec;
-mod watch;
+mod host_key;
+mod wait_context;
 
+use std::convert::Infallible;
 use std::fmt;
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 
-use super::host_key::HostKey;
+pub use error::{CommandStatus, SshError};
+use host_key::HostKey;
+pub(super) use wait_context::{GiveUp, HealthCheck, WaitContext};
+
 use crate::support::deadline::Deadline;
+use crate::support::process::Stream;
 use crate::support::ssh_access::SshAccess;
 
-pub use error::SshError;
-pub use exec::{Output, Status, Stream};
-pub(super) use watch::WaitContext;
-
-/// How long one attempt at a TCP connection may take. Under a second, so that an interrupt is heeded, and as a lost SYN
-/// is only sent again after one: a fresh attempt is quicker.
+/// How long one attempt at a TCP connection may take. Under a second, to react to an interrupt, and because the kernel sends a
+/// lost SYN again only after one second: a fresh attempt is quicker.
 const CONNECT: Duration = Duration::from_millis(900);
-/// How long the peer may take from there to a session that may run commands. Generous, as an emulated guest that is
-/// busy booting takes seconds for the key exchange.
+/// How long the handshake and the authentication may take. An emulated guest that is busy booting needs seconds for the key
+/// exchange.
 const HANDSHAKE: Duration = Duration::from_secs(20);
-/// What the server may present, in the order in which we ask for it.
+/// The host keys we accept, in order of preference.
 const HOST_KEY_TYPES: &str =
     "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256";
+/// How many reads in a row one stream gets before we check the deadline and the other stream.
+const READS_PER_TURN: usize = 32;
+/// How much of standard error an error shows, in characters.
+const MAX_STDERR: usize = 2000;
 
 /// An authenticated connection to the guest's sshd. Dropping it closes the connection.
 pub struct Session {
@@ -47,39 +54,49 @@ impl fmt::Debug for Session {
     }
 }
 
+/// What a command printed until it ended, whatever its status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandOutput {
+    /// How it ended.
+    pub status: CommandStatus,
+    /// All of standard output, decoded lossily.
+    pub stdout: String,
+    /// All of standard error, decoded lossily.
+    pub stderr: String,
+}
+
 impl Session {
-    /// Connects, checks the host key and authenticates: one attempt, which takes at most 21 s and never
-    /// longer than the deadline.
+    /// Connects, checks the host key and authenticates: one attempt, which takes at most 21 s and never longer than the
+    /// deadline.
     ///
     /// # Errors
-    /// [`SshError`], see its variants; after [`SshError::HostKeyMismatch`] nothing was sent that could be of
-    /// use to an impostor.
+    /// [`SshError`]. Before [`SshError::HostKeyMismatch`], nothing was sent that an impostor could use.
     pub fn connect(access: &SshAccess, deadline: &Deadline) -> Result<Self, SshError> {
-        deadline.time_wait(|| Self::open(access, &mut WaitContext::over(deadline)))
+        deadline.time_wait(|| Self::open(access, &mut WaitContext::new(deadline)))
     }
 
-    /// Like [`Session::connect`], but books nothing and looks around while it waits.
-    pub(super) fn open(access: &SshAccess, watch: &mut WaitContext<'_>) -> Result<Self, SshError> {
+    /// Like [`Session::connect`], but with the checks of `context`, and its time is not counted as waiting.
+    pub(super) fn open(access: &SshAccess, context: &mut WaitContext<'_>) -> Result<Self, SshError> {
         let peer = access.peer();
         let expected = HostKey::parse(&access.host_key).map_err(|reason| SshError::ExpectedKey { reason })?;
         let private_key = std::fs::read_to_string(&access.private_key)
             .map_err(|source| SshError::PrivateKey { path: access.private_key.clone(), source })?;
-        watch.look("an SSH connection")?;
+        context.check("an SSH connection")?;
 
-        let limit = CONNECT.min(watch.deadline().remaining());
-        let tcp =
-            TcpStream::connect_timeout(&peer, limit).map_err(|source| SshError::connecting(peer, source))?;
-        let protocol = |doing| move |source| SshError::from_ssh2(peer, doing, source);
-        notice_a_dead_peer(&tcp).map_err(|source| SshError::Connect { peer, source })?;
-        let mut ssh = ssh2::Session::new().map_err(protocol("setting up"))?;
+        let limit = CONNECT.min(context.remaining());
+        let tcp = TcpStream::connect_timeout(&peer, limit)
+            .map_err(|source| SshError::from_connect(peer, CONNECT, source))?;
+        enable_keepalive(&tcp).map_err(|source| SshError::Connect { peer, source })?;
+        let setup = |source| SshError::from_ssh2(peer, "setup", source);
+        let mut ssh = ssh2::Session::new().map_err(setup)?;
         let tcp = Arc::new(tcp);
         ssh.set_tcp_stream(Arc::clone(&tcp));
         ssh.set_blocking(false);
-        ssh.method_pref(ssh2::MethodType::HostKey, HOST_KEY_TYPES).map_err(protocol("setting up"))?;
+        ssh.method_pref(ssh2::MethodType::HostKey, HOST_KEY_TYPES).map_err(setup)?;
         let mut session = Self { ssh, tcp, peer };
-        let until = Instant::now() + HANDSHAKE;
+        let until = Some(Instant::now() + HANDSHAKE);
 
-        session.drive("the SSH handshake", Some(until), watch, |ssh| ssh.handshake())?;
+        session.drive("the SSH handshake", until, context, |ssh| ssh.handshake())?;
         let presented = session.ssh.host_key().map(|(blob, _)| HostKey::presented(blob));
         if presented.as_ref() != Some(&expected) {
             return Err(SshError::HostKeyMismatch {
@@ -89,16 +106,128 @@ impl Session {
             });
         }
         session
-            .drive("SSH authentication", Some(until), watch, |ssh| {
+            .drive("SSH authentication", until, context, |ssh| {
                 ssh.userauth_pubkey_memory(&access.user, None, &private_key, None)
             })
             .map_err(|error| error.while_authenticating(access))?;
         Ok(session)
     }
 
-    /// Whom we are connected to.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
+    /// Runs `command` in the user's shell, with empty standard input, until it ends. At the deadline or on an interrupt the
+    /// channel is closed; the command itself may go on in the guest.
+    ///
+    /// # Errors
+    /// [`SshError::Closed`], [`SshError::Wait`], [`SshError::Protocol`]. A failing command is no error.
+    pub fn exec(&mut self, command: &str, deadline: &Deadline) -> Result<CommandOutput, SshError> {
+        deadline.time_wait(|| self.output(command, &mut WaitContext::new(deadline)))
+    }
+
+    /// Like [`Session::exec`], but requires exit status 0. Returns standard output.
+    ///
+    /// # Errors
+    /// Also [`SshError::CommandFailed`], with the end of standard error.
+    pub fn exec_ok(&mut self, command: &str, deadline: &Deadline) -> Result<String, SshError> {
+        let CommandOutput { status, stdout, stderr } = self.exec(command, deadline)?;
+        if status.is_success() {
+            return Ok(stdout);
+        }
+        let stderr = stderr.trim_end();
+        let skipped = stderr.char_indices().nth_back(MAX_STDERR).map_or(0, |(at, _)| at);
+        let (_, stderr) = stderr.split_at(skipped);
+        Err(SshError::CommandFailed { command: command.to_owned(), status, stderr: stderr.to_owned() })
+    }
+
+    /// Like [`Session::exec`], but passes the bytes of both streams on as they arrive and keeps none.
+    pub(super) fn exec_with(
+        &mut self,
+        command: &str,
+        deadline: &Deadline,
+        mut on_bytes: impl FnMut(&[u8]),
+    ) -> Result<CommandStatus, SshError> {
+        let mut on_bytes = |_, bytes: &[u8]| {
+            on_bytes(bytes);
+            ControlFlow::Continue(())
+        };
+        deadline.time_wait(|| self.run_to_end(command, &mut WaitContext::new(deadline), &mut on_bytes))
+    }
+
+    /// Like [`Session::exec`], but with the checks of `context`, and its time is not counted as waiting.
+    pub(super) fn output(
+        &mut self,
+        command: &str,
+        context: &mut WaitContext<'_>,
+    ) -> Result<CommandOutput, SshError> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let status = self.run_to_end(command, context, &mut |stream, bytes| {
+            match stream {
+                Stream::Stdout => stdout.extend_from_slice(bytes),
+                Stream::Stderr => stderr.extend_from_slice(bytes),
+            }
+            ControlFlow::Continue(())
+        })?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(CommandOutput { status, stdout: text(stdout), stderr: text(stderr) })
+    }
+
+    fn run_to_end(
+        &mut self,
+        command: &str,
+        context: &mut WaitContext<'_>,
+        on_bytes: &mut dyn FnMut(Stream, &[u8]) -> ControlFlow<Infallible>,
+    ) -> Result<CommandStatus, SshError> {
+        let ControlFlow::Continue(status) = self.run(command, context, on_bytes)?;
+        Ok(status)
+    }
+
+    /// Runs `command` until it ends, which gives its status, or until `on_bytes` breaks off.
+    pub(super) fn run<B>(
+        &mut self,
+        command: &str,
+        context: &mut WaitContext<'_>,
+        on_bytes: &mut dyn FnMut(Stream, &[u8]) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B, CommandStatus>, SshError> {
+        let doing = format!("`{}`", command.lines().next().unwrap_or_default());
+        let mut channel = self.drive("opening a channel", None, context, |ssh| ssh.channel_session())?;
+        self.drive("starting a command", None, context, |_| channel.exec(command))?;
+        self.drive("starting a command", None, context, |_| channel.send_eof())?;
+        let mut buffer = vec![0; 32 * 1024];
+        loop {
+            let mut is_idle = true;
+            for (id, stream) in [(0, Stream::Stdout), (1, Stream::Stderr)] {
+                let mut source = channel.stream(id);
+                for _ in 0..READS_PER_TURN {
+                    match source.read(&mut buffer) {
+                        Ok(0) => break,
+                        Ok(read) => {
+                            is_idle = false;
+                            if let ControlFlow::Break(reason) = on_bytes(stream, &buffer[..read]) {
+                                return Ok(ControlFlow::Break(reason));
+                            }
+                        }
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                        Err(error) => {
+                            return Err(SshError::Closed { peer: self.peer, doing, source: error.into() });
+                        }
+                    }
+                }
+            }
+            if channel.eof() {
+                break;
+            }
+            context.check(&doing)?;
+            if is_idle {
+                context.wait_for_socket(&self.tcp, self.ssh.block_directions());
+            }
+        }
+        // The exit status arrives before the server's close, so we wait for that before we send ours.
+        self.drive("the end of a command", None, context, |_| channel.wait_close())?;
+        let lost = |source| SshError::from_ssh2(self.peer, "the end of a command", source);
+        // After a signal, libssh2 gives exit status 0.
+        let status = match channel.exit_signal().map_err(lost)?.exit_signal {
+            Some(name) => CommandStatus::Signal(name),
+            None => CommandStatus::Exited(channel.exit_status().map_err(lost)?),
+        };
+        Ok(ControlFlow::Continue(status))
     }
 
     /// Repeats a non-blocking operation of libssh2 until it is done, waiting on the socket in between.
@@ -106,36 +235,36 @@ impl Session {
         &mut self,
         doing: &'static str,
         until: Option<Instant>,
-        watch: &mut WaitContext<'_>,
+        context: &mut WaitContext<'_>,
         mut operation: impl FnMut(&mut ssh2::Session) -> Result<T, ssh2::Error>,
     ) -> Result<T, SshError> {
         let started = Instant::now();
         loop {
             match operation(&mut self.ssh) {
                 Ok(value) => return Ok(value),
-                Err(error) if error::is_again(&error) => {}
+                Err(error) if error::would_block(&error) => {}
                 Err(error) => return Err(SshError::from_ssh2(self.peer, doing, error)),
             }
-            watch.look(doing)?;
+            context.check(doing)?;
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Err(SshError::Timeout { peer: self.peer, doing, after: started.elapsed() });
             }
-            watch.await_socket(&self.tcp, self.ssh.block_directions());
+            context.wait_for_socket(&self.tcp, self.ssh.block_directions());
         }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // A closed socket makes libssh2 free the session at once, where it would otherwise want to wait for the peer.
+        // With the socket closed, libssh2 frees the session at once instead of waiting for the peer.
         let _ = self.tcp.shutdown(std::net::Shutdown::Both);
         self.ssh.set_blocking(true);
     }
 }
 
-/// A guest that was reset sends nothing more; a probe every second makes its next kernel say so, and a silence of 20 s
-/// is taken for its end.
-fn notice_a_dead_peer(tcp: &TcpStream) -> std::io::Result<()> {
+/// A guest that was reset sends nothing more. A probe every second makes its next kernel reject the connection; 20 s of
+/// silence end it too.
+fn enable_keepalive(tcp: &TcpStream) -> std::io::Result<()> {
     tcp.set_nodelay(true)?;
     sockopt::set_socket_keepalive(tcp, true)?;
     sockopt::set_tcp_keepidle(tcp, Duration::from_secs(1))?;

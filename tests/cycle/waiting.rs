@@ -163,7 +163,7 @@ fn a_guest_that_never_answers_is_given_up_at_the_deadline_with_the_last_reason()
     assert_eq!(report.outcome, Outcome::Errored);
     let error = report.error.unwrap();
     // Under TCG there is four times the patience.
-    assert!(error.starts_with("gave up after 8.0s: no SSH session with 127.83."), "{error}");
+    assert!(error.starts_with("timed out after 8.0s: no SSH session with 127.83."), "{error}");
     assert!(error.contains("refused"), "{error}");
     assert!(lab.heard.doings().iter().any(|doing| doing == "waiting for SSH"));
     let up = &report.stages[0];

@@ -1,37 +1,66 @@
-//! Why there is no session, or none any more. The kinds are told apart because they mean different things to who
-//! waits: a refusal may be early, a wrong key never is.
+//! How sessions and commands fail. The kinds are separate because they mean different things to a wait: a refusal may just be
+//! early, a wrong host key never is.
 
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use libssh2_sys as code;
+
 use crate::support::deadline::{WaitError, format_duration};
 use crate::support::ssh_access::SshAccess;
 
-/// Why talking to the guest failed.
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandStatus {
+    /// With this exit status.
+    Exited(i32),
+    /// By this signal, named without `SIG` (RFC 4254, section 6.10).
+    Signal(String),
+}
+
+impl CommandStatus {
+    /// Whether it is exit status 0.
+    pub fn is_success(&self) -> bool {
+        *self == Self::Exited(0)
+    }
+}
+
+impl fmt::Display for CommandStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exit status {code}"),
+            Self::Signal(name) => write!(f, "signal {name}"),
+        }
+    }
+}
+
+/// Why SSH with the guest failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SshError {
-    /// The machine is there, nothing listens on the port.
+    /// The machine is there, but nothing listens on the port.
     #[error("{peer} refused the connection: no sshd listens there")]
     Refused {
-        /// Whom we called.
+        /// Address and port of the sshd.
         peer: SocketAddr,
     },
-    /// No TCP connection, for another reason (no route, say).
+    /// No TCP connection, for another reason, such as no route.
     #[error("cannot connect to {peer}")]
     Connect {
-        /// Whom we called.
+        /// Address and port of the sshd.
         peer: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// No answer in time.
     #[error("no answer from {peer} within {} during {doing}", format_duration(*.after))]
     Timeout {
-        /// Whom we called.
+        /// Address and port of the sshd.
         peer: SocketAddr,
-        /// How far we had come.
+        /// The step that got no answer.
         doing: &'static str,
         /// How long we waited.
         after: Duration,
@@ -42,34 +71,34 @@ pub enum SshError {
          address, or the guest's host key was replaced; nothing was sent to it"
     )]
     HostKeyMismatch {
-        /// Who answered.
+        /// Address and port of the sshd.
         peer: SocketAddr,
         /// Fingerprint of the key we expect.
         expected: String,
         /// Fingerprint of the key that was presented.
         presented: String,
     },
-    /// The server does not let us in.
+    /// The server refuses the login.
     #[error(
-        "{peer} refused the key {} for user {user}: the user or its authorized_keys is not there (yet), sshd forbids \
-         it, or logins are barred while the system starts or stops", .key.display()
+        "{peer} refused the key {} for user {user}: the user or its authorized_keys is missing (so far), sshd forbids \
+         the login, or logins are blocked while the system starts or stops", .key.display()
     )]
     AuthRefused {
-        /// Who refused.
+        /// Address and port of the sshd.
         peer: SocketAddr,
-        /// The user we asked for.
+        /// The user we tried to log in as.
         user: String,
         /// The private key's file.
         key: PathBuf,
     },
-    /// The connection ended while we were using it.
+    /// The connection ended while it was in use.
     #[error("{peer} closed the connection during {doing}")]
     Closed {
-        /// Who closed.
+        /// Address and port of the sshd.
         peer: SocketAddr,
-        /// What we were doing.
+        /// What was going on.
         doing: String,
-        /// What libssh2 said.
+        /// The error of libssh2.
         #[source]
         source: anyhow::Error,
     },
@@ -78,58 +107,47 @@ pub enum SshError {
     PrivateKey {
         /// Its file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
-    /// The host key we were told to expect is no key.
-    #[error("the expected host key is not one: {reason}")]
+    /// The host key we expect is not a public key.
+    #[error("the expected host key is invalid: {reason}")]
     ExpectedKey {
         /// What is wrong with it.
         reason: String,
     },
-    /// Anything else that libssh2 complains about.
+    /// Any other error of libssh2.
     #[error("SSH with {peer} failed during {doing}")]
     Protocol {
-        /// With whom.
+        /// Address and port of the sshd.
         peer: SocketAddr,
-        /// What we were doing.
+        /// What was going on.
         doing: String,
-        /// What libssh2 said.
+        /// The error of libssh2.
         #[source]
         source: ssh2::Error,
     },
-    /// A command that should have succeeded did not.
-    #[error("`{command}` in the guest ended with {status}{}", shown(.stderr))]
-    Failed {
+    /// A command that had to succeed failed.
+    #[error("`{command}` in the guest ended with {status}{}", prefixed(.stderr))]
+    CommandFailed {
         /// The command.
         command: String,
         /// How it ended.
-        status: super::Status,
-        /// The end of what it wrote to standard error.
+        status: CommandStatus,
+        /// The end of its standard error.
         stderr: String,
     },
     /// The deadline passed, or we were asked to stop.
     #[error(transparent)]
     Wait(#[from] WaitError),
-    /// Whoever watches the VM said that waiting is pointless.
-    #[error("the VM is beyond waiting for")]
-    Dead(#[source] anyhow::Error),
+    /// The health check failed.
+    #[error("the VM stopped while waiting for SSH")]
+    VmFailed(#[source] anyhow::Error),
 }
 
-/// Codes of libssh2.h.
-mod code {
-    pub(super) const BANNER_RECV: i32 = -2;
-    pub(super) const SOCKET_SEND: i32 = -7;
-    pub(super) const SOCKET_DISCONNECT: i32 = -13;
-    pub(super) const FILE: i32 = -16;
-    pub(super) const AUTHENTICATION_FAILED: i32 = -18;
-    pub(super) const PUBLICKEY_UNVERIFIED: i32 = -19;
-    pub(super) const CHANNEL_CLOSED: i32 = -26;
-    pub(super) const CHANNEL_EOF_SENT: i32 = -27;
-    pub(super) const AGAIN: i32 = -37;
-    pub(super) const SOCKET_RECV: i32 = -43;
-    pub(super) const BAD_SOCKET: i32 = -45;
+fn prefixed(stderr: &str) -> String {
+    if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
 }
 
 fn session_code(error: &ssh2::Error) -> Option<i32> {
@@ -139,18 +157,16 @@ fn session_code(error: &ssh2::Error) -> Option<i32> {
     }
 }
 
-/// Whether a non-blocking operation wants to be repeated.
-pub(super) fn is_again(error: &ssh2::Error) -> bool {
-    session_code(error) == Some(code::AGAIN)
+/// Whether a non-blocking operation must be repeated.
+pub(super) fn would_block(error: &ssh2::Error) -> bool {
+    session_code(error) == Some(code::LIBSSH2_ERROR_EAGAIN)
 }
 
 impl SshError {
-    pub(super) fn connecting(peer: SocketAddr, source: std::io::Error) -> Self {
+    pub(super) fn from_connect(peer: SocketAddr, after: Duration, source: io::Error) -> Self {
         match source.kind() {
-            std::io::ErrorKind::ConnectionRefused => Self::Refused { peer },
-            std::io::ErrorKind::TimedOut => {
-                Self::Timeout { peer, doing: "the TCP connection", after: super::CONNECT }
-            }
+            io::ErrorKind::ConnectionRefused => Self::Refused { peer },
+            io::ErrorKind::TimedOut => Self::Timeout { peer, doing: "the TCP connection", after },
             _ => Self::Connect { peer, source },
         }
     }
@@ -159,36 +175,35 @@ impl SshError {
         let doing = doing.to_owned();
         match session_code(&source) {
             Some(
-                code::BANNER_RECV
-                | code::SOCKET_SEND
-                | code::SOCKET_DISCONNECT
-                | code::SOCKET_RECV
-                | code::BAD_SOCKET
-                | code::CHANNEL_CLOSED
-                | code::CHANNEL_EOF_SENT,
+                code::LIBSSH2_ERROR_BANNER_RECV
+                | code::LIBSSH2_ERROR_SOCKET_SEND
+                | code::LIBSSH2_ERROR_SOCKET_DISCONNECT
+                | code::LIBSSH2_ERROR_SOCKET_RECV
+                | code::LIBSSH2_ERROR_BAD_SOCKET
+                | code::LIBSSH2_ERROR_CHANNEL_CLOSED
+                | code::LIBSSH2_ERROR_CHANNEL_EOF_SENT,
             ) => Self::Closed { peer, doing, source: source.into() },
             _ => Self::Protocol { peer, doing, source },
         }
     }
 
-    /// Tells a refusal from trouble with our own key.
+    /// Separates a refused login and an unusable private key from other errors of the protocol.
     pub(super) fn while_authenticating(self, access: &SshAccess) -> Self {
-        match self {
-            Self::Protocol { peer, doing, source } => match session_code(&source) {
-                Some(code::AUTHENTICATION_FAILED | code::PUBLICKEY_UNVERIFIED) => {
-                    Self::AuthRefused { peer, user: access.user.clone(), key: access.private_key.clone() }
-                }
-                Some(code::FILE) => Self::PrivateKey {
-                    path: access.private_key.clone(),
-                    source: std::io::Error::new(std::io::ErrorKind::InvalidData, source),
-                },
-                _ => Self::Protocol { peer, doing, source },
-            },
-            other => other,
+        let Self::Protocol { peer, doing, source } = self else { return self };
+        let key = access.private_key.clone();
+        match session_code(&source) {
+            Some(code::LIBSSH2_ERROR_AUTHENTICATION_FAILED | code::LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED) => {
+                Self::AuthRefused { peer, user: access.user.clone(), key }
+            }
+            Some(code::LIBSSH2_ERROR_FILE) => {
+                let source = io::Error::new(io::ErrorKind::InvalidData, source);
+                Self::PrivateKey { path: key, source }
+            }
+            _ => Self::Protocol { peer, doing, source },
         }
     }
 
-    /// Whether trying again is of no use: the answer will not change by itself.
+    /// Whether another attempt would fail in the same way.
     pub fn is_final(&self) -> bool {
         matches!(
             self,
@@ -196,11 +211,7 @@ impl SshError {
                 | Self::PrivateKey { .. }
                 | Self::ExpectedKey { .. }
                 | Self::Wait(_)
-                | Self::Dead(_)
+                | Self::VmFailed(_)
         )
     }
-}
-
-fn shown(stderr: &str) -> String {
-    if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
 }

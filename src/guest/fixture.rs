@@ -1,68 +1,69 @@
-//! A guest for tests that answers by a script: one act per attempt, the last one for ever.
+//! A scripted guest for tests: one act for each attempt; the last one repeats.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::BootId;
-use super::readiness::Prober;
+use super::readiness::BootId;
+use super::settle::Prober;
 use super::ssh::{SshError, WaitContext};
+use crate::support::ssh_access::SshAccess;
 
 /// What one attempt meets.
+#[derive(Clone)]
 pub(super) enum Act {
-    /// Nobody listens.
+    /// Nothing listens on the port.
     Refused,
-    /// Logins are barred.
+    /// sshd refuses the login.
     AuthRefused,
-    /// Somebody else answers.
+    /// Another machine answers.
     WrongKey,
-    /// These lines, to the end.
-    Says(Vec<String>),
+    /// A report of these lines.
+    Reports(Vec<String>),
     /// These lines, then the connection is cut.
     Cut(Vec<String>),
-    /// These lines, then nothing more.
+    /// These lines, then silence.
     Hangs(Vec<String>),
 }
 
-pub(super) struct Scripted {
+pub(super) struct ScriptedGuest {
     acts: Vec<Act>,
+    /// What its journal lists; `None` if it has no journal.
     pub(super) boots: Option<Vec<BootId>>,
-    pub(super) attempts: usize,
 }
 
-impl Scripted {
+impl ScriptedGuest {
     pub(super) fn new(acts: Vec<Act>) -> Self {
-        Self { acts, boots: None, attempts: 0 }
+        Self { acts, boots: None }
     }
 }
 
 /// The boot id of the `n`th boot.
 pub(super) fn id(n: u32) -> BootId {
-    format!("{n:08x}-0000-4000-8000-000000000000").parse().unwrap()
+    BootId::parse(&format!("{n:08x}-0000-4000-8000-000000000000")).unwrap()
 }
 
-/// What a settled guest says in its `n`th boot.
+/// What a settled guest reports in its `n`th boot.
 pub(super) fn settled(n: u32) -> Vec<String> {
     vec![format!("boot {}", id(n)), "cloud-init absent".into(), "state running".into()]
 }
 
-impl Prober for Scripted {
+/// Where errors say that the guest is.
+pub(super) fn access() -> SshAccess {
+    SshAccess {
+        address: [192, 0, 2, 1].into(),
+        port: 22,
+        user: "u".into(),
+        private_key: "k".into(),
+        host_key: String::new(),
+    }
+}
+
+impl Prober for ScriptedGuest {
     type Session = Act;
 
     fn open(&mut self, _: &mut WaitContext<'_>) -> Result<Act, SshError> {
-        self.attempts += 1;
-        let peer = ([192, 0, 2, 1], 22).into();
-        let act = if self.acts.len() > 1 {
-            self.acts.remove(0)
-        } else {
-            match &self.acts[0] {
-                Act::Refused => Act::Refused,
-                Act::AuthRefused => Act::AuthRefused,
-                Act::WrongKey => Act::WrongKey,
-                Act::Says(lines) => Act::Says(lines.clone()),
-                Act::Cut(lines) => Act::Cut(lines.clone()),
-                Act::Hangs(lines) => Act::Hangs(lines.clone()),
-            }
-        };
+        let peer = access().peer();
+        let act = if self.acts.len() > 1 { self.acts.remove(0) } else { self.acts[0].clone() };
         match act {
             Act::Refused => Err(SshError::Refused { peer }),
             Act::AuthRefused => Err(SshError::AuthRefused { peer, user: "u".into(), key: "k".into() }),
@@ -76,11 +77,11 @@ impl Prober for Scripted {
     fn ask(
         &mut self,
         act: &mut Act,
-        _: Option<&BootId>,
-        watch: &mut WaitContext<'_>,
+        _: Option<BootId>,
+        context: &mut WaitContext<'_>,
         on_line: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), SshError> {
-        let (Act::Says(lines) | Act::Cut(lines) | Act::Hangs(lines)) = act else { return Ok(()) };
+        let (Act::Reports(lines) | Act::Cut(lines) | Act::Hangs(lines)) = act else { return Ok(()) };
         for line in lines {
             if on_line(line).is_break() {
                 return Ok(());
@@ -88,11 +89,11 @@ impl Prober for Scripted {
         }
         match act {
             Act::Cut(_) => Err(SshError::Closed {
-                peer: ([192, 0, 2, 1], 22).into(),
+                peer: access().peer(),
                 doing: "a test".into(),
                 source: anyhow::anyhow!("cut"),
             }),
-            Act::Hangs(_) => watch.pause(Duration::from_secs(3600), "a line"),
+            Act::Hangs(_) => context.pause(Duration::from_secs(3600), "a line"),
             _ => Ok(()),
         }
     }
