@@ -1,10 +1,10 @@
-//! How things end: stages, assertions, and the four outcomes of a run.
+//! Stages, tasks, assertions, and the outcome of each.
 
 use serde::{Deserialize, Serialize};
 
 use crate::support::secret::Redactor;
 
-/// A step of a cycle, in the order in which they run.
+/// A stage of a cycle, in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
@@ -12,7 +12,7 @@ pub enum Stage {
     Up,
     /// The site playbook.
     Apply,
-    /// `verify.yml` before the restart, where a scenario asks for it.
+    /// `verify.yml` before the restart, if the scenario asks for it.
     Before,
     /// The restart, and the proof of it.
     Reboot,
@@ -22,33 +22,26 @@ pub enum Stage {
     Down,
 }
 
-impl Stage {
-    /// The word for it, as the driver's sub-command.
-    pub fn as_str(self) -> &'static str {
-        match self {
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
             Self::Up => "up",
             Self::Apply => "apply",
             Self::Before => "before",
             Self::Reboot => "reboot",
             Self::Assert => "assert",
             Self::Down => "down",
-        }
+        })
     }
 }
 
-impl std::fmt::Display for Stage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// What became of a run.
+/// The outcome of a run, or of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Everything held, or the declared failure was seen where it was declared.
+    /// Every assertion held, or the declared failure occurred where it was declared.
     Passed,
-    /// An assertion did not hold, a task of the site failed, or an expectation was not met.
+    /// An assertion or a task of the site failed, or an expectation was not met.
     Failed,
     /// We could not find out.
     Errored,
@@ -56,31 +49,24 @@ pub enum Outcome {
     Interrupted,
 }
 
-impl Outcome {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
             Self::Passed => "passed",
             Self::Failed => "failed",
             Self::Errored => "errored",
             Self::Interrupted => "interrupted",
-        }
+        })
     }
 }
 
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// What became of one task of a playbook on the host under test.
+/// The status of a task on the host under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskStatus {
     /// It ran, with or without a change.
     Ok,
-    /// It failed, whether or not the playbook ignored that.
+    /// It failed, whether or not the playbook ignored the failure.
     Failed,
     /// Its condition was false.
     Skipped,
@@ -95,7 +81,7 @@ pub struct TaskResult {
     pub play: String,
     /// Name of the task, with its role as `role : name` where it has one.
     pub task: String,
-    /// Where it stands: `file:line`.
+    /// Its place: `file:line`.
     pub path: String,
     /// The module, as the playbook writes it: `ansible.builtin.assert`.
     pub action: String,
@@ -111,11 +97,11 @@ pub struct TaskResult {
     pub assertion: bool,
     /// Seconds it took, as seen by Ansible.
     pub seconds: f64,
-    /// Its message, above all that of a failure; nothing for a `no_log` task.
+    /// Its message, mostly that of a failure; none for a `no_log` task.
     pub message: Option<String>,
 }
 
-/// What became of one assertion of `verify.yml`.
+/// The status of an assertion of `verify.yml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AssertionStatus {
@@ -123,8 +109,18 @@ pub enum AssertionStatus {
     Passed,
     /// It did not.
     Failed,
-    /// It was not looked at. Never counted as passed.
+    /// It was not evaluated. Never counts as passed.
     Skipped,
+}
+
+impl std::fmt::Display for AssertionStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        })
+    }
 }
 
 /// A named assertion: an asserting task of `verify.yml`.
@@ -132,16 +128,33 @@ pub enum AssertionStatus {
 pub struct Assertion {
     /// The task's name.
     pub name: String,
-    /// What became of it.
+    /// Its status.
     pub status: AssertionStatus,
-    /// Where it stands: `file:line`.
+    /// Its place: `file:line`.
     pub path: String,
-    /// What it said: the `fail_msg`, above all.
+    /// Its message, mostly the `fail_msg`.
     pub message: Option<String>,
 }
 
-/// An error's whole chain, outermost first, one cause a line. Never a backtrace, which anyhow's `{:?}` adds wherever
-/// `RUST_BACKTRACE` is set; nor this process's secrets.
+impl Assertion {
+    pub(crate) fn is_failed(&self) -> bool {
+        self.status == AssertionStatus::Failed
+    }
+}
+
+/// `8 passed, 1 failed, 1 skipped`, without the counts that are zero.
+pub(crate) fn tally<'a>(assertions: impl IntoIterator<Item = &'a Assertion>) -> String {
+    let all: Vec<_> = assertions.into_iter().collect();
+    let count = |status| match all.iter().filter(|it| it.status == status).count() {
+        0 => None,
+        count => Some(format!("{count} {status}")),
+    };
+    let statuses = [AssertionStatus::Passed, AssertionStatus::Failed, AssertionStatus::Skipped];
+    statuses.into_iter().filter_map(count).collect::<Vec<_>>().join(", ")
+}
+
+/// An error's whole chain, outermost first, one cause a line, with this process's secrets redacted. It never has the
+/// backtrace that anyhow's `{:?}` adds where `RUST_BACKTRACE` is set.
 pub fn error_chain(error: &anyhow::Error) -> String {
     let chain = error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\ncaused by: ");
     Redactor::of_process().redact(&chain).into_owned()

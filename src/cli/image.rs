@@ -50,7 +50,7 @@ fn build(driver: &Driver, context: &RunContext) -> anyhow::Result<Exit> {
 fn remove(driver: &Driver, context: &RunContext, name: &str) -> anyhow::Result<Exit> {
     let removed = context.images.remove(name, &deadline(driver, context)?, &|_| {});
     // The pool may still hold an image that the cache has lost.
-    context.hypervisor.delete_volume(&context.realm.image_volume(name))?;
+    context.hypervisor.delete_volume(&context.prefix.image_volume(name))?;
     removed?;
     print(&format!("removed {name}\n"))
 }

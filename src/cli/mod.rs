@@ -109,7 +109,7 @@ fn prune(driver: &Driver, all: bool) -> anyhow::Result<Exit> {
 fn console(driver: &Driver, target: &Target) -> anyhow::Result<Exit> {
     let (context, vm) = driver.running_vm(target)?;
     let deadline = Deadline::after(SECRETS_BUDGET, "console", context.interrupt.clone(), Waited::default());
-    cycle::learn_of_run(&vm.folder, &deadline)
+    cycle::redact_secrets_of(&vm.folder, &deadline)
         .context("cannot read the secrets of the run, so the console cannot be printed without them")?;
     let mut text = Vec::new();
     context.hypervisor.download(&VmVolumes(&vm.machine).console(), 0, &mut text)?;

@@ -1,15 +1,13 @@
-//! The certificate tier of one run: whether it may run at all, and, under `pebble`, the ACME server, from the stage
-//! that first needs it to the end of the run.
+//! The certificate tier of one run: whether the tier may run at all, and, under `pebble`, the ACME server, which runs
+//! from the first stage that needs it to the end of the run.
 
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::ValueEnum;
 
-use super::ledger::RunRecorder;
-use super::live::keys;
-use super::run::Job;
-use super::world::RunContext;
+use super::context::{Job, RunContext};
+use super::recorder::RunRecorder;
+use super::running_vm::keys;
 use crate::catalog::Plan;
 use crate::catalog::plan::Tier;
 use crate::catalog::risk::Risk;
@@ -21,22 +19,22 @@ use crate::support::run_folder::RunFolder;
 /// How long the ACME server may take to come up.
 const START: Duration = Duration::from_secs(30);
 
-/// The tier of a run that was let in.
+/// The tier of an admitted run.
 #[derive(Default)]
 pub(super) struct Certs {
-    /// What `certs.root` holds.
+    /// The content of `certs.root`.
     roots: Option<String>,
     /// The ACME server, once it runs.
     pebble: Option<Pebble>,
 }
 
 impl Certs {
-    /// Lets the plan's tier in, or says what it lacks. Nothing is asked of the hypervisor that the tier does not need.
+    /// Admits the plan's tier, or refuses it with what it lacks. Asks the hypervisor only if the tier needs an answer.
     ///
     /// # Errors
     /// [`UnmetRequirement`]; or that the hypervisor does not answer.
-    pub(super) fn admit(world: &RunContext, plan: &Plan, job: Job) -> anyhow::Result<Self> {
-        // What comes after `apply` asks for nothing that the VM does not have already.
+    pub(super) fn admit(context: &RunContext, plan: &Plan, job: Job) -> anyhow::Result<Self> {
+        // After `apply` the VM already has everything that the tier needs.
         let given = matches!(job, Job::Reboot | Job::Assert);
         let needs = TierRequirements {
             settings: &plan.harness.certs,
@@ -46,15 +44,15 @@ impl Certs {
         };
         let roots = needs.check(plan.certs)?;
         if plan.certs == Tier::Pebble {
-            let facts = world.hypervisor.facts().context("cannot ask the hypervisor what it has")?;
-            if !facts.local {
-                return Err(UnmetRequirement::Remote { uri: facts.uri }.into());
+            let host = context.host_info()?;
+            if !host.local {
+                return Err(UnmetRequirement::Remote { uri: host.uri }.into());
             }
         }
         Ok(Self { roots, pebble: None })
     }
 
-    /// What the site is told; what that takes is running from now on.
+    /// The ACME settings for the site. Starts the ACME server if the tier needs it and it does not run yet.
     ///
     /// # Errors
     /// When the ACME server does not come up.
@@ -62,22 +60,22 @@ impl Certs {
         &mut self,
         plan: &Plan,
         folder: &RunFolder,
-        ledger: &RunRecorder,
+        recorder: &RunRecorder,
     ) -> anyhow::Result<Acme> {
         if plan.certs == Tier::Pebble && self.pebble.is_none() {
-            ledger.doing("starting the ACME server");
+            recorder.doing("starting the ACME server");
             let gateway = NetworkSpec { subnet: plan.harness.subnet }.gateway();
             let files = Files { folder: folder.join("certs"), key: keys(folder).join("acme") };
-            let deadline = ledger.deadline(START, "the ACME server");
+            let deadline = recorder.deadline(START, "the ACME server");
             self.pebble = Some(Pebble::start(&files, gateway.into(), &deadline)?);
         }
         let authority = self.pebble.as_ref().map(Pebble::authority);
         Ok(Acme::of(plan.certs, &plan.harness.certs, authority, self.roots.as_deref()))
     }
 
-    /// Stops what was started.
-    pub(super) fn end(&mut self, ledger: &RunRecorder) {
-        let words = self.pebble.take().map(Pebble::stop).unwrap_or_default();
-        words.into_iter().for_each(|word| ledger.note(word));
+    /// Stops the ACME server.
+    pub(super) fn end(&mut self, recorder: &RunRecorder) {
+        let notes = self.pebble.take().map(Pebble::stop).unwrap_or_default();
+        notes.into_iter().for_each(|note| recorder.note(note));
     }
 }

@@ -1,5 +1,5 @@
-//! The cleanup stack: whoever acquires something first pushes its undo. On the way out, whatever the way, the
-//! undos run in reverse, each once, each with its own bound, and none keeps the next from running.
+//! The cleanup stack. The undo of a thing is pushed before the thing is made. However a run ends, the undos run in
+//! reverse order, each once and with its own deadline, and a failed one does not stop the others.
 
 use std::time::Duration;
 
@@ -7,39 +7,42 @@ use crate::support::deadline::Deadline;
 
 type Undo<'a> = Box<dyn FnOnce(&Deadline) -> anyhow::Result<()> + 'a>;
 
-/// Undos, last pushed first run. Dropping the stack runs what is left of it.
-pub struct Cleanup<'a> {
+/// Undos: the last one pushed runs first. Dropping the stack runs the rest.
+pub(super) struct Cleanup<'a> {
     undos: Vec<(String, Undo<'a>)>,
     bound: Duration,
 }
 
 impl<'a> Cleanup<'a> {
-    /// An empty stack. One undo may take `bound`, and no interrupt ends it: this is what runs after one.
-    pub fn new(bound: Duration) -> Self {
+    /// An empty stack. Each undo may take `bound`. An interrupt does not end it, as it also runs after one.
+    pub(super) fn new(bound: Duration) -> Self {
         Self { undos: Vec::new(), bound }
     }
 
-    /// Remembers how to undo what is about to be acquired. `what` names it: `domain boma-it-askari`. The undo must
-    /// be idempotent: it also runs when the acquisition itself failed half-way.
-    pub fn push(&mut self, what: impl Into<String>, undo: impl FnOnce(&Deadline) -> anyhow::Result<()> + 'a) {
+    /// Adds the undo of what is about to be made. `what` names it: `the VM boma-it-askari`. The undo must be
+    /// idempotent: it also runs when the making failed half-way.
+    pub(super) fn push(
+        &mut self,
+        what: impl Into<String>,
+        undo: impl FnOnce(&Deadline) -> anyhow::Result<()> + 'a,
+    ) {
         self.undos.push((what.into(), Box::new(undo)));
     }
 
-    /// Runs every undo now. Gives what could not be undone, each error with the name of its object.
-    pub fn run(&mut self) -> Vec<anyhow::Error> {
-        let mut trouble = Vec::new();
+    /// Runs every undo now. Returns the errors, each with the name of its object.
+    pub(super) fn run(&mut self) -> Vec<anyhow::Error> {
+        let mut errors = Vec::new();
         while let Some((what, undo)) = self.undos.pop() {
             let deadline = Deadline::uninterrupted(self.bound, format!("removing {what}"));
             if let Err(error) = undo(&deadline) {
-                trouble
-                    .push(error.context(format!("{what} could not be removed; `boma-it prune` tries again")));
+                errors.push(error.context(format!("cannot remove {what}; `boma-it prune` tries again")));
             }
         }
-        trouble
+        errors
     }
 
-    /// Forgets every undo: what was acquired is now somebody else's to remove.
-    pub fn disarm(&mut self) {
+    /// Drops every undo: a later process removes what was made.
+    pub(super) fn disarm(&mut self) {
         self.undos.clear();
     }
 }
@@ -59,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn undos_run_once_in_reverse_and_a_failing_one_stops_no_other() {
+    fn undos_run_once_in_reverse_order_and_a_failed_one_does_not_stop_the_others() {
         let log = RefCell::new(Vec::new());
         let mut cleanup = Cleanup::new(Duration::from_secs(1));
         for name in ["overlay", "seed", "domain"] {
@@ -70,14 +73,14 @@ mod tests {
                 Ok(())
             });
         }
-        let trouble: Vec<_> = cleanup.run().iter().map(|e| format!("{e:#}")).collect();
-        assert_eq!(trouble, ["seed could not be removed; `boma-it prune` tries again: the pool is gone"]);
+        let errors: Vec<_> = cleanup.run().iter().map(|e| format!("{e:#}")).collect();
+        assert_eq!(errors, ["cannot remove seed; `boma-it prune` tries again: the pool is gone"]);
         drop(cleanup);
         assert_eq!(*log.borrow(), ["domain", "seed", "overlay"]);
     }
 
     #[test]
-    fn a_panic_still_cleans_up_and_a_disarmed_stack_does_not() {
+    fn a_panic_runs_the_undos_and_a_disarmed_stack_does_not() {
         let log = RefCell::new(0);
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut cleanup = Cleanup::new(Duration::from_secs(1));

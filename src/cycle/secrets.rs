@@ -1,5 +1,5 @@
-//! Secrets in the course of a run: read at admission and made known to the redactor before anything is said or written,
-//! looked for once more when all is done, and known again to a later process that touches what the run left.
+//! The secrets of a run: read at admission and given to the redactor before anything is printed or written, searched for
+//! once more in the finished run folder, and read again by a later process that handles what the run left.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,110 +7,89 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Deserialize;
 
-use super::ledger::RunRecorder;
-use super::live::keys;
-use super::world::RunContext;
+use super::recorder::RunRecorder;
+use super::running_vm::keys;
 use crate::catalog::Plan;
 use crate::catalog::secrets::SecretPlan;
 use crate::site::secrets::{self, Secrets};
-use crate::support::deadline::{Deadline, Waited};
-use crate::support::lock::{Busy, FileLock, LockError};
+use crate::support::deadline::Deadline;
 use crate::support::run_folder::RunFolder;
 use crate::support::secret::{Redactor, sweep, withhold};
 
 /// How long Ansible Vault and a password command may take.
 const READ: Duration = Duration::from_secs(120);
 
-/// Reads the plan's secrets. From here on nothing that this process says or writes has one of them, and no child
-/// inherits one.
+/// Reads the plan's secrets. From here on this process redacts them from everything that it prints or writes, and no
+/// child inherits one.
 ///
 /// # Errors
-/// [`secrets::SecretError`]: one is missing or unfit, or Ansible Vault could not be run.
-pub(super) fn learn(plan: &Plan, ledger: &RunRecorder) -> anyhow::Result<Secrets> {
+/// [`secrets::SecretError`]: one is missing or too weak to redact, or Ansible Vault cannot be run.
+pub(super) fn learn(plan: &Plan, recorder: &RunRecorder) -> anyhow::Result<Secrets> {
     withhold(plan.harness.secret_variables.iter().map(String::as_str));
-    let needs = TierRequirements {
-        secrets: plan.secrets.clone(),
-        site: Site { ansible: plan.site.ansible.clone() },
-        root: plan.root.clone(),
-    };
-    needs.learn(&ledger.deadline(READ, "reading secrets"))
+    let deadline = recorder.deadline(READ, "reading secrets");
+    read(&plan.secrets, plan.site.ansible.as_deref(), &plan.root, &deadline)
 }
 
-/// Makes the secrets of an earlier run known to this process, so that what the VM said can be told without them.
+/// Makes this process redact the secrets of an earlier run, so that it can print or save what that run's VM printed.
 ///
 /// # Errors
-/// As for the run itself: they are not to be had any more; or its plan is gone.
-pub fn learn_of_run(folder: &RunFolder, deadline: &Deadline) -> anyhow::Result<()> {
-    let path = folder.join("plan.json");
-    let read = || -> anyhow::Result<TierRequirements> { Ok(serde_json::from_slice(&std::fs::read(&path)?)?) };
-    let needs =
-        read().with_context(|| format!("cannot see which secrets the run had: {}", path.display()))?;
-    needs.learn(&deadline.within(READ, "reading secrets")).map(drop)
-}
-
-/// What a plan, or the one written into a run folder, says of secrets.
-#[derive(Deserialize)]
-struct TierRequirements {
-    #[serde(default)]
-    secrets: Vec<SecretPlan>,
-    site: Site,
-    root: PathBuf,
-}
-
-#[derive(Deserialize)]
-struct Site {
-    ansible: Option<PathBuf>,
-}
-
-impl TierRequirements {
-    fn learn(&self, deadline: &Deadline) -> anyhow::Result<Secrets> {
-        let read = secrets::read(&self.secrets, self.site.ansible.as_deref(), &self.root, deadline)?;
-        for (name, secret) in read.iter() {
-            Redactor::of_process().add(name, secret)?;
-        }
-        Ok(read)
+/// As for the run itself: a secret cannot be read any more; or the plan in the run folder is gone.
+pub fn redact_secrets_of(folder: &RunFolder, deadline: &Deadline) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct PlanFile {
+        #[serde(default)]
+        secrets: Vec<SecretPlan>,
+        site: Site,
+        root: PathBuf,
     }
+    #[derive(Deserialize)]
+    struct Site {
+        ansible: Option<PathBuf>,
+    }
+    let path = folder.join("plan.json");
+    let parse = || -> anyhow::Result<PlanFile> { Ok(serde_json::from_slice(&std::fs::read(&path)?)?) };
+    let plan =
+        parse().with_context(|| format!("cannot read which secrets the run had: {}", path.display()))?;
+    let deadline = deadline.within(READ, "reading secrets");
+    read(&plan.secrets, plan.site.ansible.as_deref(), &plan.root, &deadline).map(drop)
 }
 
-/// The last look through a run folder: what came there past our writers is cleaned, and told.
-pub(super) fn clean(folder: &RunFolder, ledger: &RunRecorder) {
+fn read(
+    plans: &[SecretPlan],
+    ansible: Option<&Path>,
+    root: &Path,
+    deadline: &Deadline,
+) -> anyhow::Result<Secrets> {
+    let read = secrets::read(plans, ansible, root, deadline)?;
+    for (name, secret) in read.iter() {
+        Redactor::of_process().add(name, secret)?;
+    }
+    Ok(read)
+}
+
+/// Searches the finished run folder for secrets that got there past our writers, removes them and notes it.
+pub(super) fn scrub(folder: &RunFolder, recorder: &RunRecorder) {
     match sweep(folder.path(), &[keys(folder)], Redactor::of_process()) {
         Ok(cleaned) => {
             for path in cleaned {
                 let name = path.strip_prefix(folder.path()).unwrap_or(&path);
-                ledger.note(format!("a secret was taken out of {} in the run folder", name.display()));
+                recorder.note(format!("removed a secret from {} in the run folder", name.display()));
             }
         }
-        Err(error) => ledger.note(format!(
-            "the run folder could not be searched for secrets; look before you hand it on: {error}"
-        )),
+        Err(error) => recorder
+            .note(format!("cannot search the run folder for secrets; check it before you share it: {error}")),
     }
 }
 
-/// Removes what killed runs left of their secrets below `runs`, unless somebody is at work. Gives what was removed.
+/// Removes the secrets that killed runs left. The caller holds the lock, so no other run is in progress.
 ///
 /// # Errors
-/// That something is there and cannot be removed.
-pub fn prune_secrets(world: &RunContext, runs: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let soon = Deadline::after(Duration::from_secs(1), "prune", world.interrupt.clone(), Waited::default());
-    match FileLock::acquire(&world.state.join("vm.lock"), "boma-it prune", &soon, |_| Busy::GiveUp) {
-        Ok(_lock) => {
-            secrets::forget_leftovers(runs).context("cannot remove the secrets that a killed run left")
-        }
-        Err(LockError::Held { .. }) => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Removes what killed runs left of their secrets. Nothing else may run: the lock is held.
-///
-/// # Errors
-/// That something is there and cannot be removed.
-pub(super) fn forget_leftovers(runs: &Path, ledger: &RunRecorder) -> anyhow::Result<()> {
+/// When one exists and cannot be removed.
+pub(super) fn remove_leftovers(runs: &Path, recorder: &RunRecorder) -> anyhow::Result<()> {
     let removed =
         secrets::forget_leftovers(runs).context("cannot remove the secrets that a killed run left")?;
     for path in removed {
-        ledger.note(format!("removed what a killed run left of its secrets: {}", path.display()));
+        recorder.note(format!("removed the secrets that a killed run left: {}", path.display()));
     }
     Ok(())
 }

@@ -1,25 +1,25 @@
-//! The stage `up`: golden image → overlay → seed → domain → ready. Each thing's undo is pushed before it is made.
+//! The stage `up`: golden image → overlay → seed → domain → ready. The undo of each thing is pushed before it is made.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Zoned;
+use serde::{Deserialize, Serialize};
 
-use super::admit;
-use super::cleanup::Cleanup;
-use super::image_used::ImageUsed;
-use super::ledger::RunRecorder;
-use super::live::{self, RunningVm};
-use super::stop::{StageError, StageOutput};
-use super::vigil::{VmFailure, VmMonitor};
-use super::world::RunContext;
+use super::admission;
+use super::context::RunContext;
+use super::errors::{StageError, StageOutput};
+use super::run::Run;
+use super::running_vm::{self, RunningVm};
+use super::vm_monitor::VmMonitor;
 use crate::catalog::Plan;
 use crate::catalog::plan::Restart;
 use crate::guest::wait_ready;
 use crate::machine::acceleration::{self, KvmProbe};
 use crate::machine::domain::DiskCache;
-use crate::machine::image::Image;
+use crate::machine::image::{Image, SelectedImage};
 use crate::machine::network::{NetworkSpec, Slot};
 use crate::machine::ownership::Processes;
 use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec};
@@ -29,245 +29,268 @@ use crate::support::run_folder::{RunFolder, retain};
 use crate::support::secret::Redactor;
 
 /// How long this machine may take to make a VM's keys, or to fill its volumes.
-const FURNISH: Duration = Duration::from_secs(120);
+const PREPARATION: Duration = Duration::from_secs(120);
+/// The golden image of the run, in its folder: later steps, other processes, report it too.
+const IMAGE_FILE: &str = "image.json";
 
-/// Makes the run's folder with the plan in it, and lets the oldest ones go.
+/// Creates the run folder with the plan in it, and removes the oldest run folders.
 ///
 /// # Errors
-/// When it cannot be made.
-pub(super) fn folder(world: &RunContext, plan: &Plan) -> anyhow::Result<RunFolder> {
+/// When it cannot be created.
+pub(super) fn create_folder(context: &RunContext, plan: &Plan) -> anyhow::Result<RunFolder> {
     let runs = &plan.harness.runs;
     let label = plan.machine.strip_prefix("boma-it-").unwrap_or(&plan.machine);
     let folder = RunFolder::create(runs, label, &Zoned::now()).with_context(|| {
-        format!("cannot make a run folder in {} (BOMA_IT_RUNS names another place)", runs.display())
+        format!("cannot create a run folder in {}; set BOMA_IT_RUNS to use another place", runs.display())
     })?;
     let text = serde_json::to_string_pretty(plan).context("cannot write the plan as JSON")?;
     let text = Redactor::of_process().redact_json(&text, None).into_owned() + "\n";
     fs::write(folder.join("plan.json"), text)
         .with_context(|| format!("cannot write into {}", folder.path().display()))?;
-    let machines = world.hypervisor.machines().unwrap_or_default();
-    let living: Vec<_> = machines.into_iter().filter_map(|it| it.ownership).map(|it| it.run_folder).collect();
-    if let Err(error) = retain(runs, plan.harness.keep_runs, &living) {
-        tracing::warn!("cannot look for old run folders in {}: {error}", runs.display());
+    let machines = context.hypervisor.machines().unwrap_or_default();
+    let in_use: Vec<_> = machines.into_iter().filter_map(|it| it.ownership).map(|it| it.run_folder).collect();
+    if let Err(error) = retain(runs, plan.harness.keep_runs, &in_use) {
+        tracing::warn!("cannot remove old run folders in {}: {error}", runs.display());
     }
     Ok(folder)
 }
 
-/// Has ready what the plan's VM needs, and says whose and what it will be.
-pub(super) fn prepare(
-    world: &RunContext,
-    plan: &Plan,
-    folder: &RunFolder,
-    ledger: &RunRecorder,
-) -> anyhow::Result<Ownership> {
-    let hypervisor = world.hypervisor.as_ref();
-    hypervisor.ensure_pool().context("cannot have the storage pool")?;
-    hypervisor
-        .ensure_network(&NetworkSpec { subnet: plan.harness.subnet })
-        .context("cannot have the network")?;
-    let image = image(world, plan, folder, ledger)?;
-    let mut ownership = ownership(world, plan, folder, &image)?;
-    ownership.accelerator = accelerator(world, &image, &ownership, ledger)?;
-    Ok(ownership)
-}
-
-/// Makes the plan's VM and powers it on.
-pub(super) fn make<'a>(
-    world: &'a RunContext,
-    plan: &'a Plan,
-    folder: &RunFolder,
-    ownership: Ownership,
-    ledger: &RunRecorder,
-    cleanup: &mut Cleanup<'a>,
-) -> anyhow::Result<RunningVm> {
-    let hypervisor = world.hypervisor.as_ref();
-    let ours = ownership.clone();
-    cleanup.push(format!("the VM {}", plan.machine), move |deadline| {
-        match admit::is_anothers(world, &plan.machine, &ours) {
-            Ok(true) => Ok(()),
-            // Where nobody says whose it is, ours is the likelier by far, and is not left behind for that.
-            Ok(false) | Err(_) => Ok(teardown_within(hypervisor, &plan.machine, deadline)?),
-        }
-    });
-    let live = define(world, plan, folder, ownership, ledger)?;
-    admit::alone(world, plan)?;
-    hypervisor.start(&plan.machine).context("cannot start the VM")?;
-    Ok(live)
-}
-
-/// Waits until the VM that was just powered on is ready.
-pub(super) fn ready(
-    world: &RunContext,
-    plan: &Plan,
-    live: &RunningVm,
-    ledger: &RunRecorder,
-) -> Result<StageOutput<()>, StageError> {
-    let deadline = ledger.deadline(live.patience(plan.harness.timeouts.up), "up");
-    let told = |what: String| ledger.note(what);
-    let mut vigil = VmMonitor::from_power_on(world.hypervisor.as_ref(), &live.machine)
-        .beginning_again(live.ownership.accelerator, &told);
-    let mut progress = |what: &str| ledger.doing(what);
-    let ready =
-        wait_ready(&live.access, &deadline, &mut || vigil.look(), &mut progress).map_err(|error| {
-            let error = anyhow::Error::from(error);
-            match VmFailure::in_chain(&error).and_then(VmFailure::fault) {
-                Some(fault) => StageError::Fault(fault, error),
-                None => error.into(),
+impl Run<'_> {
+    /// Brings the VM up.
+    pub(super) fn up(&mut self) -> Result<StageOutput<()>, StageError> {
+        let ownership = self.prepare()?;
+        self.ownership = Some(ownership.clone());
+        let (context, plan, ours) = (self.context, self.plan, ownership.clone());
+        self.cleanup.push(format!("the VM {}", plan.machine), move |deadline| {
+            match admission::belongs_to_another(context, &plan.machine, &ours) {
+                Ok(true) => Ok(()),
+                // Owner unknown: assume that it is ours and remove it.
+                Ok(false) | Err(_) => {
+                    Ok(teardown_within(context.hypervisor.as_ref(), &plan.machine, deadline)?)
+                }
             }
-        })?;
-    ready.facts.notes().into_iter().for_each(|note| ledger.note(note));
-    let (address, accelerator) = (live.access.address, live.ownership.accelerator);
-    Ok(StageOutput::passed(
-        (),
-        format!("{} at {address}, boot {}, {accelerator}", live.machine, ready.facts.boot_id.short()),
-    ))
-}
-
-/// The golden image: ready on this machine, and in the hypervisor's pool.
-fn image(world: &RunContext, plan: &Plan, folder: &RunFolder, ledger: &RunRecorder) -> anyhow::Result<Image> {
-    let deadline = ledger.deadline(plan.harness.timeouts.image, "the golden image");
-    let told = |what: &str| ledger.doing(format!("golden image: {what}"));
-    let ImageUsed { image, why } =
-        ImageUsed::keep(world.images.ensure(&plan.image, &deadline, &told)?, folder)?;
-    why.into_iter().for_each(|why| ledger.note(format!("golden image: {why}")));
-    let (hypervisor, volume) = (world.hypervisor.as_ref(), world.realm.image_volume(&image.name));
-    let there = hypervisor.volumes().context("cannot see which volumes there are")?;
-    if there.iter().any(|it| it.name == volume && it.length.0 == image.file_size) {
-        return Ok(image);
+        });
+        let vm = self.define(ownership)?;
+        admission::check_alone(context, plan)?;
+        self.hypervisor().start(&plan.machine).context("cannot start the VM")?;
+        self.vm = Some(vm);
+        self.wait_until_ready()
     }
-    // What is there under that name was cut short.
-    hypervisor.delete_volume(&volume).context("cannot remove what is there of the golden image")?;
-    let mut progress = |sent: u64| {
-        ledger.doing(format!(
-            "golden image: to the hypervisor, {} of {} MiB",
-            sent >> 20,
-            image.file_size >> 20
-        ));
-    };
-    hypervisor
-        .upload(&volume, &image.path, &deadline, &mut progress)
-        .context("cannot bring the golden image to the hypervisor")?;
-    Ok(image)
-}
 
-/// Whose the VM is, and where it stands on the network. Its accelerator is not known yet.
-fn ownership(
-    world: &RunContext,
-    plan: &Plan,
-    folder: &RunFolder,
-    image: &Image,
-) -> anyhow::Result<Ownership> {
-    let machines = world.hypervisor.machines().context("cannot see which VMs there are")?;
-    let taken = machines.into_iter().filter_map(|it| it.ownership).map(|it| it.slot);
-    let slot = Slot::free(taken)
-        .context("every address of the network is taken; `boma-it prune --all` frees them")?;
-    Ok(Ownership {
-        run: folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        host: plan.trial.host.clone(),
-        scenario: plan.trial.scenario.clone(),
-        owner: world.processes.this_process(),
-        // Until it is up, and for the whole of a cycle, it lives as long as this process.
-        lifetime: Lifetime::Trial { session: world.session.clone() },
-        run_folder: folder.path().to_owned(),
-        slot,
-        address: slot.address(plan.harness.subnet),
-        accelerator: Accelerator::Tcg,
-        image: image.name.clone(),
-    })
-}
+    /// Prepares what the VM needs, and decides who owns it and what it will be.
+    fn prepare(&self) -> anyhow::Result<Ownership> {
+        let hypervisor = self.hypervisor();
+        hypervisor.ensure_pool().context("cannot create the storage pool")?;
+        let network = NetworkSpec { subnet: self.plan.harness.subnet };
+        hypervisor.ensure_network(&network).context("cannot create the network")?;
+        let image = self.upload_image()?;
+        let mut ownership = self.allocate(&image)?;
+        ownership.accelerator = self.choose_accelerator(&image, &ownership)?;
+        Ok(ownership)
+    }
 
-/// What can truly run the VM: said in a line, whether it had to be found out or was known.
-fn accelerator(
-    world: &RunContext,
-    image: &Image,
-    ownership: &Ownership,
-    ledger: &RunRecorder,
-) -> anyhow::Result<Accelerator> {
-    let question = KvmProbe {
-        hypervisor: world.hypervisor.as_ref(),
-        facts: &world.hypervisor.facts().context("cannot ask the hypervisor what it has")?,
-        realm: &world.realm,
-        image_volume: &world.realm.image_volume(&image.name),
-        ownership,
-        processes: &world.processes,
-        boot_id: world.processes.boot_id(),
-        cache: &world.state,
-    };
-    let verdict = match question.known(world.accelerator) {
-        Some(verdict) => verdict,
-        None => {
-            ledger.doing("finding out whether KVM truly works");
-            let deadline = ledger.deadline(2 * acceleration::PROBE, "the probe of KVM");
-            question.probe(&deadline).context("cannot find out whether KVM works")?
+    /// Gets the golden image ready on this machine and in the hypervisor's pool.
+    fn upload_image(&self) -> anyhow::Result<Image> {
+        let deadline = self.recorder.deadline(self.plan.harness.timeouts.image, "the golden image");
+        let progress = |what: &str| self.recorder.doing(format!("golden image: {what}"));
+        let selected = self.context.images.ensure(&self.plan.image, &deadline, &progress)?;
+        record_image(&selected, &self.folder)?;
+        let SelectedImage { image, why } = selected;
+        why.into_iter().for_each(|why| self.recorder.note(format!("golden image: {why}")));
+        let (hypervisor, volume) = (self.hypervisor(), self.context.prefix.image_volume(&image.name));
+        let volumes = hypervisor.volumes().context("cannot list the volumes")?;
+        if volumes.iter().any(|it| it.name == volume && it.length.0 == image.file_size) {
+            return Ok(image);
         }
-    };
-    ledger.note(verdict.to_string());
-    Ok(verdict.accelerator)
-}
-
-/// Defines the domain and makes its volumes: the domain first, as it is the record of who owns them.
-fn define(
-    world: &RunContext,
-    plan: &Plan,
-    folder: &RunFolder,
-    ownership: Ownership,
-    ledger: &RunRecorder,
-) -> anyhow::Result<RunningVm> {
-    let hypervisor = world.hypervisor.as_ref();
-    let spec = DomainSpec {
-        name: plan.machine.clone(),
-        vcpus: plan.vm.vcpus,
-        memory: plan.vm.memory,
-        accelerator: ownership.accelerator,
-        mac: ownership.slot.mac(),
-        egress: if plan.egress { Egress::Internet } else { Egress::None },
-        seed: true,
-        disk: if plan.restart == Restart::PowerCut { DiskCache::Writeback } else { DiskCache::Unsafe },
-        ownership: ownership.clone(),
-    };
-    hypervisor.define(&spec).map_err(|error| admit::not_defined(world, plan, error))?;
-    let files = VmVolumes(&plan.machine);
-    let seed = seed(world, plan, folder, &ownership, ledger)?;
-    let deadline = ledger.deadline(FURNISH, "the volumes");
-    hypervisor.upload(&files.seed(), &seed, &deadline, &mut |_| {}).context("cannot make the seed volume")?;
-    hypervisor
-        .create_overlay(&files.overlay(), &world.realm.image_volume(&ownership.image), plan.vm.disk)
-        .context("cannot make the overlay")?;
-    RunningVm::with(plan.machine.clone(), ownership, folder.clone(), &world.door)
-}
-
-/// The seed as a file among the run's keys, which go when the VM goes; and what is no secret of it for a person to read.
-fn seed(
-    world: &RunContext,
-    plan: &Plan,
-    folder: &RunFolder,
-    ownership: &Ownership,
-    ledger: &RunRecorder,
-) -> anyhow::Result<std::path::PathBuf> {
-    let keys = live::make_keys(folder)?;
-    let deadline = ledger.deadline(FURNISH, "the keys");
-    let client = KeyPair::generate(&keys, live::CLIENT_KEY, &deadline)?;
-    let host = KeyPair::generate(&keys, live::HOST_KEY, &deadline)?;
-    let spec = SeedSpec {
-        hostname: plan.trial.host.to_string(),
-        instance_id: ownership.run.clone(),
-        user: world.door.user.clone(),
-        authorized_key: client.public().to_owned(),
-        host_key_private: host.private()?,
-        host_key_public: host.public().to_owned(),
-        mac: ownership.slot.mac().to_string(),
-        first_boot_masks: FIRST_BOOT_MASKS.map(str::to_owned).into(),
-    };
-    let path = keys.join("seed.img");
-    fs::write(&path, spec.render()?).with_context(|| format!("cannot write {}", path.display()))?;
-    let shown = SeedSpec { host_key_private: "(not kept)".to_owned(), ..spec }.files()?;
-    let readable = folder.sub_folder("seed").context("cannot make the folder of the seed")?;
-    for (name, text) in [
-        ("user-data", shown.user_data),
-        ("meta-data", shown.meta_data),
-        ("network-config", shown.network_config),
-    ] {
-        fs::write(readable.join(name), text).with_context(|| format!("cannot write the seed's {name}"))?;
+        // A volume of that name and another size is an upload that was cut short.
+        hypervisor.delete_volume(&volume).context("cannot remove the incomplete golden image")?;
+        let mut progress = |sent: u64| {
+            let (sent, all) = (sent >> 20, image.file_size >> 20);
+            self.recorder.doing(format!("golden image: to the hypervisor, {sent} of {all} MiB"));
+        };
+        hypervisor
+            .upload(&volume, &image.path, &deadline, &mut progress)
+            .context("cannot upload the golden image to the hypervisor")?;
+        Ok(image)
     }
-    Ok(path)
+
+    /// Decides who owns the VM, and its address. The accelerator is not known yet.
+    fn allocate(&self, image: &Image) -> anyhow::Result<Ownership> {
+        let (context, trial) = (self.context, &self.plan.trial);
+        let taken = context.machines()?.into_iter().filter_map(|it| it.ownership).map(|it| it.slot);
+        let slot = Slot::free(taken)
+            .context("every address of the network is taken; `boma-it prune --all` frees them")?;
+        Ok(Ownership {
+            run: self.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            host: trial.host.clone(),
+            scenario: trial.scenario.clone(),
+            owner: context.processes.this_process(),
+            // Until it is up, and during a cycle, it lives no longer than this process.
+            lifetime: Lifetime::Trial { session: context.session.clone() },
+            run_folder: self.folder.path().to_owned(),
+            slot,
+            address: slot.address(self.plan.harness.subnet),
+            accelerator: Accelerator::Tcg,
+            image: image.name.clone(),
+        })
+    }
+
+    /// Finds the accelerator that can run the VM. A note says why it is this one.
+    fn choose_accelerator(&self, image: &Image, ownership: &Ownership) -> anyhow::Result<Accelerator> {
+        let context = self.context;
+        let probe = KvmProbe {
+            hypervisor: self.hypervisor(),
+            facts: &context.host_info()?,
+            realm: &context.prefix,
+            image_volume: &context.prefix.image_volume(&image.name),
+            ownership,
+            processes: &context.processes,
+            boot_id: context.processes.boot_id(),
+            cache: &context.state,
+        };
+        let choice = match probe.known(context.accelerator) {
+            Some(choice) => choice,
+            None => {
+                self.recorder.doing("checking whether KVM works");
+                let deadline = self.recorder.deadline(2 * acceleration::PROBE, "the probe of KVM");
+                probe.probe(&deadline).context("cannot find out whether KVM works")?
+            }
+        };
+        self.recorder.note(choice.to_string());
+        Ok(choice.accelerator)
+    }
+
+    /// Defines the domain and makes its volumes. The domain comes first, as it records who owns the volumes.
+    fn define(&self, ownership: Ownership) -> anyhow::Result<RunningVm> {
+        let (context, plan, hypervisor) = (self.context, self.plan, self.hypervisor());
+        let spec = DomainSpec {
+            name: plan.machine.clone(),
+            vcpus: plan.vm.vcpus,
+            memory: plan.vm.memory,
+            accelerator: ownership.accelerator,
+            mac: ownership.slot.mac(),
+            egress: if plan.egress { Egress::Internet } else { Egress::None },
+            seed: true,
+            disk: if plan.restart == Restart::PowerCut { DiskCache::Writeback } else { DiskCache::Unsafe },
+            ownership: ownership.clone(),
+        };
+        hypervisor.define(&spec).map_err(|error| admission::not_defined(context, plan, error))?;
+        let volumes = VmVolumes(&plan.machine);
+        let seed = self.write_seed(&ownership)?;
+        let deadline = self.recorder.deadline(PREPARATION, "the volumes");
+        hypervisor
+            .upload(&volumes.seed(), &seed, &deadline, &mut |_| {})
+            .context("cannot create the seed volume")?;
+        hypervisor
+            .create_overlay(&volumes.overlay(), &context.prefix.image_volume(&ownership.image), plan.vm.disk)
+            .context("cannot create the overlay")?;
+        RunningVm::new(plan.machine.clone(), ownership, self.folder.clone(), &context.login)
+    }
+
+    /// Writes the seed as a file among the run's keys, which are removed with the VM, and its readable parts without the
+    /// private host key into the run folder. Returns the path of the seed.
+    fn write_seed(&self, ownership: &Ownership) -> anyhow::Result<PathBuf> {
+        let keys = running_vm::create_keys_folder(&self.folder)?;
+        let deadline = self.recorder.deadline(PREPARATION, "the keys");
+        let client = KeyPair::generate(&keys, running_vm::CLIENT_KEY, &deadline)?;
+        let host = KeyPair::generate(&keys, running_vm::HOST_KEY, &deadline)?;
+        let spec = SeedSpec {
+            hostname: self.plan.trial.host.to_string(),
+            instance_id: ownership.run.clone(),
+            user: self.context.login.user.clone(),
+            authorized_key: client.public().to_owned(),
+            host_key_private: host.private()?,
+            host_key_public: host.public().to_owned(),
+            mac: ownership.slot.mac().to_string(),
+            first_boot_masks: FIRST_BOOT_MASKS.map(str::to_owned).into(),
+        };
+        let path = keys.join("seed.img");
+        fs::write(&path, spec.render()?).with_context(|| format!("cannot write {}", path.display()))?;
+        let shown = SeedSpec { host_key_private: "(not kept)".to_owned(), ..spec }.files()?;
+        let readable = self.folder.sub_folder("seed").context("cannot create the folder of the seed")?;
+        for (name, text) in [
+            ("user-data", shown.user_data),
+            ("meta-data", shown.meta_data),
+            ("network-config", shown.network_config),
+        ] {
+            fs::write(readable.join(name), text)
+                .with_context(|| format!("cannot write the seed's {name}"))?;
+        }
+        Ok(path)
+    }
+
+    fn wait_until_ready(&self) -> Result<StageOutput<()>, StageError> {
+        let (vm, recorder) = (self.vm()?, &self.recorder);
+        let note = |what: String| recorder.note(what);
+        let (address, accelerator) = (vm.access.address, vm.ownership.accelerator);
+        let deadline = recorder.deadline(vm.patience(self.plan.harness.timeouts.up), "up");
+        let mut monitor = VmMonitor::from_power_on(self.hypervisor(), &vm.machine)
+            .resetting_stalled_boots(accelerator, &note);
+        let mut progress = |what: &str| recorder.doing(what);
+        let ready = wait_ready(&vm.access, &deadline, &mut || monitor.check(), &mut progress)
+            .map_err(|error| StageError::of_vm(error.into()))?;
+        ready.facts.notes().into_iter().for_each(note);
+        let boot = ready.facts.boot_id.short();
+        Ok(StageOutput::passed(format!("{} at {address}, boot {boot}, {accelerator}", vm.machine)))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct ImageRecord<I> {
+    #[serde(flatten)]
+    image: I,
+    why: Option<String>,
+}
+
+fn record_image(SelectedImage { image, why }: &SelectedImage, folder: &RunFolder) -> anyhow::Result<()> {
+    let record = ImageRecord { image, why: why.clone() };
+    let text = serde_json::to_string_pretty(&record).context("cannot write the image's record as JSON")?;
+    fs::write(folder.join(IMAGE_FILE), text + "\n")
+        .with_context(|| format!("cannot write into {}", folder.path().display()))
+}
+
+/// The image called `name`, in words: its name, its origin, and why this one was chosen where that needs saying.
+pub(super) fn describe_image(name: &str, folder: &RunFolder) -> String {
+    let text = fs::read(folder.join(IMAGE_FILE)).unwrap_or_default();
+    match serde_json::from_slice(&text) {
+        Ok(ImageRecord::<Image> { image, why }) if image.name == name => {
+            let why = why.map(|why| format!("; {why}")).unwrap_or_default();
+            format!("{name}, {}{why}", image.origin)
+        }
+        _ => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::image::Origin;
+
+    #[test]
+    fn a_later_step_still_reports_the_image_and_why_it_was_chosen() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(dir.path(), "askari", &Zoned::now()).unwrap();
+        let image = Image {
+            name: "debian-13-0123456789ab".into(),
+            path: "/cache/debian-13-0123456789ab.qcow2".into(),
+            format: "qcow2".into(),
+            virtual_size: 4 << 30,
+            file_size: 5,
+            sha256: "abcd".into(),
+            origin: Origin::Build {
+                recipe: "0123456789abcdef".into(),
+                built: "2026-06-17T12:00:00Z".parse().unwrap(),
+                seconds: 61.5,
+                tools: vec![],
+            },
+        };
+        assert_eq!(describe_image(&image.name, &folder), "debian-13-0123456789ab");
+        let why = Some("the image is built here, as nobody answers".to_owned());
+        record_image(&SelectedImage { image: image.clone(), why }, &folder).unwrap();
+        assert_eq!(
+            describe_image(&image.name, &folder),
+            "debian-13-0123456789ab, built here 2026-06-17T12:00:00Z in 62 s; the image is built here, as nobody answers"
+        );
+        assert_eq!(describe_image("another", &folder), "another");
+    }
 }

@@ -38,7 +38,7 @@ impl EventFormatter {
             Event::RunStarted { trial, folder } => self.opening(trial, &folder.display().to_string()),
             Event::StageStarted(stage) => {
                 self.live = Some(StageProgress::begin(*stage, now));
-                vec![Line::new(LineStyle::Plain, stage.as_str(), "started")]
+                vec![Line::new(LineStyle::Plain, stage.to_string(), "started")]
             }
             Event::Note(note) => vec![Line::new(LineStyle::Faint, "note", note)],
             Event::TaskFinished(result) if is_trouble(result) => vec![trouble(result)],
@@ -64,7 +64,7 @@ impl EventFormatter {
         let status = live.status();
         let colon = if status.is_empty() { "" } else { ": " };
         let text = format!("… {}{colon}{status}", whole_seconds(now.saturating_sub(live.since)));
-        Some(Line::new(LineStyle::Faint, live.stage.as_str(), text))
+        Some(Line::new(LineStyle::Faint, live.stage.to_string(), text))
     }
 
     /// libtest has written `test askari::cycle ... ` and left the cursor there: an empty row ends that line.

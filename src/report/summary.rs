@@ -59,7 +59,7 @@ pub(super) fn headline(report: &RunReport) -> Line {
         (_, _, Some(time)) => format!("{trial} after {time}"),
         (_, _, None) => trial.clone(),
     };
-    Line::new(tone(report.outcome), report.outcome.as_str(), text)
+    Line::new(tone(report.outcome), report.outcome.to_string(), text)
 }
 
 /// A stage that ended: `apply  passed in 3m07s (3m06s waiting, 1.1s own): 23 tasks, 11 changed`.
@@ -68,7 +68,7 @@ pub(super) fn stage_row(stage: &StageReport) -> Line {
     let preposition = if stage.outcome == Outcome::Passed { "in" } else { "after" };
     let colon = if stage.summary.is_empty() { "" } else { ": " };
     let text = format!("{} {preposition} {time}{colon}{}", stage.outcome, stage.summary);
-    Line::new(tone(stage.outcome), stage.stage.as_str(), text)
+    Line::new(tone(stage.outcome), stage.stage.to_string(), text)
 }
 
 /// What to type to look inside: each command with what it is for as a comment.

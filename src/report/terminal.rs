@@ -160,7 +160,7 @@ impl TerminalState {
             }
         }
         match self.narrator.live() {
-            Some(live) if starts => self.screen.busy(live.stage.as_str()),
+            Some(live) if starts => self.screen.busy(&live.stage.to_string()),
             Some(live) => self.screen.status(&row::clean(&live.status()).replace('\n', " ")),
             None => {}
         }

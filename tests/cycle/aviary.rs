@@ -133,7 +133,7 @@ impl Aviary {
         let mut world = lab.world(keep);
         let terminal =
             Terminal::lines(Box::new(Shown(Arc::clone(&shown))), false, TerminalUse::Driver, HEARTBEAT);
-        world.sink = Arc::new(Reporters::new(vec![Box::new(terminal), Box::new(JsonReporter::new())]));
+        world.reporter = Arc::new(Reporters::new(vec![Box::new(terminal), Box::new(JsonReporter::new())]));
         let aviary = Self { lab, world, shown, ours: std::env::current_exe().unwrap() };
         for (phase, play) in [("apply", "site"), ("before", "verify"), ("assert", "verify")] {
             aviary.playbook(phase, &record(play, &[Task::ok(PORTS).asserting()]));

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
-use boma_it::cycle::{Job, Keep, down, run};
+use boma_it::cycle::{Job, Keep, Removed, down, prune, run};
+use boma_it::machine::teardown::PruneScope;
 use boma_it::outcome::{Outcome, error_chain};
 use boma_it::report::summary::explain;
 use boma_it::site::secrets::SecretError;
@@ -136,7 +137,9 @@ fn what_a_killed_run_left_of_its_secrets_is_removed_by_the_next() {
     run(&aviary.world, &plan, Job::Cycle).unwrap();
     assert!(!left.exists());
     aviary.lab.write("runs/20260101T000000-askari/ansible/secrets.vars.json", "{}");
-    assert_eq!(boma_it::cycle::prune_secrets(&aviary.world, &plan.harness.runs).unwrap(), [left]);
+    let (removed, done) = prune(&aviary.world, &plan.harness.runs, PruneScope::Orphans);
+    done.unwrap();
+    assert_eq!(removed, Removed { secrets: vec![left], ..Removed::default() });
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Guest {
         let body = Body {
             fake: lab.fake.clone(),
             heard: lab.heard.clone(),
-            port: world.door.port,
+            port: world.login.port,
             folder: script,
             stop: stop.clone(),
             server,

@@ -197,16 +197,16 @@ impl Lab {
         let sinks = Reporters::new(vec![Box::new(Shared(self.heard.clone())), Box::new(JsonReporter::new())]);
         RunContext {
             hypervisor: self.fake.clone(),
-            realm: NamePrefix::default(),
+            prefix: NamePrefix::default(),
             images: ImageStore::new(self.path("images")),
             state: self.path("state"),
             processes: ProcFs::here().unwrap(),
             session: session.to_owned(),
             accelerator: Some(Accelerator::Tcg),
-            door: GuestLogin { user: whoami(), port: self.port },
+            login: GuestLogin { user: whoami(), port: self.port },
             keep,
             interrupt: self.interrupt.clone(),
-            sink: Arc::new(sinks),
+            reporter: Arc::new(sinks),
         }
     }
 
@@ -249,7 +249,7 @@ impl Lab {
         assert!(!report.kept);
         assert!(!report.folder.join("keys").exists(), "keys are left in the run folder");
         let written: serde_json::Value = json(&report.folder.join("report.json"));
-        assert_eq!(written["outcome"], report.outcome.as_str());
+        assert_eq!(written["outcome"], report.outcome.to_string());
         assert_eq!(written["stages"].as_array().unwrap().len(), report.stages.len());
     }
 

@@ -39,11 +39,28 @@ fn lockout() -> Expectation {
 }
 
 fn fault(at: Stage, fault: ExpectedFault) -> Observed {
-    Observed { before: None, end: Some(TrialEnd::Fault { at, fault, error: "gave up".into() }) }
+    Observed {
+        before: None,
+        end: Some(TrialEnd::Stopped { at, why: StageError::Fault(fault, anyhow::anyhow!("timed out")) }),
+    }
 }
 
 fn error(at: Stage) -> Observed {
-    Observed { before: None, end: Some(TrialEnd::Error { at, error: "libvirt is gone".into() }) }
+    Observed {
+        before: None,
+        end: Some(TrialEnd::Stopped { at, why: StageError::Error(anyhow::anyhow!("libvirt is gone")) }),
+    }
+}
+
+/// A task of the site playbook failed.
+fn failed_task(name: &str) -> Observed {
+    let why = StageError::TaskFailed { task: name.into(), message: "bad".into() };
+    Observed { before: None, end: Some(TrialEnd::Stopped { at: Stage::Apply, why }) }
+}
+
+fn interrupted(at: Stage) -> Observed {
+    let why = StageError::Interrupted(anyhow::anyhow!("interrupted by signal 2"));
+    Observed { before: None, end: Some(TrialEnd::Stopped { at, why }) }
 }
 
 #[rstest]
@@ -60,19 +77,20 @@ fn error(at: Stage) -> Observed {
     fault(Stage::Reboot, ExpectedFault::Unreachable),
     Outcome::Errored
 )]
-#[case::trouble_is_an_error(incident(), error(Stage::Assert), Outcome::Errored)]
+#[case::an_error_is_an_error(incident(), error(Stage::Assert), Outcome::Errored)]
 #[case::the_lockout(lockout(), fault(Stage::Reboot, ExpectedFault::Unreachable), Outcome::Passed)]
 #[case::a_lockout_too_early(lockout(), fault(Stage::Up, ExpectedFault::Unreachable), Outcome::Errored)]
 #[case::emergency_is_no_lockout(lockout(), fault(Stage::Reboot, ExpectedFault::Emergency), Outcome::Errored)]
-#[case::nothing_was_looked_at(passes(), end(&["~ports"]), Outcome::Errored)]
+#[case::every_assertion_was_skipped(passes(), end(&["~ports"]), Outcome::Errored)]
 #[case::the_declared_one_was_skipped(incident(), end(&["~published ports answer from outside the VM", "+sshd"]), Outcome::Failed)]
 #[case::of_two_that_name_one_fails(incident(), end(&["-published ports answer from outside the VM", "+published ports answer from outside the VM"]), Outcome::Failed)]
 #[case::both_that_name_fail(incident(), end(&["-a : published ports answer from outside the VM", "-b : published ports answer from outside the VM"]), Outcome::Failed)]
 #[case::of_two_that_name_one_was_skipped(incident(), end(&["~published ports answer from outside the VM", "-published ports answer from outside the VM"]), Outcome::Passed)]
-#[case::the_very_name_before_a_role_s(incident(), end(&["-published ports answer from outside the VM", "+a : published ports answer from outside the VM"]), Outcome::Passed)]
+#[case::the_exact_name_is_preferred_to_a_role_s(incident(), end(&["-published ports answer from outside the VM", "+a : published ports answer from outside the VM"]), Outcome::Passed)]
 #[case::a_role_s_fails_too(incident(), end(&["-published ports answer from outside the VM", "-a : published ports answer from outside the VM"]), Outcome::Failed)]
 #[case::stopped_early(passes(), Observed { before: None, end: None }, Outcome::Errored)]
 #[case::no_lockout(lockout(), end(&["+sshd"]), Outcome::Failed)]
+#[case::an_interrupt(lockout(), interrupted(Stage::Reboot), Outcome::Interrupted)]
 fn an_expected_failure_counts_only_where_it_was_declared(
     #[case] expect: Expectation,
     #[case] seen: Observed,
@@ -88,9 +106,7 @@ fn an_expected_failure_counts_only_where_it_was_declared(
 #[case("base : Install the ruleset", Outcome::Failed)]
 fn a_task_of_the_site_may_be_declared_with_or_without_its_role(#[case] task: &str, #[case] outcome: Outcome) {
     let expect = fails(Stage::Apply, ExpectedFault::Tasks(vec!["Validate the ruleset".into()]));
-    let end = TrialEnd::TaskFailed { task: task.into(), message: "bad".into() };
-    let seen = Observed { before: None, end: Some(end) };
-    assert_eq!(judge(&expect, &seen).outcome, outcome);
+    assert_eq!(judge(&expect, &failed_task(task)).outcome, outcome);
 }
 
 #[rstest]
@@ -98,7 +114,7 @@ fn a_task_of_the_site_may_be_declared_with_or_without_its_role(#[case] task: &st
 #[case(ExpectedResult::Pass, &["-ports"], Outcome::Failed)]
 #[case(ExpectedResult::Fail, &["-ports"], Outcome::Passed)]
 #[case(ExpectedResult::Fail, &["+ports"], Outcome::Failed)]
-fn what_comes_before_the_reboot_is_judged_first(
+fn assertions_before_the_reboot_are_judged_first(
     #[case] verdict: ExpectedResult,
     #[case] before: &[&str],
     #[case] outcome: Outcome,
@@ -109,7 +125,7 @@ fn what_comes_before_the_reboot_is_judged_first(
 }
 
 #[test]
-fn the_words_tell_an_operator_what_it_means() {
+fn each_verdict_is_explained() {
     let told = |expect: &Expectation, seen: &Observed| {
         let judgement = judge(expect, seen);
         format!("{}\n  expected: {}\n  seen:     {}\n", judgement.outcome, judgement.expected, judgement.seen)
@@ -130,14 +146,15 @@ fn the_words_tell_an_operator_what_it_means() {
         told(&lockout(), &fault(Stage::Reboot, ExpectedFault::Unreachable)),
         told(&lockout(), &end(&["+sshd"])),
         told(&passes(), &error(Stage::Up)),
+        told(&passes(), &interrupted(Stage::Apply)),
     ]
     .concat();
     insta::assert_snapshot!(text);
 }
 
-/// Every kind of end, thing by thing: `=` where both agree.
+/// Every kind of end, line by line: `=` where both agree.
 #[test]
-fn expected_stands_beside_seen() {
+fn expected_is_compared_with_observed() {
     let told = |expect: &Expectation, seen: &Observed| {
         let judgement = judge(expect, seen);
         let line = |it: &Compared| {
@@ -154,17 +171,13 @@ fn expected_stands_beside_seen() {
     let before =
         |marks: &[&str], then: Option<TrialEnd>| Observed { before: Some(asserted(marks)), end: then };
     let at_apply = fails(Stage::Apply, ExpectedFault::Tasks(vec!["Validate the ruleset".into()]));
-    let task = |name: &str| Observed {
-        before: None,
-        end: Some(TrialEnd::TaskFailed { task: name.into(), message: "bad".into() }),
-    };
     let text = [
         told(&passes(), &end(&["+ports", "+sshd", "~mesh"])),
         told(&passes(), &end(&["-ports", "+sshd"])),
         told(&passes(), &end(&["~ports"])),
         told(&passes(), &error(Stage::Up)),
         told(&expect_before, &before(&["+ports"], end(&[&marks("-"), "+sshd"]).end)),
-        // The step `assert` by itself, without the look before the reboot.
+        // The step `assert` alone, without the assertions before the reboot.
         told(&expect_before, &end(&[&marks("-"), "+sshd"])),
         told(&expect_before, &before(&["-ports", "+sshd"], None)),
         told(&incident(), &end(&[&marks("+"), "+sshd"])),
@@ -179,8 +192,8 @@ fn expected_stands_beside_seen() {
         told(&lockout(), &fault(Stage::Reboot, ExpectedFault::Emergency)),
         told(&lockout(), &error(Stage::Reboot)),
         told(&lockout(), &end(&["+sshd"])),
-        told(&at_apply, &task("base : Validate the ruleset")),
-        told(&at_apply, &task("base : Install the ruleset")),
+        told(&at_apply, &failed_task("base : Validate the ruleset")),
+        told(&at_apply, &failed_task("base : Install the ruleset")),
         told(&at_apply, &end(&["+sshd"])),
     ]
     .concat();

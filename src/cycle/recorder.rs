@@ -1,5 +1,5 @@
-//! The book of one run: which stages ran, how long each took and how much of that was waiting, and what is told to
-//! the reports meanwhile.
+//! The record of one run: which stages ran, how long each took and how much of that was waiting. It also passes the
+//! events of the run to the reporters.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use crate::outcome::{Outcome, Stage};
 use crate::support::deadline::{Deadline, Waited};
 use crate::support::interrupt::Interrupt;
 
-/// Tells events and keeps the stages' times.
+/// Reports events and keeps the times of the stages.
 pub(super) struct RunRecorder {
-    sink: Arc<dyn Reporter>,
+    reporter: Arc<dyn Reporter>,
     interrupt: Interrupt,
     waited: Waited,
     stages: Vec<StageReport>,
@@ -19,46 +19,44 @@ pub(super) struct RunRecorder {
 
 /// A stage that runs.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningStage {
     stage: Stage,
     started: Instant,
     waited_before: Duration,
 }
 
 impl RunRecorder {
-    /// An empty book.
-    pub(super) fn new(sink: Arc<dyn Reporter>, interrupt: Interrupt) -> Self {
-        Self { sink, interrupt, waited: Waited::default(), stages: Vec::new() }
+    pub(super) fn new(reporter: Arc<dyn Reporter>, interrupt: Interrupt) -> Self {
+        Self { reporter, interrupt, waited: Waited::default(), stages: Vec::new() }
     }
 
-    /// Tells an event.
-    pub(super) fn tell(&self, event: &Event) {
-        self.sink.on_event(event);
+    pub(super) fn report(&self, event: &Event) {
+        self.reporter.on_event(event);
     }
 
-    /// Tells what is being done right now.
+    /// Reports what is being done right now.
     pub(super) fn doing(&self, what: impl Into<String>) {
-        self.tell(&Event::Doing(what.into()));
+        self.report(&Event::Doing(what.into()));
     }
 
-    /// Tells something a person should know.
+    /// Reports something that a person should know.
     pub(super) fn note(&self, what: impl Into<String>) {
-        self.tell(&Event::Note(what.into()));
+        self.report(&Event::Note(what.into()));
     }
 
-    /// A deadline that heeds this run's interrupt and books waiting into this run.
+    /// A deadline that this run's interrupt ends, and whose waits count as this run's waiting.
     pub(super) fn deadline(&self, budget: Duration, what: impl Into<String>) -> Deadline {
         Deadline::after(budget, what, self.interrupt.clone(), self.waited.clone())
     }
 
     /// A stage begins.
-    pub(super) fn begin(&self, stage: Stage) -> Running {
-        self.tell(&Event::StageStarted(stage));
-        Running { stage, started: Instant::now(), waited_before: self.waited.total() }
+    pub(super) fn begin(&self, stage: Stage) -> RunningStage {
+        self.report(&Event::StageStarted(stage));
+        RunningStage { stage, started: Instant::now(), waited_before: self.waited.total() }
     }
 
-    /// A stage ended, with a summary of which the first line is kept.
-    pub(super) fn end(&mut self, running: Running, outcome: Outcome, summary: &str) {
+    /// A stage ended. Only the first line of `summary` is kept.
+    pub(super) fn end(&mut self, running: RunningStage, outcome: Outcome, summary: &str) {
         let took = running.started.elapsed();
         let waited = self.waited.total().saturating_sub(running.waited_before).min(took);
         let report = StageReport {
@@ -69,7 +67,7 @@ impl RunRecorder {
             own: took.saturating_sub(waited),
             summary: summary.lines().next().unwrap_or_default().to_owned(),
         };
-        self.tell(&Event::StageFinished(report.clone()));
+        self.report(&Event::StageFinished(report.clone()));
         self.stages.push(report);
     }
 

@@ -1,44 +1,44 @@
-//! A VM of ours that is up, found by the hypervisor's record of it, and the way in. Steps of the driver are separate
-//! processes: what one leaves for the next is the domain's metadata and the run folder it names.
+//! A VM that is up, and how to log in to it. The steps of the driver are separate processes, so a later step finds the VM
+//! by the metadata of its domain, and its keys in the run folder that the metadata names.
 
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 
-use super::world::{GuestLogin, RunContext};
+use super::context::{GuestLogin, RunContext};
 use crate::catalog::plan::TrialName;
 use crate::machine::{Hypervisor, Lifetime, Ownership};
 use crate::support::process::Process;
 use crate::support::run_folder::RunFolder;
 use crate::support::ssh_access::SshAccess;
 
-/// Folder of the run's keys, in the run folder; gone with the VM.
+/// Folder of the run's keys in the run folder. It is removed with the VM.
 const KEYS: &str = "keys";
-/// The private key that lets us in.
+/// The private key of our SSH client.
 pub(super) const CLIENT_KEY: &str = "client";
 /// The guest's private host key.
 pub(super) const HOST_KEY: &str = "host";
 
-/// A VM that is up, and the way in.
+/// A VM that is up, and how to log in to it.
 #[derive(Clone, Debug)]
 pub struct RunningVm {
     /// The domain's name.
     pub machine: String,
-    /// Whose it is.
+    /// Who owns it.
     pub ownership: Ownership,
-    /// Its run's folder.
+    /// The folder of its run.
     pub folder: RunFolder,
-    /// How to get in.
+    /// How to log in.
     pub access: SshAccess,
 }
 
-/// There is no such VM, or nobody can get into it.
+/// There is no such VM, or it does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum NoRunningVm {
-    /// There is none.
+    /// There is no such VM.
     #[error("there is no VM {machine}; bring it up with `boma-it up {options}`")]
     Absent {
         /// The domain's name.
@@ -46,20 +46,20 @@ pub enum NoRunningVm {
         /// The driver's options that name it.
         options: String,
     },
-    /// It is there but does not run.
+    /// It exists but does not run.
     #[error(
-        "the VM {machine} is {state}; look at `boma-it console {options}`, end it with `boma-it down {options}`"
+        "the VM {machine} is {state}; `boma-it console {options}` shows why, `boma-it down {options}` ends it"
     )]
     NotRunning {
         /// The domain's name.
         machine: String,
-        /// What state it is in.
+        /// Its state.
         state: String,
         /// The driver's options that name it.
         options: String,
     },
-    /// Its metadata says nothing we understand.
-    #[error("the VM {machine} has no metadata of boma-it's; end it with `boma-it prune --all`")]
+    /// Its metadata is not ours, or cannot be read.
+    #[error("the VM {machine} has no metadata of boma-it; end it with `boma-it prune --all`")]
     Unowned {
         /// The domain's name.
         machine: String,
@@ -70,11 +70,10 @@ impl RunningVm {
     /// The trial's VM.
     ///
     /// # Errors
-    /// [`NoRunningVm`], or that the hypervisor could not be asked, or that its run folder or keys are gone.
-    pub fn find(world: &RunContext, trial: &TrialName) -> anyhow::Result<Self> {
+    /// [`NoRunningVm`], or that the hypervisor does not answer, or that the run folder or the keys are gone.
+    pub fn find(context: &RunContext, trial: &TrialName) -> anyhow::Result<Self> {
         let (machine, options) = (trial.machine(), trial.driver_options());
-        let machines = world.hypervisor.machines().context("cannot see which VMs there are")?;
-        let Some(found) = machines.into_iter().find(|it| it.name == machine) else {
+        let Some(found) = context.machine(&machine)? else {
             return Err(NoRunningVm::Absent { machine, options }.into());
         };
         let Some(ownership) = found.ownership else {
@@ -84,48 +83,52 @@ impl RunningVm {
             return Err(NoRunningVm::NotRunning { machine, state: found.state.to_string(), options }.into());
         }
         let folder = RunFolder::open(&ownership.run_folder)
-            .with_context(|| format!("cannot get into the VM {machine}: its keys were in its run folder"))?;
-        Self::with(machine, ownership, folder, &world.door)
+            .with_context(|| format!("cannot log in to the VM {machine}: its keys were in its run folder"))?;
+        Self::new(machine, ownership, folder, &context.login)
     }
 
-    /// The VM that was just made, with the keys in its run folder.
+    /// The VM that was just defined, with the keys in its run folder.
     ///
     /// # Errors
     /// When its keys cannot be read.
-    pub fn with(
+    pub(super) fn new(
         machine: String,
         ownership: Ownership,
         folder: RunFolder,
-        door: &GuestLogin,
+        login: &GuestLogin,
     ) -> anyhow::Result<Self> {
         let host_key = keys(&folder).join(format!("{HOST_KEY}.pub"));
         let host_key = std::fs::read_to_string(&host_key)
             .with_context(|| format!("cannot read the guest's host key {}", host_key.display()))?;
         let access = SshAccess {
             address: IpAddr::V4(ownership.address),
-            port: door.port,
-            user: door.user.clone(),
+            port: login.port,
+            user: login.user.clone(),
             private_key: keys(&folder).join(CLIENT_KEY),
             host_key: host_key.trim().to_owned(),
         };
         Ok(Self { machine, ownership, folder, access })
     }
 
-    /// A deadline that is meant for KVM, as long as this VM's accelerator needs it.
-    pub fn patience(&self, budget: Duration) -> Duration {
+    /// A time budget for KVM, stretched to what this VM's accelerator needs.
+    pub(super) fn patience(&self, budget: Duration) -> Duration {
         budget * self.ownership.accelerator.patience()
     }
 
-    /// From now on the VM lives that long.
+    /// Records a new lifetime of the VM.
     ///
     /// # Errors
-    /// When the hypervisor does not note it.
-    pub fn change_lifetime(&self, hypervisor: &dyn Hypervisor, lifetime: Lifetime) -> anyhow::Result<()> {
+    /// When the hypervisor fails.
+    pub(super) fn change_lifetime(
+        &self,
+        hypervisor: &dyn Hypervisor,
+        lifetime: Lifetime,
+    ) -> anyhow::Result<()> {
         let ownership = Ownership { lifetime, ..self.ownership.clone() };
         Ok(hypervisor.set_ownership(&self.machine, &ownership)?)
     }
 
-    /// OpenSSH into the guest, with the run's key and the known host key, and nothing of the user's own.
+    /// OpenSSH into the guest, with the run's key and the known host key, and without the user's own configuration.
     ///
     /// # Errors
     /// When the known_hosts file cannot be written.
@@ -148,18 +151,28 @@ impl RunningVm {
     }
 }
 
-/// Where a run's keys lie.
+/// The folder of a run's keys.
 pub(super) fn keys(folder: &RunFolder) -> PathBuf {
     folder.join(KEYS)
 }
 
-/// The folder of a run's keys, mode 0700.
+/// Creates the folder of a run's keys, mode 0700.
 ///
 /// # Errors
-/// When it cannot be made.
-pub(super) fn make_keys(folder: &RunFolder) -> anyhow::Result<PathBuf> {
+/// When it cannot be created.
+pub(super) fn create_keys_folder(folder: &RunFolder) -> anyhow::Result<PathBuf> {
     let path = keys(folder);
-    let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-    made.with_context(|| format!("cannot make the folder of keys {}", path.display()))?;
+    let created = std::fs::DirBuilder::new().mode(0o700).create(&path);
+    created.with_context(|| format!("cannot create the folder of keys {}", path.display()))?;
     Ok(path)
+}
+
+/// Removes the keys of a VM that is gone: they open nothing any more, and a run folder must not hold secrets.
+pub(super) fn remove_keys(folder: &RunFolder) {
+    let _ = std::fs::remove_dir_all(keys(folder));
+}
+
+/// The same for the run folders at `paths` that still exist.
+pub(super) fn remove_keys_in<'a>(paths: impl IntoIterator<Item = &'a Path>) {
+    paths.into_iter().filter_map(|path| RunFolder::open(path).ok()).for_each(|folder| remove_keys(&folder));
 }

@@ -1,3 +1,4 @@
+use std::fs;
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -18,7 +19,7 @@ impl Reporter for Notes {
     }
 }
 
-/// Saves the logs of a VM into a run folder where a console and a journal were saved before; gives what the two are then, and the
+/// Saves the logs of a VM into a run folder that has an older console and journal. Returns both as they are then, and the
 /// notes.
 fn save_again(fake: &Fake) -> ([String; 2], Vec<String>) {
     let root = tempfile::tempdir().unwrap();
@@ -42,17 +43,17 @@ fn with_logs() -> Fake {
 }
 
 #[test]
-fn a_log_that_was_saved_stays_until_there_is_a_whole_one_in_its_place() {
+fn a_saved_log_stays_until_a_whole_new_one_replaces_it() {
     for break_off in [Fake::fail, Fake::hang] {
         let fake = with_logs();
         break_off(&fake, Verb::Download, 1);
         let (saved, notes) = save_again(&fake);
         assert_eq!(saved, ["old", "a journal"]);
-        assert!(notes.len() == 1 && notes[0].starts_with("console.log could not be saved: "), "{notes:?}");
+        assert!(notes.len() == 1 && notes[0].starts_with("cannot save console.log: "), "{notes:?}");
     }
 }
 
-/// What is not on the hypervisor any more was taken from there by a teardown that came after the saving.
+/// A teardown after the last save removed it from the hypervisor.
 #[test]
 fn a_log_that_is_gone_from_the_hypervisor_stays_in_the_run_folder() {
     let fake = Fake::new();
@@ -61,7 +62,7 @@ fn a_log_that_is_gone_from_the_hypervisor_stays_in_the_run_folder() {
 }
 
 #[test]
-fn the_earlier_parts_of_a_log_are_saved_even_if_it_is_not_told_which_there_are() {
+fn the_earlier_parts_of_a_log_are_saved_even_if_they_cannot_be_listed() {
     for listed in [true, false] {
         let fake = with_logs();
         let [_, older, newer] = VmVolumes::rolled(&VmVolumes(VM).console());

@@ -1,0 +1,190 @@
+//! How a stage can fail: the VM failed, its boot did not end, or anything else. Plain data; [`super::judge`] decides
+//! what a failure means for the trial.
+
+use crate::catalog::plan::ExpectedFault;
+use crate::guest::{BootFault, BootFaultKind};
+use crate::outcome::{Outcome, error_chain};
+use crate::support::interrupt::{Interrupt, Interrupted};
+
+/// The VM failed: there is nothing left to wait for.
+#[derive(Debug, thiserror::Error)]
+pub enum VmFailure {
+    /// The hypervisor reports it.
+    #[error("{machine}: {why}")]
+    State {
+        /// The domain.
+        machine: String,
+        /// What is wrong with it, in words.
+        why: &'static str,
+    },
+    /// The console shows it.
+    #[error("{machine} reports on its console: {fault} (full text: console.log in the run folder)")]
+    Console {
+        /// The domain.
+        machine: String,
+        /// What the console shows.
+        fault: BootFault,
+    },
+}
+
+impl VmFailure {
+    /// The one behind an error, if there is one.
+    pub(super) fn in_chain(error: &anyhow::Error) -> Option<&Self> {
+        error.chain().find_map(|cause| cause.downcast_ref())
+    }
+
+    /// The fault that a scenario can declare, if it is one.
+    pub(super) fn fault(&self) -> Option<ExpectedFault> {
+        match self {
+            Self::Console { fault, .. } if fault.kind == BootFaultKind::Emergency => {
+                Some(ExpectedFault::Emergency)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// SSH does not answer, and nothing shows that the guest finished its boot. So this is a failed boot, not a lockout.
+#[derive(Debug, thiserror::Error)]
+pub enum BootIncomplete {
+    /// No new boot began.
+    #[error("{machine} did not boot: its console shows no firmware or kernel message after the restart{}", last_line(.last.as_deref()))]
+    NotBegun {
+        /// The domain.
+        machine: String,
+        /// The console's last line.
+        last: Option<String>,
+    },
+    /// A boot began and did not end.
+    #[error(
+        "{machine} did not finish its boot: no login prompt on the console and no end of the boot in the journal, so this \
+         does not count as a lockout{}", last_line(.last.as_deref())
+    )]
+    NotEnded {
+        /// The domain.
+        machine: String,
+        /// The console's last line.
+        last: Option<String>,
+    },
+    /// The boot reached a login prompt, but its journal, which was received, does not show its end.
+    #[error(
+        "{machine} did not finish its boot: the console shows `{prompt}`, but the journal ends at `{last}`, so this does \
+         not count as a lockout"
+    )]
+    Unfinished {
+        /// The domain.
+        machine: String,
+        /// The console's line.
+        prompt: String,
+        /// The journal's last line.
+        last: String,
+    },
+    /// It boots in a loop.
+    #[error("{machine} restarts by itself: {boots} boots began on its console, expected one")]
+    Loop {
+        /// The domain.
+        machine: String,
+        /// How many boots began.
+        boots: usize,
+    },
+}
+
+fn last_line(last: Option<&str>) -> String {
+    last.map_or_else(String::new, |line| format!("; the console's last line is `{line}`"))
+}
+
+/// Why a stage stopped short.
+#[derive(Debug)]
+pub(super) enum StageError {
+    /// We were asked to stop.
+    Interrupted(anyhow::Error),
+    /// A task of the site playbook failed.
+    TaskFailed {
+        /// Its name.
+        task: String,
+        /// Its message.
+        message: String,
+    },
+    /// The guest broke in a way that a scenario can declare: never [`ExpectedFault::Tasks`].
+    Fault(ExpectedFault, anyhow::Error),
+    /// We could not find out.
+    Error(anyhow::Error),
+}
+
+impl StageError {
+    /// [`StageError::Fault`], if a scenario can declare what befell the VM.
+    pub(super) fn of_vm(error: anyhow::Error) -> Self {
+        match VmFailure::in_chain(&error).and_then(VmFailure::fault) {
+            Some(fault) => Self::Fault(fault, error),
+            None => Self::Error(error),
+        }
+    }
+
+    /// The outcome of the stage, whatever the scenario declares.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Interrupted(_) => Outcome::Interrupted,
+            Self::TaskFailed { .. } => Outcome::Failed,
+            Self::Fault(..) | Self::Error(_) => Outcome::Errored,
+        }
+    }
+
+    /// Whether the VM failed, so that nothing inside it can be asked.
+    pub(super) fn is_vm_failure(&self) -> bool {
+        match self {
+            Self::Fault(_, error) | Self::Error(error) => VmFailure::in_chain(error).is_some(),
+            Self::Interrupted(_) | Self::TaskFailed { .. } => false,
+        }
+    }
+
+    /// An interrupt once we were asked to stop, whatever error the stage ended with; otherwise the error itself.
+    pub(super) fn unless_interrupted(self, interrupt: &Interrupt) -> Self {
+        match (interrupt.check(), self) {
+            (Ok(()), error) => error,
+            (Err(_), Self::Error(error)) if error.chain().any(|cause| cause.is::<Interrupted>()) => {
+                Self::Interrupted(error)
+            }
+            (Err(signal), other) => Self::Interrupted(anyhow::Error::new(signal).context(other.to_string())),
+        }
+    }
+
+    /// The whole chain of causes, if an error is behind it.
+    pub(super) fn chain(&self) -> Option<String> {
+        match self {
+            Self::Interrupted(error) | Self::Fault(_, error) | Self::Error(error) => Some(error_chain(error)),
+            Self::TaskFailed { .. } => None,
+        }
+    }
+}
+
+impl std::fmt::Display for StageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TaskFailed { task, message } => write!(f, "`{task}` failed: {message}"),
+            Self::Interrupted(error) | Self::Fault(_, error) | Self::Error(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl From<anyhow::Error> for StageError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// What a stage gives when it came to its end.
+#[derive(Debug)]
+pub(super) struct StageOutput<T> {
+    /// For the next stage.
+    pub value: T,
+    /// Passed; or failed, where an assertion failed.
+    pub outcome: Outcome,
+    /// One line on what happened.
+    pub summary: String,
+}
+
+impl StageOutput<()> {
+    pub(super) fn passed(summary: impl Into<String>) -> Self {
+        Self { value: (), outcome: Outcome::Passed, summary: summary.into() }
+    }
+}

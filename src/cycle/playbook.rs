@@ -1,0 +1,151 @@
+//! The stages that run Ansible: `apply`, and `verify.yml` before and after the reboot.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::errors::{StageError, StageOutput};
+use super::observed::count;
+use super::recorder::RunRecorder;
+use super::run::Run;
+use super::vm_monitor::{SILENCE, VmMonitor, cancel_on_vm_failure};
+use crate::catalog::Plan;
+use crate::catalog::plan::{Expectation, ExpectedFailure, ExpectedFault, ExpectedResult};
+use crate::event::Event;
+use crate::guest::{ReadyError, wait_ready};
+use crate::outcome::{Assertion, Outcome, Stage};
+use crate::site::certs::Acme;
+use crate::site::{
+    self, Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Verification, Workspace,
+};
+use crate::support::deadline::Deadline;
+
+/// How long listing a site's hosts and tags may take.
+const CHECK: Duration = Duration::from_secs(120);
+
+/// Checks everything about the site that can be checked before a VM exists.
+///
+/// # Errors
+/// What is wrong with the playbooks, the inventory, the roles or Ansible itself.
+pub(super) fn check(plan: &Plan, recorder: &RunRecorder) -> anyhow::Result<Checked> {
+    // The address of the VM is not known yet. Nothing connects to it here.
+    let unknown = IpAddr::V4(plan.harness.subnet.network);
+    let deadline = recorder.deadline(CHECK, "the check of the site");
+    Ok(site::check(&plan.site, &vars(plan, unknown, Acme::default()), &deadline)?)
+}
+
+/// The plan as variables for the site.
+fn vars(plan: &Plan, address: IpAddr, acme: Acme) -> HarnessVars {
+    HarnessVars {
+        host: plan.trial.host.to_string(),
+        scenario: plan.trial.scenario.as_ref().map(ToString::to_string),
+        address,
+        certs: plan.certs,
+        acme,
+        egress: plan.egress,
+    }
+}
+
+impl Run<'_> {
+    /// Applies the site playbook.
+    pub(super) fn apply(&mut self) -> Result<StageOutput<()>, StageError> {
+        let report = self.run_playbook(Phase::Apply, self.plan.harness.timeouts.apply)?;
+        Ok(StageOutput::passed(format!("{} tasks, {} changed", report.ok, report.changed)))
+    }
+
+    /// Runs `verify.yml`. Returns all its assertions.
+    pub(super) fn verify(&mut self, phase: Phase) -> Result<StageOutput<Vec<Assertion>>, StageError> {
+        let report = self.run_playbook(phase, self.plan.harness.timeouts.assert)?;
+        let verification =
+            site::verification(&report, self.plan.trial.host.as_str()).map_err(anyhow::Error::from)?;
+        for gap in gaps(&verification) {
+            if declares_failure(&self.plan.expect, phase) {
+                let why = "so it is unknown whether only the declared assertion fails";
+                return Err(StageError::Error(anyhow::anyhow!("{gap}; {why}")));
+            }
+            self.recorder.note(gap);
+        }
+        let assertions = verification.assertions;
+        let has_failed = assertions.iter().any(Assertion::is_failed);
+        let outcome = if has_failed { Outcome::Failed } else { Outcome::Passed };
+        Ok(StageOutput { summary: count(&assertions), value: assertions, outcome })
+    }
+
+    /// Runs the playbook of `phase`, which may take `budget` with KVM.
+    fn run_playbook(&mut self, phase: Phase, budget: Duration) -> Result<PlaybookReport, StageError> {
+        let acme = self.certs.serve(self.plan, &self.folder, &self.recorder)?;
+        let vm = self.vm()?;
+        let deadline = self.recorder.deadline(vm.patience(budget), phase.as_str());
+        let workspace =
+            Workspace::prepare(&vm.folder.join("ansible"), &self.plan.site, &self.checked, &vm.access)
+                .context("cannot prepare for Ansible")?;
+        let mut on_task = |event: TaskEvent| match event {
+            TaskEvent::Started { task } => self.recorder.report(&Event::TaskStarted { task }),
+            TaskEvent::Finished(result) => self.recorder.report(&Event::TaskFinished(result)),
+        };
+        let vars = vars(self.plan, vm.access.address, acme);
+        let ended = cancel_on_vm_failure(self.hypervisor(), &vm.machine, &deadline, |deadline| {
+            workspace.run(phase, &vars, deadline, &mut on_task)
+        });
+        ended.context("the VM failed while Ansible ran")?.map_err(|error| match error {
+            PlaybookError::TaskFailed { task } => StageError::TaskFailed {
+                message: task.message.clone().unwrap_or_else(|| "no message".to_owned()),
+                task: task.task.clone(),
+            },
+            PlaybookError::Unreachable { .. } if phase == Phase::Apply => {
+                self.confirm_lockout(error, &deadline)
+            }
+            other => StageError::Error(other.into()),
+        })
+    }
+
+    /// Ansible reports a host as unreachable for a single refused connection, a slow sudo or a full disk. Where the
+    /// scenario declares a lockout, SSH must stay silent for as long as after a reboot.
+    fn confirm_lockout(&self, error: PlaybookError, deadline: &Deadline) -> StageError {
+        let fault = |error: PlaybookError| StageError::Fault(ExpectedFault::Unreachable, error.into());
+        let declared = ExpectedFailure { at: Stage::Apply, what: ExpectedFault::Unreachable };
+        if self.plan.expect.fail.as_ref() != Some(&declared) {
+            return fault(error);
+        }
+        let vm = match self.vm() {
+            Ok(vm) => vm,
+            Err(error) => return error.into(),
+        };
+        let mut monitor = VmMonitor::from_now_on(self.hypervisor(), &vm.machine);
+        let mut progress = |what: &str| self.recorder.doing(what);
+        let deadline = deadline.within(vm.patience(SILENCE), "SSH that does not answer");
+        match wait_ready(&vm.access, &deadline, &mut || monitor.check(), &mut progress) {
+            Err(ReadyError::Unreachable { .. }) => fault(error),
+            Ok(_) | Err(ReadyError::NotSettled { .. }) => {
+                let error = anyhow::Error::from(error);
+                StageError::Error(error.context("SSH still answers, so this does not count as a lockout"))
+            }
+            Err(other) => anyhow::Error::from(other).context(error).into(),
+        }
+    }
+}
+
+/// Whether the scenario declares failed assertions in `phase`. Then `verify.yml` must reach its end: an assertion that it
+/// did not evaluate may be another failure.
+fn declares_failure(expect: &Expectation, phase: Phase) -> bool {
+    match phase {
+        Phase::Before => expect.before_reboot == Some(ExpectedResult::Fail),
+        Phase::Assert => expect.fail.as_ref().is_some_and(|fail| fail.at == Stage::Assert),
+        Phase::Apply => false,
+    }
+}
+
+/// Why some assertions were not evaluated.
+fn gaps(found: &Verification) -> Vec<String> {
+    let trouble = found.trouble.as_ref().map(|task| {
+        let message = task.message.as_deref().unwrap_or("no message");
+        format!("task `{}` of verify.yml ({}) failed: {message}", task.task, task.path)
+    });
+    let unreached = found.unreached.split_first().map(|(first, more)| {
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        let remedy = "set `ignore_errors: true` on it to go on";
+        format!("verify.yml stopped at a failed assertion before {first}{more}; {remedy}")
+    });
+    trouble.into_iter().chain(unreached).collect()
+}
