@@ -1,13 +1,13 @@
-# Thin: every target first sees to it that the machine has what it needs (tools/setup, a fraction of a second when all is
-# there), then runs the command a person would type. `make` alone prints this list.
+# Every target first runs tools/setup, which takes a fraction of a second when nothing is missing, and then the command
+# that a person would type. `make` alone prints this list.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup ready host-given test test-integration test-integration-clean bench
+.PHONY: help setup ready host-given test test-integration test-integration-clean lint bench
 
-# Handed on by the environment, as libtest takes no foreign arguments; unset stays unset.
+# Passed on through the environment, because libtest accepts no options of its own. Unset stays unset.
 export HOST SCENARIO
 ifdef CERTS
 export BOMA_IT_CERTS := $(CERTS)
@@ -20,19 +20,19 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
 	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' Makefile
 
-setup: ## packages, the Ansible venv, libvirt's daemons; ends with a verdict
+setup: ## packages, the Ansible venv, libvirt's daemons; ends with a report
 	@tools/setup
 
-# What the other targets call: one line when there is nothing to do.
+# The other targets call this: it prints one line when there is nothing to do.
 ready:
 	@tools/setup --brief
 
-test: ready ## every test of the project, the real trials included; SKIP="name ...": but those with this in their name
+test: ready ## every test of the project, real trials included; SKIP="name ...": all but those with this in their name
 	cargo test $(if $(SKIP),-- $(addprefix --skip ,$(SKIP)))
 
 test-integration: host-given ready ## HOST=name [SCENARIO=name|all] [CERTS=tier] [KEEP=1]: the plain cycle of a host, or a scenario
-	@# As in the driver, no scenario means the plain cycle. A filter that matches nothing would be a green run of no tests:
-	@# the plan is asked first, and knows every name.
+	@# As in the driver, no scenario means the plain cycle. A filter that matches nothing would be a green run of no tests,
+	@# so `plan` checks the names first.
 	@case "$$SCENARIO" in \
 	  all) set -- "$$HOST::"; plan= ;; \
 	  '' | cycle) set -- --exact "$$HOST::cycle"; plan= ;; \
@@ -45,6 +45,9 @@ host-given:
 
 test-integration-clean: ready ## destroy every boma-it-* VM and what belongs to it
 	cargo test-integration-clean
+
+lint: ready ## every lint of the project
+	tools/lint
 
 bench: ready ## the project's figures, measured here
 	bench/run

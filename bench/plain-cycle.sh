@@ -1,18 +1,18 @@
 #!/bin/bash
-# The steps of a cycle as one would type them without boma-it: virsh, ssh, ansible-playbook. What `make bench`
-# compares the harness with, so it does the same work and no more, and leaves nothing behind.
+# The steps of a cycle without boma-it: virsh, ssh, ansible-playbook. `make bench` compares boma-it with this script, so it
+# does the same work and no more, and leaves nothing behind.
 #
 #   IMAGE=golden.qcow2 HOST=askari bench/plain-cycle.sh
 #
-# Prints `<step> <seconds>` on stdout for each step and for the whole; everything else goes to stderr.
+# Prints `<step> <seconds>` on stdout for each step and for the total; everything else goes to stderr.
 # IMAGE    golden image, readable by QEMU's user       HOST     host of the inventory        (askari)
-# ROLES    tags, by commas (those of the profile)      PREFIX   start of all our names       (plain)
+# ROLES    tags, by commas (those of the profile)      PREFIX   start of all names           (plain)
 # SUBNET   first three numbers of the network          ACCEL    qemu (TCG) or kvm            (qemu)
 # ANSIBLE  folder of ansible-playbook (from PATH)      EXTRA    more variables, as JSON      ({})
-# VAULT_PASSWORD  what opens harness/vault.yml, which holds no secret  (not-a-secret)
-# BEFORE=1 verify once before the reboot as well       TWICE=1  apply again, must change nothing
+# VAULT_PASSWORD  password of harness/vault.yml, which holds no real secret  (not-a-secret)
+# BEFORE=1 verify before the reboot too                TWICE=1  apply again; it must change nothing
 # PEEK     a command to run in the guest before the reboot and at the end, on stderr
-# shellcheck disable=SC2317 # functions are called through `step`
+# shellcheck disable=SC2317,SC2329 # `step` and traps call the functions
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,7 +26,7 @@ ROLES=${ROLES:-$(sed -n 's/^roles: \[\(.*\)\].*/\1/p' "profiles/$HOST.yml" | tr 
 IMAGE=$(realpath "$IMAGE")
 [ -z "${ANSIBLE:-}" ] || PATH=$ANSIBLE:$PATH
 export LIBVIRT_DEFAULT_URI=${LIBVIRT_DEFAULT_URI:-qemu:///system}
-# 52:54:00 is QEMU's prefix; our own network, so any address will do.
+# 52:54:00 is QEMU's prefix; on a private network any address will do.
 vm=$PREFIX-$HOST network=$PREFIX-net address=$SUBNET.10 mac=52:54:00:b0:3a:17
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/$PREFIX.XXXXXX")
 
@@ -47,7 +47,7 @@ trap 'cleanup; exit 130' INT TERM
 now() { date +%s.%N; }
 since() { awk -v a="$1" -v b="$(now)" 'BEGIN { print b - a }'; }
 begun=$(now)
-# step NAME COMMAND…: runs it and prints what it cost.
+# step NAME COMMAND…: runs it and prints its time.
 step() {
 	local name=$1 before status=0
 	shift
@@ -92,7 +92,7 @@ make_files() {
 		bootcmd:
 		  - systemctl mask --now apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service
 	END
-	: >"$work/ansible.cfg" # the operator's own must not matter
+	: >"$work/ansible.cfg" # instead of the operator's own
 	printf '%s\n' "${VAULT_PASSWORD:-not-a-secret}" >"$work/vault-password"
 	printf 'instance-id: %s\n' "$vm-$$" >"$work/meta-data"
 	printf 'version: 2\nethernets:\n  all:\n    match: {macaddress: "%s"}\n    dhcp4: true\n' "$mac" >"$work/network-config"
@@ -133,7 +133,7 @@ start() {
 	virsh -q start "$vm"
 }
 
-# reachable OLD: until SSH answers from a boot that is not OLD.
+# reachable OLD: waits until SSH answers from a boot other than OLD.
 reachable() {
 	local deadline=$((SECONDS + 600)) seen
 	until seen=$(in_guest cat /proc/sys/kernel/random/boot_id 2>/dev/null) && [ "$seen" != "${1:-}" ]; do
@@ -158,7 +158,7 @@ restart() {
 play() {
 	local playbook=$1
 	shift
-	# A control path of its own each boot: a socket to the old boot would hang the first task.
+	# One control path per boot: a socket to the old boot would hang the first task.
 	ANSIBLE_CONFIG=$work/ansible.cfg ANSIBLE_PIPELINING=1 ANSIBLE_SSH_CONTROL_PATH_DIR=$work/cp$boots \
 		ANSIBLE_SSH_ARGS="-F $work/ssh_config -o ControlMaster=auto -o ControlPersist=60s" \
 		ansible-playbook -i site/inventory/production --limit "$HOST" "$playbook" \

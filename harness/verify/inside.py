@@ -1,8 +1,9 @@
-"""What verify.yml wants to know from inside the VM, as one JSON object. Looks, and judges nothing.
+"""Prints the facts that verify.yml needs from inside the VM, as one JSON object. Collects, and judges nothing.
 
-Run as root with the port to listen on, and the setup key that the coordinator should have: one probe for all facts, as
-each Ansible task costs seconds on a slow VM.
+Runs as root, with the port to listen on and the setup key that the coordinator should have. One probe collects all
+facts, because each Ansible task costs seconds on a slow VM.
 """
+
 import grp
 import json
 import shutil
@@ -25,16 +26,16 @@ CADDY_ROOT = Path("/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.
 
 
 def run(*argv):
-    """Exit status and output of a command; 127 if it is not there."""
+    """Returns exit status and output of a command; 127 if it does not exist."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return 127, str(error)
     return done.returncode, (done.stdout or done.stderr).strip()
 
 
 def parsed(*argv):
-    """A command's JSON output, or None."""
+    """Returns a command's JSON output, or None."""
     status, output = run(*argv)
     try:
         return json.loads(output) if status == 0 else None
@@ -43,7 +44,7 @@ def parsed(*argv):
 
 
 def listen(port):
-    """Binds the port for two minutes in a unit of its own, and says whether something listens on it."""
+    """Listens on the port for two minutes, in a transient unit. Returns whether something listens on it."""
     server = f"import socket, time; s = socket.create_server(('', {port}), backlog=64); time.sleep(120)"
     run("systemd-run", "--quiet", "--collect", "--unit=boma-it-listener", "python3", "-c", server)
 
@@ -54,10 +55,10 @@ def listen(port):
     return until(bound, 15)
 
 
-def until(true, seconds):
-    """Whether `true` came true within so many seconds."""
+def until(condition, seconds):
+    """Returns whether the condition became true within so many seconds."""
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         if time.monotonic() > end:
             return False
         time.sleep(0.25)
@@ -103,7 +104,7 @@ def answers():
 def docker():
     if not shutil.which("docker"):
         return None
-    # A coordinator that still fetches its database gets the time to serve, or to die of it.
+    # Give a coordinator that still downloads its database time to serve, or to exit.
     answering = until(answers, 30)
     info = parsed("docker", "info", "--format", "{{json .}}") or {}
     container = (parsed("docker", "inspect", "mesh-coordinator") or [{}])[0]
@@ -138,15 +139,19 @@ def members(group):
 
 
 listening = listen(int(sys.argv[1]))
-print(json.dumps({
-    "listening": listening,
-    "failed_units": failed_units(),
-    "nft": firewall(),
-    "sshd": sshd(),
-    "sysctl": sysctl(),
-    "docker": docker(),
-    "caddy": run("systemctl", "is-active", "caddy.service")[1],
-    "caddy_root": CADDY_ROOT.read_text() if CADDY_ROOT.exists() else "",
-    "libvirt": libvirt(),
-    "groups": {group: members(group) for group in ("libvirt", "kvm")},
-}))
+print(
+    json.dumps(
+        {
+            "listening": listening,
+            "failed_units": failed_units(),
+            "nft": firewall(),
+            "sshd": sshd(),
+            "sysctl": sysctl(),
+            "docker": docker(),
+            "caddy": run("systemctl", "is-active", "caddy.service")[1],
+            "caddy_root": CADDY_ROOT.read_text() if CADDY_ROOT.exists() else "",
+            "libvirt": libvirt(),
+            "groups": {group: members(group) for group in ("libvirt", "kvm")},
+        }
+    )
+)

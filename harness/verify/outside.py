@@ -1,8 +1,9 @@
-"""What the VM looks like from outside it, as one JSON object. Looks, and judges nothing.
+"""Prints how the VM looks from outside, as one JSON object. Collects, and judges nothing.
 
 Reads {address, closed: [port], http: [url], tls: {port, names: [name]}, ca: PEM} and tries all of it at once. What
-should answer gets 20 s to do so; what should not gets one try of 3 s.
+should answer gets 20 s to do so; what should not answer gets one try of 3 s.
 """
+
 import json
 import socket
 import ssl
@@ -16,13 +17,13 @@ TRY = 3
 
 
 def tried(attempt):
-    """One attempt: {answers, seen}, where seen goes on the sentence `<what> …`."""
+    """Returns one attempt as {answers, seen}; `seen` continues the sentence `<what> …`."""
     try:
         return {"answers": True, "seen": attempt()}
     except TimeoutError:
         return {"answers": False, "seen": "does not answer (timed out)"}
     except OSError as error:
-        # urllib wraps what happened below it.
+        # urllib wraps the error from below.
         reason = getattr(error, "reason", error)
         text = "timed out" if isinstance(reason, TimeoutError) else str(reason)
         return {"answers": False, "seen": f"does not answer ({text})"}
@@ -43,27 +44,29 @@ def connect(address, port):
 
 
 def get(url):
-    # No proxy of the control machine may answer in the VM's place.
+    # A proxy of the control machine must not answer for the VM.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(url, timeout=TRY) as response:
         return f"answers {response.status}"
 
 
 def trusting(ca):
-    """A context that trusts these roots (PEM) alone, or those of this machine; told nothing, none at all."""
+    """Returns a context that trusts only these roots (PEM), or this machine's if None. An empty string is an error."""
     if ca == "":
-        raise OSError("there is no root to trust it by")
+        raise OSError("no root to trust it by")
     return ssl.create_default_context(cadata=ca)
 
 
 def handshake(address, port, name, ca):
-    with socket.create_connection((address, port), timeout=TRY) as plain:
-        with trusting(ca).wrap_socket(plain, server_hostname=name) as tls:
-            return tls.getpeercert()
+    with (
+        socket.create_connection((address, port), timeout=TRY) as plain,
+        trusting(ca).wrap_socket(plain, server_hostname=name) as tls,
+    ):
+        return tls.getpeercert()
 
 
 def served(address, port, names, ca):
-    """The one certificate that is good for every name: chain, name and dates are checked in each handshake."""
+    """Returns the one certificate that is valid for every name. Each handshake checks chain, name and dates."""
     certificates = [handshake(address, port, name, ca) for name in names]
     serials = sorted({certificate["serialNumber"] for certificate in certificates})
     if len(serials) > 1:
@@ -85,13 +88,16 @@ def main(wanted):
         closed = {port: pool.submit(tried, lambda port=port: connect(address, port)) for port in wanted["closed"]}
         http = {url: pool.submit(patiently, lambda url=url: get(url)) for url in wanted.get("http", [])}
         https = wanted.get("tls")
-        tls = https and pool.submit(
-            patiently, lambda: served(address, https["port"], https["names"], wanted.get("ca")))
-        print(json.dumps({
-            "closed": {port: seen.result() for port, seen in closed.items()},
-            "http": {url: seen.result() for url, seen in http.items()},
-            "tls": tls and tls.result(),
-        }))
+        tls = https and pool.submit(patiently, lambda: served(address, https["port"], https["names"], wanted.get("ca")))
+        print(
+            json.dumps(
+                {
+                    "closed": {port: seen.result() for port, seen in closed.items()},
+                    "http": {url: seen.result() for url, seen in http.items()},
+                    "tls": tls and tls.result(),
+                }
+            )
+        )
 
 
 main(json.load(sys.stdin))

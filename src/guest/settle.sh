@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2217
 # Run in the guest by boma-it: waits until the boot is over, tells facts line by line, ends with the state.
 export LC_ALL=C
 root='@root@'

@@ -33,6 +33,7 @@ keep() {
 
 keep_settings() {
 	for name in $SETTINGS; do
+		value=
 		eval "value=\${$name-}"
 		printf "%s='%s'\n" "$name" "$(printf '%s' "$value" | sed "s/'/'\\\\''/g")"
 	done | keep 0644 "$settings"
@@ -43,6 +44,7 @@ setup)
 	keep_settings
 	keep 0755 "$self" <"$0" ;;
 due | now | present | cleanup)
+	# shellcheck source=/dev/null
 	. "$settings" ;;
 *)
 	echo "usage: $0 setup|due|now" >&2
