@@ -152,7 +152,7 @@ impl KnownCommands {
         }
         match trial {
             (Some(host), scenario) if !is_placeholder(host) => {
-                self.check_trial(host, scenario.filter(|it| !is_placeholder(it)))
+                self.check_trial(host, scenario.filter(|it| !is_placeholder(it) && *it != "all"))
             }
             _ => Ok(()),
         }
