@@ -73,7 +73,7 @@ fn trials(project: &Arc<Project>, interrupt: &Interrupt) -> Vec<Trial> {
         let (project, name, interrupt) = (Arc::clone(project), name.clone(), interrupt.clone());
         Trial::ignorable_test(name.to_string(), move || run(&project, &name, &interrupt))
     });
-    let invalid = project.strays().iter().map(|file| {
+    let invalid = project.invalid_files().iter().map(|file| {
         let error = file.error.clone();
         Trial::test(file.name(), move || Err(Failed::from(error)))
     });

@@ -1,6 +1,7 @@
-//! One file as it stands on disk: read, decoded, deserialised, with every error put into our words and into its
-//! place. YAML goes through `serde_yaml`, JSON through `serde_json` (YAML readers choke on some of its escapes).
+//! One file as it stands on disk: read, decoded, deserialised and checked. Every error has a place and says what to do.
+//! YAML goes through `serde_yaml`, JSON through `serde_json` (YAML readers reject some of its escapes).
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::marker::PhantomData;
@@ -8,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny};
 
-use super::locate::{Find, Target};
-use super::problem::{Position, Problem, suggestion};
+use super::position::{Find, Target};
+use super::problem::{self, Position, Problem, ProjectError, suggestion};
 
 /// The endings of files we read.
 pub(super) const ENDINGS: [&str; 3] = ["yml", "yaml", "json"];
@@ -21,7 +22,7 @@ pub(super) struct Document {
     text: String,
 }
 
-/// An error as a deserialiser gives it.
+/// A deserialiser's error.
 struct DocumentError {
     message: String,
     position: Option<Position>,
@@ -37,7 +38,7 @@ impl Document {
         Self::decode(file.to_owned(), bytes)
     }
 
-    /// Takes the bytes of `file` for text.
+    /// Decodes the bytes of `file`.
     pub(super) fn decode(file: PathBuf, bytes: Vec<u8>) -> Result<Self, Problem> {
         let text = String::from_utf8(bytes).map_err(|error| {
             let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -69,16 +70,16 @@ impl Document {
         self.run(seed).map_err(|DocumentError { message, position }| {
             if self.run(PhantomData::<IgnoredAny>).is_err() {
                 let language = if self.is_json() { "JSON" } else { "YAML" };
-                let message = match message.contains("more than one document") {
-                    true => "the file holds more than one document: keep one, and at most one line `---`"
-                        .to_owned(),
-                    false => format!("this is not valid {language}: {message}"),
+                let message = if message.contains("more than one document") {
+                    "the file holds more than one document: keep one, and at most one line `---`".to_owned()
+                } else {
+                    format!("this is not valid {language}: {message}")
                 };
                 return Problem { position, ..Problem::of_file(&self.file, message) };
             }
             let (path, message) = split_path(&message);
             let explained = Problem { position, ..Problem::of_file(&self.file, explain(path, message)) };
-            // Serde notices a second key only after it, with the place of the whole mapping.
+            // Serde reports a repeated key with the place of the whole mapping.
             let path: Vec<&str> =
                 path.split('.').filter(|step| !step.is_empty()).chain(twice(message)).collect();
             let second = twice(message).and_then(|_| self.position(&path, Target::Key, 1));
@@ -86,8 +87,8 @@ impl Document {
         })
     }
 
-    /// A problem with the key at `path`, the steps of which are keys of mappings and indices of lists. Points at the
-    /// nearest thing around it that exists.
+    /// A problem with the key at `path`, whose steps are keys of mappings and indices of lists. Points at the nearest
+    /// part of the path that exists.
     pub(super) fn at_key(&self, path: &[&str], message: impl Into<String>) -> Problem {
         let position = (1..=path.len()).rev().find_map(|steps| self.position(&path[..steps], Target::Key, 0));
         Problem { position, ..Problem::of_file(&self.file, message) }
@@ -101,7 +102,7 @@ impl Document {
         }
     }
 
-    /// A problem with the value at `path` of `file`, which was sound when it was read.
+    /// A problem with the value at `path` of `file`, which has been read before.
     pub(super) fn problem_in(root: &Path, file: &Path, path: &[&str], message: String) -> Problem {
         match Self::read(root, file) {
             Ok(document) => document.at_value(path, message),
@@ -114,8 +115,8 @@ impl Document {
         self.position(path, Target::Value, 0)
     }
 
-    fn position(&self, path: &[&str], target: Target, pass_over: usize) -> Option<Position> {
-        self.run(Find { path, target, pass_over }).err()?.position
+    fn position(&self, path: &[&str], target: Target, skip: usize) -> Option<Position> {
+        self.run(Find { path, target, skip }).err()?.position
     }
 
     /// Whether the file is JSON.
@@ -145,7 +146,7 @@ impl Document {
         let value = seed.deserialize(&mut json);
         value.and_then(|value| json.end().map(|()| value)).map_err(|error| {
             let at = format!(" at line {} column {}", error.line(), error.column());
-            // For a wrong value serde_json gives the column where it ends, which would mislead.
+            // For a wrong value serde_json gives the column where the value ends, which would mislead.
             let column = (!error.is_data()).then_some(error.column());
             let position = (error.line() > 0).then_some(Position { line: error.line(), column });
             DocumentError { message: without(&error.to_string(), &at), position }
@@ -165,12 +166,12 @@ fn split_path(message: &str) -> (&str, &str) {
     }
 }
 
-/// The key that stands twice, if that is what the message is about.
+/// The repeated key, if that is what the message is about.
 fn twice(message: &str) -> Option<&str> {
     message.strip_prefix("duplicate field `")?.strip_suffix('`')
 }
 
-/// Serde's words in ours. What is not recognised stays as it is: its wording is not part of serde's interface.
+/// Serde's message in our words. A message that is not recognised stays as it is: serde does not promise its wording.
 fn explain(path: &str, message: &str) -> String {
     let inside = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
     if let Some(rest) = message.strip_prefix("unknown field `") {
@@ -180,14 +181,14 @@ fn explain(path: &str, message: &str) -> String {
     if let Some(rest) = message.strip_prefix("unknown variant `") {
         let (word, known) = rest.split_once('`').unwrap_or((rest, ""));
         let of = if path.is_empty() { "here".to_owned() } else { format!("for `{path}`") };
-        return format!("`{word}` is not possible {of}{}", suggestion(word, quoted(known)));
+        return format!("`{word}` is not allowed {of}{}", suggestion(word, quoted(known)));
     }
     if let Some(key) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         let hint = if key == "version" { ": begin the file with `version: 1`" } else { "" };
         return format!("missing key `{key}`{inside}{hint}");
     }
     if let Some(key) = twice(message) {
-        return format!("key `{key}` stands twice{inside}: keep one");
+        return format!("key `{key}` appears twice{inside}: keep one");
     }
     let message = match message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: ")) {
         Some(rest) => format!("found {}", in_plain_words(rest)),
@@ -196,7 +197,7 @@ fn explain(path: &str, message: &str) -> String {
     if path.is_empty() { message } else { format!("`{path}`: {message}") }
 }
 
-/// Rust's words for shapes in those of a person who writes YAML.
+/// Rust's names of types in the words of a person who writes YAML.
 fn in_plain_words(found_and_expected: &str) -> String {
     let Some((found, expected)) = found_and_expected.rsplit_once(", expected ") else {
         return found_and_expected.to_owned();
@@ -218,7 +219,54 @@ fn in_plain_words(found_and_expected: &str) -> String {
     format!("{found}, expected {expected}")
 }
 
-/// The words between backticks, without `$schema`, which is an editor's.
+/// The words between backticks, without `$schema`, which is for editors.
 fn quoted(text: &str) -> impl Iterator<Item = &str> + Clone {
     text.split('`').skip(1).step_by(2).filter(|word| !word.starts_with('$'))
+}
+
+/// A document that is being checked, and what is wrong with it so far.
+pub(super) struct Check {
+    pub(super) document: Document,
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    /// Reads and deserialises `file`, which is relative to `root`.
+    pub(super) fn read<T: DeserializeOwned>(root: &Path, file: &Path) -> Result<(Self, T), Problem> {
+        let document = Document::read(root, file)?;
+        let written = document.parse()?;
+        Ok((Self { document, problems: Vec::new() }, written))
+    }
+
+    /// Reports a problem with the key at `path`.
+    pub(super) fn key(&mut self, path: &[&str], message: impl Into<String>) {
+        self.problems.push(self.document.at_key(path, message));
+    }
+
+    /// Reports a problem with the value at `path`.
+    pub(super) fn value(&mut self, path: &[&str], message: impl Into<String>) {
+        self.problems.push(self.document.at_value(path, message));
+    }
+
+    /// Reports a problem with an item of the list at `path`.
+    pub(super) fn item(&mut self, path: &[&str], index: usize, message: impl Into<String>) {
+        self.value(&[path, &[&index.to_string()]].concat(), message);
+    }
+
+    /// Reports items of the list at `path` that appear twice; `what` they are, in a word.
+    pub(super) fn repeated<T: PartialEq + fmt::Display>(&mut self, path: &[&str], list: &[T], what: &str) {
+        for (index, item) in list.iter().enumerate().filter(|(index, item)| list[..*index].contains(item)) {
+            self.item(path, index, format!("{what} `{item}` appears twice: keep one"));
+        }
+    }
+
+    /// The value of a part, or none with its problems reported.
+    pub(super) fn collect<T>(&mut self, part: Result<T, impl Into<ProjectError>>) -> Option<T> {
+        problem::collect(part, &mut self.problems)
+    }
+
+    /// `value` if nothing is wrong.
+    pub(super) fn finish<T>(self, value: T) -> Result<T, ProjectError> {
+        ProjectError::unless(self.problems, value)
+    }
 }

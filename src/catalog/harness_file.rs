@@ -6,14 +6,15 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::certs::CertsFile;
-use super::document::Document;
-use super::parts::{ImageFile, Version};
-use super::plan::{HarnessPlan, ImageSource, Subnet, Timeouts};
-use super::problem::{Problem, ProjectError, collect};
+use super::document::{Check, Document};
+use super::plan::{CertsPlan, HarnessPlan, ImageSource, SitePlan, Subnet, Timeouts};
+use super::problem::{Problem, ProjectError};
 use super::quantity::{Bytes, TimeLimit};
 use super::root::expand;
-use super::secrets::{SecretSource, SecretsSection, Sources, VaultFile};
+use super::secrets::SecretSource;
+use super::secrets_section::{SecretsSection, Sources, VaultFile};
+use super::sections::{ImageFile, Version};
+use super::variables::is_variable_path;
 
 /// The file as it is written.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -22,7 +23,7 @@ pub(super) struct HarnessFile {
     #[expect(dead_code, reason = "reading it is the check")]
     /// Version of the file's format.
     version: Version,
-    /// The Ansible side. Nothing of it is ever written to.
+    /// The Ansible side; boma-it never writes to it.
     #[serde(default)]
     site: SiteFile,
     /// The golden image; `{source: auto}` if it is left out. A profile or a scenario may have its own.
@@ -30,26 +31,26 @@ pub(super) struct HarnessFile {
     /// The hypervisor.
     #[serde(default)]
     libvirt: LibvirtFile,
-    /// What the certificate tiers that speak ACME go by.
+    /// Settings of the certificate tiers that use ACME.
     #[serde(default)]
-    certs: CertsFile,
+    certs: CertsPlan,
     /// The harness's own isolated network.
     #[serde(default)]
     network: NetworkFile,
     /// The run folders.
     #[serde(default)]
     runs: RunsFile,
-    /// What a run may take.
+    /// What a run may use.
     #[serde(default)]
     limits: LimitsFile,
     /// Where the secrets that roles need come from, by the Ansible variable that holds them.
     #[serde(default)]
     secrets: SecretsSection,
-    /// What opens files of Ansible Vault's.
+    /// The password of Ansible Vault.
     vault: Option<VaultFile>,
     /// Where the schema of the file is: for editors.
     #[serde(rename = "$schema")]
-    #[expect(dead_code, reason = "an editor's, not ours")]
+    #[expect(dead_code, reason = "for editors, not for us")]
     schema: Option<String>,
 }
 
@@ -65,7 +66,7 @@ struct SiteFile {
     inventory: String,
     /// The playbook that asserts, relative to the root.
     verify: String,
-    /// Folder of `ansible-playbook`, relative to the root. Left out: `.venv/bin` if there is one, else wherever `PATH` has it.
+    /// Folder of `ansible-playbook`, relative to the root. Left out: `.venv/bin` if it exists, else `PATH`.
     ansible: Option<String>,
 }
 
@@ -143,7 +144,7 @@ impl Default for LimitsFile {
     }
 }
 
-/// `limits.timeouts:`, for KVM; scaled up where there is none, but for `image` and `down`, which wait for no guest.
+/// `limits.timeouts:`, for KVM; without KVM longer, except `image` and `down`, which wait for no guest.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct TimeoutsFile {
@@ -163,15 +164,25 @@ struct TimeoutsFile {
 
 impl Default for TimeoutsFile {
     fn default() -> Self {
+        let minutes = |n: u64| TimeLimit(Duration::from_secs(n * 60));
         Self {
-            image: TimeLimit::minutes(15),
-            up: TimeLimit::minutes(3),
-            apply: TimeLimit::minutes(15),
-            reboot: TimeLimit::minutes(3),
-            assert: TimeLimit::minutes(5),
+            image: minutes(15),
+            up: minutes(3),
+            apply: minutes(15),
+            reboot: minutes(3),
+            assert: minutes(5),
             // Within the minute that nextest gives a trial to clean up.
             down: TimeLimit(Duration::from_secs(45)),
         }
+    }
+}
+
+impl From<TimeoutsFile> for Timeouts {
+    fn from(file: TimeoutsFile) -> Self {
+        let [image, up, apply, reboot, assert, down] =
+            [file.image, file.up, file.apply, file.reboot, file.assert, file.down]
+                .map(|TimeLimit(limit)| limit);
+        Self { image, up, apply, reboot, assert, down }
     }
 }
 
@@ -180,113 +191,140 @@ impl Default for TimeoutsFile {
 pub(super) struct Harness {
     /// The file it comes from, relative to the root.
     pub(super) file: PathBuf,
-    /// The site's folder.
-    pub(super) site: PathBuf,
-    /// The playbook that is applied.
-    pub(super) playbook: PathBuf,
-    /// The production inventory.
-    pub(super) inventory: PathBuf,
-    /// The playbook that asserts.
-    pub(super) verify: PathBuf,
-    /// Folder of `ansible-playbook`, if it is not to be found on `PATH`.
-    pub(super) ansible: Option<PathBuf>,
+    /// The site, without what the host and the scenario add.
+    pub(super) site: SitePlan,
     /// The golden image.
     pub(super) image: ImageSource,
     /// Every secret it names.
     pub(super) secrets: Sources,
-    /// Everything that goes into a plan as it is.
+    /// What goes into a plan as it is.
     pub(super) plan: HarnessPlan,
 }
 
 /// Reads the harness's file.
 pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, ProjectError> {
-    let document = Document::read(root, file)?;
-    let written: HarnessFile = document.parse()?;
-    let mut problems = Vec::new();
-    let path = |base: &Path, keys: [&str; 2], written: &str| {
-        let error = |message| document.at_value(&keys, format!("`{}`: {message}", keys.join(".")));
-        expand(base, written).map_err(|message| ProjectError::from(error(message)))
+    let (mut check, written): (_, HarnessFile) = Check::read(root, file)?;
+    let mut path = |base: &Path, keys: [&str; 2], written: &str| {
+        let expanded = expand(base, written)
+            .map_err(|message| check.document.at_value(&keys, format!("`{}`: {message}", keys.join("."))));
+        check.collect(expanded)
     };
-    let dir = collect(path(root, ["site", "dir"], &written.site.dir), &mut problems).unwrap_or_default();
-    let playbook = collect(path(&dir, ["site", "playbook"], &written.site.playbook), &mut problems);
-    let inventory = collect(path(&dir, ["site", "inventory"], &written.site.inventory), &mut problems);
-    let verify = collect(path(root, ["site", "verify"], &written.site.verify), &mut problems);
-    let runs = collect(path(root, ["runs", "dir"], &written.runs.dir), &mut problems);
+    let dir = path(root, ["site", "dir"], &written.site.dir).unwrap_or_default();
+    let playbook = path(&dir, ["site", "playbook"], &written.site.playbook);
+    let inventory = path(&dir, ["site", "inventory"], &written.site.inventory);
+    let verify = path(root, ["site", "verify"], &written.site.verify);
+    let runs = path(root, ["runs", "dir"], &written.runs.dir);
     let ansible = match &written.site.ansible {
-        Some(ansible) => collect(path(root, ["site", "ansible"], ansible), &mut problems),
+        Some(ansible) => path(root, ["site", "ansible"], ansible),
         None => Some(root.join(".venv/bin")).filter(|folder| folder.join("ansible-playbook").exists()),
     };
-    let image = written.image.map_or(Ok(ImageSource::default()), |image| image.resolve(root, &document));
-    let image = collect(image.map_err(ProjectError::from), &mut problems);
+    let image =
+        written.image.map_or(Ok(ImageSource::default()), |image| image.resolve(root, &check.document));
+    let image = check.collect(image);
     if !written.libvirt.uri.contains(':') {
         let message = format!(
-            "`{}` is no connection URI of libvirt: write one such as `qemu:///system` or `qemu+ssh://user@host/system`",
+            "`{}` is not a libvirt connection URI: write one such as `qemu:///system` or `qemu+ssh://user@host/system`",
             written.libvirt.uri
         );
-        problems.push(document.at_value(&["libvirt", "uri"], message));
+        check.value(&["libvirt", "uri"], message);
     }
     if written.runs.keep == 0 {
-        problems.push(document.at_value(
+        check.value(
             &["runs", "keep"],
             "`runs.keep` is 0, which would delete the folder of the run itself: at least 1",
-        ));
+        );
     }
-    let secrets = written.secrets.resolve(written.vault, root, &document, &mut problems);
+    let secrets = written.secrets.resolve(written.vault, root, &mut check);
     let variables = secrets.values().filter_map(|source| match source {
         SecretSource::Env(variable) => Some(variable.clone()),
         _ => None,
     });
-    let timeouts = written.limits.timeouts;
-    let plan = HarnessPlan {
-        uri: written.libvirt.uri,
-        certs: written.certs.resolve(root, &document, &mut problems),
-        subnet: written.network.subnet,
-        runs: runs.unwrap_or_default(),
-        keep_runs: written.runs.keep,
-        memory_reserve: written.limits.memory_reserve,
-        secret_variables: variables.collect(),
-        timeouts: Timeouts {
-            image: timeouts.image.0,
-            up: timeouts.up.0,
-            apply: timeouts.apply.0,
-            reboot: timeouts.reboot.0,
-            assert: timeouts.assert.0,
-            down: timeouts.down.0,
-        },
-    };
     let harness = Harness {
         file: file.to_owned(),
-        site: dir,
-        playbook: playbook.unwrap_or_default(),
-        inventory: inventory.unwrap_or_default(),
-        verify: verify.unwrap_or_default(),
-        ansible,
+        site: SitePlan {
+            dir,
+            playbook: playbook.unwrap_or_default(),
+            inventory: inventory.unwrap_or_default(),
+            verify: verify.unwrap_or_default(),
+            ansible,
+            ..SitePlan::default()
+        },
         image: image.unwrap_or_default(),
+        plan: HarnessPlan {
+            uri: written.libvirt.uri,
+            certs: certs(written.certs, root, &mut check),
+            subnet: written.network.subnet,
+            runs: runs.unwrap_or_default(),
+            keep_runs: written.runs.keep,
+            memory_reserve: written.limits.memory_reserve,
+            secret_variables: variables.collect(),
+            timeouts: written.limits.timeouts.into(),
+        },
         secrets,
-        plan,
     };
-    ProjectError::unless(problems, harness)
+    check.finish(harness)
+}
+
+/// `certs:`, checked, with an absolute path.
+fn certs(mut certs: CertsPlan, root: &Path, check: &mut Check) -> CertsPlan {
+    if let Some(directory) = certs.directory.as_deref().filter(|it| !it.starts_with("https://")) {
+        let message =
+            format!("`{directory}` is not an ACME directory: write its URL, which begins with `https://`");
+        check.value(&["certs", "directory"], message);
+    }
+    if certs.root.is_some() && certs.directory.is_none() {
+        let message = "`certs.root` needs `certs.directory`: Let's Encrypt's own roots are known";
+        check.value(&["certs", "root"], message);
+    }
+    if let Some(domain) = certs.domain.as_deref().filter(|it| !is_domain(it)) {
+        let message =
+            format!("`{domain}` is not a domain name: write one such as `trial.example.org`, without `*.`");
+        check.value(&["certs", "domain"], message);
+    }
+    let token = &certs.dns.token;
+    if !is_variable_path(token) {
+        let message = format!(
+            "`{token}` is not the name of a secret: expected an Ansible variable and keys in it, such as `vault.gandi.pat`"
+        );
+        check.value(&["certs", "dns", "token"], message);
+    }
+    if let Some(file) = certs.root {
+        let expanded = expand(root, &file.to_string_lossy());
+        let problem = |message| check.document.at_value(&["certs", "root"], message);
+        certs.root = check.collect(expanded.map_err(problem));
+    }
+    certs
+}
+
+/// Whether `text` is a domain name of at least two labels: letters, digits and inner hyphens (RFC 1123, 2.1).
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        !label.is_empty() && label.chars().all(is_inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.contains('.') && text.split('.').all(is_label)
 }
 
 impl Harness {
-    /// The files and folders that the harness names for the site and that are not there.
+    /// The files and folders that the harness names for the site and that do not exist.
     pub(super) fn missing_files(&self, root: &Path) -> Vec<Problem> {
+        let site = &self.site;
         let named = [
-            ("dir", &self.site),
-            ("playbook", &self.playbook),
-            ("inventory", &self.inventory),
-            ("verify", &self.verify),
+            ("dir", &site.dir),
+            ("playbook", &site.playbook),
+            ("inventory", &site.inventory),
+            ("verify", &site.verify),
         ];
-        let ansible = self.ansible.as_ref().map(|folder| ("ansible", folder));
+        let ansible = site.ansible.as_ref().map(|folder| ("ansible", folder));
         let missing = named.into_iter().chain(ansible).filter(|(_, path)| !path.exists());
         let problem = |(key, path): (&str, &PathBuf)| {
             let message =
-                format!("`site.{key}`: there is no `{}`: create it, or correct the path", path.display());
+                format!("`site.{key}`: `{}` does not exist: create it, or correct the path", path.display());
             Document::problem_in(root, &self.file, &["site", key], message)
         };
-        // Without the folder everything in it is missing too, which says nothing new.
-        let site_is_missing = !self.site.exists();
-        let new = |path: &Path| !site_is_missing || path == self.site || !path.starts_with(&self.site);
-        missing.filter(|(_, path)| new(path)).map(problem).collect()
+        // Without the folder everything in it is missing too: one problem is enough.
+        let site_is_missing = !site.dir.exists();
+        let is_news = |path: &Path| !site_is_missing || path == site.dir || !path.starts_with(&site.dir);
+        missing.filter(|(_, path)| is_news(path)).map(problem).collect()
     }
 }

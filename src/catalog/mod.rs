@@ -1,54 +1,43 @@
-//! Floor 2: the YAML files → [`Plan`]. Strict, pure, and no I/O beyond reading the files.
+//! The YAML files → [`Plan`]. Strict and pure: no I/O beyond reading the files.
 //!
 //! Two steps. [`Project::load`] reads `harness.yml` and lists the trials by the names of their files, which is all that
-//! `--list` needs. [`Project::plan`] reads one trial's files whole, and is where everything about them is checked.
-//! Every error is a [`ProjectError`]: all that is wrong, each with its file, line and column.
+//! `--list` needs. [`Project::plan`] reads one trial's files whole and checks everything about them. Every error is a
+//! [`ProjectError`]: all that is wrong, each with its file, line and column.
 //!
-//! | module | holds |
+//! | module | contents, each row using only the rows above it |
 //! |---|---|
-//! | [`plan`], [`quantity`] | what comes out: plain data |
-//! | `index`, `folder`, `root` | which files and trials there are |
-//! | `planner` | a trial's files and a person's choices → a plan |
-//! | [`certs`], [`risk`] | settings of the certificate tiers; risks that a run takes |
-//! | `harness_file`, `profile`, `overrides`, `scenario`, `expect`, `image`, `parts` | each file as it is written, and its rules |
-//! | [`reserved`] | variables that are not a file's to set |
-//! | [`secrets`] | where secrets come from, never a value |
-//! | [`schema`] | JSON Schemas of the files, from the structs that read them |
-//! | `document`, `locate`, `value`, `text`, `subnet` | reading, with every error in its place |
-//! | [`problem`] | the errors |
+//! | [`plan`], `image`, [`secrets`], [`quantity`], `subnet` | the result: plain data |
+//! | [`problem`], `position`, `document`, `root` | reading a file, with the place of every error |
+//! | [`variables`], `sections` | parts that several files have |
+//! | `harness_file`, `secrets_section`, `profile`, `scenario` | each file as it is written, and its rules |
+//! | [`schema`] | JSON Schemas of the files, generated from the structs that read them |
+//! | `project` | which files and trials exist |
+//! | `planner` | a trial's files and a person's options → a plan |
 
-pub mod certs;
 mod document;
-mod expect;
-mod folder;
 mod harness_file;
 mod image;
-mod index;
-mod locate;
-mod overrides;
-mod parts;
 pub mod plan;
 mod planner;
+mod position;
 pub mod problem;
 mod profile;
+mod project;
 pub mod quantity;
-pub mod reserved;
-pub mod risk;
 mod root;
 mod scenario;
 pub mod schema;
 pub mod secrets;
+mod secrets_section;
+mod sections;
 mod subnet;
-mod text;
-mod value;
+pub mod variables;
 
 #[cfg(test)]
 mod tests;
 
-pub use folder::InvalidFile;
-pub use index::Project;
 pub use plan::Plan;
 pub use planner::RunOptions;
 pub use problem::ProjectError;
+pub use project::{InvalidFile, Project};
 pub use root::find_root;
-pub use subnet::InvalidSubnet;

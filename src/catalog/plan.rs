@@ -1,9 +1,8 @@
-//! A plan: a trial with every default filled in. Plain data that says everything a cycle needs to know; making one
-//! touches nothing but the YAML files. Later floors build their own specs from it.
+//! A plan: a trial with every default filled in. Plain data that says everything a cycle needs to know. Making one reads
+//! the YAML files and nothing else; the layers above build their own specs from it.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,14 +10,13 @@ use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::certs::CertsPlan;
 pub use super::image::{
     BuildId, DEBIAN_IMAGES, ImageSource, InvalidBuildId, InvalidPackage, Official, PackageName, Packages,
     Release,
 };
 use super::quantity::{Bytes, seconds};
-use super::risk::Risk;
 use super::secrets::SecretPlan;
+pub use super::subnet::Subnet;
 use crate::outcome::Stage;
 use crate::support::name::{Name, PREFIX};
 
@@ -48,9 +46,7 @@ impl TrialName {
             Some(scenario) => format!("{PREFIX}-{}-{scenario}", self.host),
         }
     }
-}
 
-impl TrialName {
     /// The driver's options that name it: `--host askari --scenario incident`.
     pub fn driver_options(&self) -> String {
         match &self.scenario {
@@ -73,7 +69,7 @@ pub struct Plan {
     pub trial: TrialName,
     /// The domain's name.
     pub machine: String,
-    /// What it is about, in a line.
+    /// What the trial is about, in one line.
     pub description: String,
     /// The folder that holds `harness/`, `profiles/`, `overrides/`, `scenarios/`.
     pub root: PathBuf,
@@ -85,13 +81,13 @@ pub struct Plan {
     pub image: ImageSource,
     /// Certificate tier.
     pub certs: Tier,
-    /// Risks that are taken for this run.
+    /// Risks accepted for this run.
     pub accepted_risks: Vec<Risk>,
     /// How the VM is restarted.
     pub restart: Restart,
     /// Whether the guest reaches anything beyond the harness's network.
     pub egress: bool,
-    /// What is declared to happen.
+    /// The declared result.
     pub expect: Expectation,
     /// The secrets that its roles need, and where each comes from; never a value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -101,21 +97,21 @@ pub struct Plan {
 }
 
 /// What Ansible is given.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct SitePlan {
     /// The site's folder: absolute.
     pub dir: PathBuf,
-    /// The playbook that is applied: absolute.
+    /// The site playbook: absolute.
     pub playbook: PathBuf,
     /// The production inventory, read-only: absolute.
     pub inventory: PathBuf,
     /// The playbook that asserts: absolute.
     pub verify: PathBuf,
-    /// Folder of `ansible-playbook` and its sisters, if it is not to be found on `PATH`: absolute.
+    /// Folder of `ansible-playbook` and its companions, absolute; none: they are found on `PATH`.
     pub ansible: Option<PathBuf>,
     /// The override file of the host: absolute.
     pub overrides: PathBuf,
-    /// Variables of the scenario, laid over the override.
+    /// Variables of the scenario; they replace those of the override.
     pub vars: BTreeMap<String, serde_json::Value>,
     /// The profile's roles: tags given to the site playbook.
     pub roles: Vec<String>,
@@ -130,6 +126,13 @@ pub struct Sizing {
     pub memory: Bytes,
     /// Virtual size of the thin overlay.
     pub disk: Bytes,
+}
+
+impl Default for Sizing {
+    /// As the runbook says: 2 vCPUs, 3 GiB of memory, a thin overlay of 20 GiB.
+    fn default() -> Self {
+        Self { vcpus: 2, memory: Bytes::gib(3), disk: Bytes::gib(20) }
+    }
 }
 
 /// Certificate tier.
@@ -147,20 +150,7 @@ pub enum Tier {
 }
 
 impl Tier {
-    /// Every tier, the least demanding first.
-    pub const ALL: [Self; 4] = [Self::Internal, Self::Pebble, Self::LeStaging, Self::LeProdWildcard];
-
-    /// The word for it, in files and in `CERTS=`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Internal => "internal",
-            Self::Pebble => "pebble",
-            Self::LeStaging => "le-staging",
-            Self::LeProdWildcard => "le-prod-wildcard",
-        }
-    }
-
-    /// Whether it puts records into a real zone, which takes the DNS provider's token.
+    /// Whether it writes records into a real zone, which takes the DNS provider's token.
     pub fn needs_token(self) -> bool {
         matches!(self, Self::LeStaging | Self::LeProdWildcard)
     }
@@ -168,8 +158,27 @@ impl Tier {
 
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        write_word(self, f)
     }
+}
+
+/// A risk that a person accepts for one run, by its number in `docs/security/accepted-risks.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[value(rename_all = "verbatim")]
+pub enum Risk {
+    /// The production token reaches a throw-away VM, and records are written to the real zone.
+    R6,
+}
+
+impl fmt::Display for Risk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_word(self, f)
+    }
+}
+
+/// The word for `value` on the command line.
+fn write_word(value: &impl ValueEnum, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.pad(value.to_possible_value().as_ref().map_or("", |word| word.get_name()))
 }
 
 /// How the VM is restarted.
@@ -185,14 +194,14 @@ pub enum Restart {
     Reset,
     /// Power off and on again.
     PowerCut,
-    /// Not at all: a negative control; the reboot stage must go red.
+    /// Not at all: a negative control; the reboot stage must fail.
     None,
 }
 
-/// What is declared to happen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// The declared result.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Expectation {
-    /// `verify.yml` once more before the restart, and how it must go.
+    /// How `verify.yml` must end before the restart; none: it does not run there.
     pub before_reboot: Option<ExpectedResult>,
     /// The declared failure; none: everything passes.
     pub fail: Option<ExpectedFailure>,
@@ -208,7 +217,7 @@ pub enum ExpectedResult {
     Fail,
 }
 
-/// A failure that must be seen, located.
+/// A failure that the trial must show, and at which stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ExpectedFailure {
     /// At which stage.
@@ -234,11 +243,11 @@ pub enum ExpectedFault {
 pub struct HarnessPlan {
     /// Libvirt connection URI.
     pub uri: String,
-    /// What the certificate tiers go by.
+    /// Settings of the certificate tiers.
     pub certs: CertsPlan,
     /// The network's IPv4 subnet.
     pub subnet: Subnet,
-    /// Where run folders go: absolute.
+    /// Folder of the run folders: absolute.
     pub runs: PathBuf,
     /// How many run folders are kept.
     pub keep_runs: usize,
@@ -247,32 +256,52 @@ pub struct HarnessPlan {
     /// Environment variables that hold secrets, needed or not: no child inherits them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secret_variables: Vec<String>,
-    /// Deadlines of the stages and of the image, for KVM; scaled up under TCG where they wait for a guest.
+    /// Deadlines of the stages and of the image, for KVM; longer under TCG where they wait for a guest.
     pub timeouts: Timeouts,
 }
 
-/// An IPv4 network in CIDR notation: `10.213.47.0/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subnet {
-    /// The network address.
-    pub network: Ipv4Addr,
-    /// Prefix length, 16 to 28.
-    pub prefix: u8,
+/// What the tiers `pebble`, `le-staging` and `le-prod-wildcard` need; `internal` needs none of it. Also `certs:` of
+/// `harness.yml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct CertsPlan {
+    /// ACME directory of the Let's Encrypt tiers, instead of Let's Encrypt's own.
+    pub directory: Option<String>,
+    /// Root certificates (a PEM file, relative to the root) for an authority of one's own behind `directory`: of its HTTPS
+    /// and of what it issues.
+    pub root: Option<PathBuf>,
+    /// The name that the certificate is for, beside its wildcard; none: the site decides.
+    pub domain: Option<String>,
+    /// Where the Let's Encrypt tiers put DNS records.
+    pub dns: DnsPlan,
 }
 
-impl fmt::Display for Subnet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
+/// Where DNS records are put.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct DnsPlan {
+    /// The provider of the DNS service.
+    pub provider: DnsProvider,
+    /// Name of the secret that opens it: the Ansible variable that the site has it in.
+    pub token: String,
+}
+
+impl Default for DnsPlan {
+    fn default() -> Self {
+        Self { provider: DnsProvider::default(), token: "vault.gandi.pat".to_owned() }
     }
 }
 
-impl Serialize for Subnet {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
+/// A provider of a DNS service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DnsProvider {
+    /// Gandi's LiveDNS.
+    #[default]
+    Gandi,
 }
 
-/// Deadlines of the stages.
+/// Deadlines of the stages under KVM. Without KVM they are longer, except `image` and `down`, which wait for no guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Timeouts {
     /// Getting the golden image.

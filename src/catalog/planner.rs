@@ -1,37 +1,35 @@
-//! Making a plan: a trial's files, read whole and strictly, and the choices of a person laid over them.
+//! Makes a plan: reads a trial's files whole and strictly, and applies a person's options for the run.
 
 use std::path::{Path, PathBuf};
 
 use super::document::Document;
-use super::folder::{Files, duplicate};
-use super::index::Project;
-use super::overrides;
-use super::parts::VmFile;
-use super::plan::{Expectation, HarnessPlan, ImageSource, Plan, Restart, SitePlan, Tier, TrialName};
-use super::problem::{Problem, ProjectError, collect, suggestion};
+use super::plan::{HarnessPlan, ImageSource, Plan, Risk, SitePlan, Tier, TrialName};
+use super::problem::{Problem, ProjectError, collect};
 use super::profile::{self, Profile};
-use super::risk::Risk;
+use super::project::{Files, Project, duplicate};
 use super::root::expand;
 use super::scenario::{self, Scenario};
 use super::secrets::SecretPlan;
+use super::sections::unreadable;
+use super::variables::check_overrides;
 use crate::support::env::{self, InvalidVariable};
-use crate::support::name::Name;
+use crate::support::name::{Name, near_miss};
 
-/// What a person chooses for one run, over the files. Nothing chosen: the files decide.
+/// A person's options for one run. Each replaces what the files say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunOptions {
     /// Certificate tier.
     pub certs: Option<Tier>,
-    /// A risk that is taken.
+    /// A risk that is accepted.
     pub accept_risk: Option<Risk>,
     /// Libvirt connection URI, instead of `libvirt.uri`.
     pub uri: Option<String>,
-    /// Where run folders go, instead of `runs.dir`; relative to the working directory.
+    /// Folder of the run folders, instead of `runs.dir`; relative to the working directory.
     pub runs: Option<PathBuf>,
 }
 
 impl RunOptions {
-    /// The choices of the environment. `certs` and `accept_risk`, from the command line, win over its variables.
+    /// The options from the environment; `certs` and `accept_risk`, from the command line, win over its variables.
     ///
     /// # Errors
     /// [`InvalidVariable`] when a variable names a tier or a risk that does not exist.
@@ -44,8 +42,8 @@ impl RunOptions {
         })
     }
 
-    /// The harness's settings with these choices over them.
-    pub(super) fn over(&self, settings: &HarnessPlan) -> Result<HarnessPlan, ProjectError> {
+    /// The harness's settings with these options over them.
+    fn over(&self, settings: &HarnessPlan) -> Result<HarnessPlan, ProjectError> {
         let mut settings = settings.clone();
         if let Some(uri) = &self.uri {
             settings.uri.clone_from(uri);
@@ -65,20 +63,28 @@ impl RunOptions {
 }
 
 impl Project {
-    /// Why a trial does not run with the tier that a person chose for all, if it does not. Files that are wrong are not
-    /// its business: [`Project::plan`] tells.
-    pub fn skip_reason(&self, trial: &TrialName, choices: &RunOptions) -> Option<ProjectError> {
-        trial.scenario.as_ref()?;
-        let scenario = self.scenario(trial).ok()?;
-        ScenarioSettings::of(Some(scenario)).tier(trial, Some(choices.certs?)).err()
-    }
-
-    /// The plan of a trial: its files with every default filled in, and `choices` over them.
+    /// The harness's settings with the options applied: for commands that need no trial, such as `prune`.
     ///
     /// # Errors
-    /// Everything that is wrong with the trial's files or choices, at once: no profile or override of that name, more than
+    /// When the run folders cannot be where the options say.
+    pub fn harness(&self, options: &RunOptions) -> Result<HarnessPlan, ProjectError> {
+        options.over(&self.harness.plan)
+    }
+
+    /// Why a trial does not run with the tier that was chosen for all trials, if it does not. Invalid files are not
+    /// reported here: [`Project::plan`] does that.
+    pub fn skip_reason(&self, trial: &TrialName, options: &RunOptions) -> Option<ProjectError> {
+        trial.scenario.as_ref()?;
+        let scenario = self.scenario(trial).ok()?;
+        tier(&scenario, trial, Some(options.certs?)).err().map(Into::into)
+    }
+
+    /// The plan of a trial: its files with every default filled in, and `options` over them.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the trial's files or options, at once: no profile or override of that name, more than
     /// one, a key, value or combination that is not allowed, a file of the site that is not there.
-    pub fn plan(&self, trial: &TrialName, choices: &RunOptions) -> Result<Plan, ProjectError> {
+    pub fn plan(&self, trial: &TrialName, options: &RunOptions) -> Result<Plan, ProjectError> {
         let mut problems = Vec::new();
         if let Some(other) = self.clashes.get(trial) {
             problems.push(Problem::of_request(format!(
@@ -87,48 +93,43 @@ impl Project {
             )));
         }
         let scenario = match &trial.scenario {
-            None => Some(None),
-            Some(_) => collect(self.scenario(trial), &mut problems).map(Some),
+            None => Some(Scenario::plain(trial.host.as_str())),
+            Some(_) => collect(self.scenario(trial), &mut problems),
         };
         let profile = collect(self.profile(trial), &mut problems);
-        // A host that is not known is misspelt: that it has no override either says nothing new.
-        let overrides = match self.profiles.contains_key(&trial.host) {
-            true => collect(self.overrides(&trial.host), &mut problems),
-            false => None,
-        };
+        // The name of an unknown host is misspelt: that it has no override either says nothing new.
+        let is_known = self.profiles.contains_key(&trial.host);
+        let overrides = is_known.then(|| collect(self.overrides(&trial.host), &mut problems)).flatten();
         problems.extend(self.harness.missing_files(&self.root));
-        let twist = ScenarioSettings::of(scenario.flatten());
-        let certs = collect(twist.tier(trial, choices.certs), &mut problems);
-        let harness = collect(choices.over(&self.harness.plan), &mut problems);
+        // Where the scenario is invalid, the tier is checked against those of the plain cycle.
+        let scenario = scenario.unwrap_or_else(|| Scenario::plain(trial.host.as_str()));
+        let certs = collect(tier(&scenario, trial, options.certs), &mut problems);
+        let harness = collect(self.harness(options), &mut problems);
         let (Some(profile), Some(overrides), Some(certs), Some(harness)) =
             (profile, overrides, certs, harness)
         else {
-            return Err(ProjectError::of(problems));
+            return Err(problems.into());
         };
-        let image = self.image_of(trial, twist.image, profile.image, &mut problems);
+        let image = self.image_of(trial, scenario.image, profile.image, &mut problems);
         let about_host = || profile.description.clone().unwrap_or_else(|| format!("host {}", trial.host));
         let plan = Plan {
             trial: trial.clone(),
             machine: trial.machine(),
-            description: twist.description.unwrap_or_else(about_host),
+            description: scenario.description.unwrap_or_else(about_host),
             root: self.root.clone(),
             site: SitePlan {
-                dir: self.harness.site.clone(),
-                playbook: self.harness.playbook.clone(),
-                inventory: self.harness.inventory.clone(),
-                verify: self.harness.verify.clone(),
-                ansible: self.harness.ansible.clone(),
                 overrides,
-                vars: twist.vars,
+                vars: scenario.vars,
                 roles: profile.roles,
+                ..self.harness.site.clone()
             },
-            vm: twist.vm.over(profile.vm),
+            vm: scenario.vm.over(profile.vm),
             image,
             certs,
-            accepted_risks: choices.accept_risk.into_iter().collect(),
-            restart: twist.restart,
-            egress: twist.egress,
-            expect: twist.expect,
+            accepted_risks: options.accept_risk.into_iter().collect(),
+            restart: scenario.restart,
+            egress: scenario.egress,
+            expect: scenario.expect,
             secrets: self.with_token(profile.secrets, certs, &harness.certs.dns.token),
             harness,
         };
@@ -158,36 +159,30 @@ impl Project {
             (None, Some(image)) => (image, first(self.profiles.get(&trial.host))),
             (None, None) => (self.harness.image.clone(), Some(self.harness.file.clone())),
         };
-        problems.extend(image.unreadable(&self.root, &file.unwrap_or_default()));
+        problems.extend(unreadable(&image, &self.root, &file.unwrap_or_default()));
         image
     }
 
     fn profile(&self, trial: &TrialName) -> Result<Profile, ProjectError> {
         match one(&self.profiles, &trial.host)? {
             Some(file) => profile::read(&self.root, file, &self.harness.secrets),
-            None => {
-                let known = self.profiles.keys().map(Name::as_str);
-                let message =
-                    format!("no profile `{}`{}", trial.host, suggestion(trial.host.as_str(), known));
-                Err(self.about(trial, message).into())
-            }
+            None => Err(self.about(trial, self.no_profile(trial.host.as_str())).into()),
         }
     }
 
     /// The override of a host: absolute.
     fn overrides(&self, host: &Name) -> Result<PathBuf, ProjectError> {
         let Some(file) = one(&self.overrides, host)? else {
-            let near =
-                crate::support::name::near_miss(host.as_str(), self.overrides.keys().map(Name::as_str));
+            let near = near_miss(host.as_str(), self.overrides.keys().map(Name::as_str));
             let near = near.map(|near| format!(" (there is one for `{near}`)")).unwrap_or_default();
             let file = Path::new("overrides").join(host.as_str()).with_extension("yml");
             let message = format!(
-                "no such file{near}: profile `{host}` needs its override; write the variables that stub the real world, \
-                 or `{{}}` if there are none"
+                "no such file{near}: profile `{host}` needs an override; write the variables that replace real ones in a \
+                 trial, or `{{}}` if there are none"
             );
             return Err(Problem::of_file(&file, message).into());
         };
-        overrides::check(&self.root, file)?;
+        check_overrides(&self.root, file)?;
         Ok(self.root.join(file))
     }
 
@@ -202,7 +197,7 @@ impl Project {
             return Ok(scenario);
         }
         let message = format!(
-            "`profile` is `{}` as YAML reads it but a line says `{}`: write it once, at the margin",
+            "`profile` is `{}` to YAML but `{}` in a line of the file: write it once, without indentation",
             scenario.profile, trial.host
         );
         Err(Problem::of_file(file, message).into())
@@ -217,62 +212,26 @@ impl Project {
     }
 }
 
-/// What a scenario changes; of a plain cycle, nothing.
-struct ScenarioSettings {
-    description: Option<String>,
-    vars: std::collections::BTreeMap<String, serde_json::Value>,
-    certs: Vec<Tier>,
-    restart: Restart,
-    egress: bool,
-    expect: Expectation,
-    vm: VmFile,
-    image: Option<ImageSource>,
-}
-
-impl ScenarioSettings {
-    fn of(scenario: Option<Scenario>) -> Self {
-        match scenario {
-            None => Self {
-                description: None,
-                vars: Default::default(),
-                certs: Tier::ALL.to_vec(),
-                restart: Restart::default(),
-                egress: true,
-                expect: Expectation { before_reboot: None, fail: None },
-                vm: VmFile::default(),
-                image: None,
-            },
-            Some(Scenario { profile: _, description, vars, certs, restart, egress, expect, vm, image }) => {
-                Self { description: Some(description), vars, certs, restart, egress, expect, vm, image }
-            }
+/// The tier to run with: the chosen one, or the first allowed. Production certificates are on demand only.
+fn tier(scenario: &Scenario, trial: &TrialName, chosen: Option<Tier>) -> Result<Tier, Problem> {
+    let allowed = &scenario.certs;
+    match chosen {
+        Some(tier) if allowed.contains(&tier) => Ok(tier),
+        Some(tier) if !scenario.egress => Err(Problem::of_request(format!(
+            "trial `{trial}` cannot run with certificate tier `{tier}`: ACME needs egress, which its scenario cuts \
+             (`egress: false`), so it runs with `internal` only"
+        ))),
+        Some(tier) => {
+            let allowed = allowed.iter().map(Tier::to_string).collect::<Vec<_>>().join(", ");
+            Err(Problem::of_request(format!(
+                "trial `{trial}` cannot run with certificate tier `{tier}` (its scenario allows: {allowed})"
+            )))
         }
-    }
-
-    /// The tier to run with: the chosen one, or the first allowed. Production certificates are on demand only.
-    fn tier(&self, trial: &TrialName, chosen: Option<Tier>) -> Result<Tier, ProjectError> {
-        let allowed = || self.certs.iter().map(|tier| tier.as_str()).collect::<Vec<_>>().join(", ");
-        match chosen {
-            Some(tier) if self.certs.contains(&tier) => Ok(tier),
-            Some(tier) if !self.egress => Err(Problem::of_request(format!(
-                "trial `{trial}` cannot run with certificate tier `{tier}`: ACME needs egress, which its scenario cuts \
-                 (`egress: false`), so it runs with `internal` only"
+        None => allowed.iter().copied().find(|tier| *tier != Tier::LeProdWildcard).ok_or_else(|| {
+            Problem::of_request(format!(
+                "trial `{trial}` runs on demand only: choose its certificate tier, CERTS=le-prod-wildcard"
             ))
-            .into()),
-            Some(tier) => Err(Problem::of_request(format!(
-                "trial `{trial}` cannot run with certificate tier `{tier}` (its scenario allows: {})",
-                allowed()
-            ))
-            .into()),
-            None => {
-                let usual = self.certs.iter().copied().find(|tier| *tier != Tier::LeProdWildcard);
-                usual.ok_or_else(|| {
-                    Problem::of_request(format!(
-                        "trial `{trial}` runs on demand only: choose its certificate tier, CERTS=le-prod-wildcard"
-                    ))
-                    .into()
-                })
-            }
-        }
+        }),
     }
 }
 

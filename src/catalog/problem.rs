@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::support::name::near_miss;
+
 /// A place in a file; both count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -29,7 +31,7 @@ impl Problem {
         Self { file: Some(file.to_owned()), position: None, message: message.into() }
     }
 
-    /// About what somebody asked for.
+    /// About an option, a variable or a name that somebody gave.
     pub(super) fn of_request(message: impl Into<String>) -> Self {
         Self { file: None, position: None, message: message.into() }
     }
@@ -52,9 +54,9 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why the catalog cannot give what was asked of it: one or more problems, shown one a line.
+/// One or more problems, shown one a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", lines(problems))]
+#[error("{}", problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ProjectError {
     problems: Vec<Problem>,
 }
@@ -65,20 +67,9 @@ impl ProjectError {
         &self.problems
     }
 
-    /// Of these problems; at least one.
-    pub(super) fn of(problems: Vec<Problem>) -> Self {
-        debug_assert!(!problems.is_empty(), "an error says what is wrong");
-        Self { problems }
-    }
-
     /// `value` if nothing is wrong.
     pub(super) fn unless<T>(problems: Vec<Problem>, value: T) -> Result<T, Self> {
         if problems.is_empty() { Ok(value) } else { Err(Self { problems }) }
-    }
-
-    /// Takes its problems out.
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems
     }
 }
 
@@ -88,18 +79,21 @@ impl From<Problem> for ProjectError {
     }
 }
 
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+impl From<Vec<Problem>> for ProjectError {
+    fn from(problems: Vec<Problem>) -> Self {
+        debug_assert!(!problems.is_empty(), "an error says what is wrong");
+        Self { problems }
+    }
 }
 
-/// The value of a part, or its problems added to those already found: so that one bad part hides no other.
-pub(super) fn collect<T>(part: Result<T, ProjectError>, problems: &mut Vec<Problem>) -> Option<T> {
-    part.map_err(|error| problems.extend(error.into_problems())).ok()
+/// The value of a part, or its problems added to those already found: one bad part hides no other.
+pub(super) fn collect<T>(part: Result<T, impl Into<ProjectError>>, problems: &mut Vec<Problem>) -> Option<T> {
+    part.map_err(|error| problems.extend(error.into().problems)).ok()
 }
 
-/// ``did you mean `askari`? `` where something known is near, followed by everything that is known.
+/// `, did you mean …?` where a known word is near, followed by all known words.
 pub(super) fn suggestion<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
-    let near = crate::support::name::near_miss(wanted, known.clone());
+    let near = near_miss(wanted, known.clone());
     let known: Vec<_> = known.into_iter().collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     match near {

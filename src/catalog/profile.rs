@@ -5,12 +5,12 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::document::Document;
-use super::parts::{ImageFile, Version, VmFile};
+use super::document::Check;
 use super::plan::{ImageSource, Sizing};
-use super::problem::{Problem, ProjectError};
-use super::scenario::repeated;
-use super::secrets::{SecretPlan, Sources, needed};
+use super::problem::{ProjectError, suggestion};
+use super::secrets::SecretPlan;
+use super::secrets_section::Sources;
+use super::sections::{ImageFile, Version, VmFile};
 
 /// The file as it is written.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -19,7 +19,7 @@ pub(super) struct ProfileFile {
     #[expect(dead_code, reason = "reading it is the check")]
     /// Version of the file's format.
     version: Version,
-    /// What the host is, in a line.
+    /// What the host is, in one line.
     description: Option<String>,
     /// Roles of the host: tags given to the site playbook.
     #[schemars(length(min = 1), inner(regex(pattern = r"^[A-Za-z0-9_.-]+$")), extend("uniqueItems" = true))]
@@ -33,7 +33,7 @@ pub(super) struct ProfileFile {
     secrets: Vec<String>,
     /// Where the schema of the file is: for editors.
     #[serde(rename = "$schema")]
-    #[expect(dead_code, reason = "an editor's, not ours")]
+    #[expect(dead_code, reason = "for editors, not for us")]
     schema: Option<String>,
 }
 
@@ -54,42 +54,59 @@ pub(super) struct Profile {
 
 /// Reads a profile; `known` are the secrets that the harness names.
 pub(super) fn read(root: &Path, file: &Path, known: &Sources) -> Result<Profile, ProjectError> {
-    let document = Document::read(root, file)?;
-    let written: ProfileFile = document.parse()?;
-    let mut problems = Vec::new();
-    check_roles(&written.roles, &document, &mut problems);
+    let (mut check, written): (_, ProfileFile) = Check::read(root, file)?;
+    check_roles(&written.roles, &mut check);
     let vm = written.vm.unwrap_or_default();
-    vm.check(&document, &mut problems);
-    let image = written.image.map(|image| image.resolve(root, &document)).transpose();
-    let image = image.map_err(|problem| problems.push(problem)).unwrap_or_default();
-    let secrets = needed(&written.secrets, known, &document, &mut problems);
+    vm.check(&mut check);
+    let image = written.image.map(|image| image.resolve(root, &check.document)).transpose();
+    let image = check.collect(image).flatten();
+    let secrets = needed(&written.secrets, known, &mut check);
     let description = written.description.as_deref().map(one_line).filter(|text| !text.is_empty());
-    ProjectError::unless(
-        problems,
-        Profile { description, roles: written.roles, vm: vm.over(Sizing::default()), image, secrets },
-    )
+    check.finish(Profile {
+        description,
+        roles: written.roles,
+        vm: vm.over(Sizing::default()),
+        image,
+        secrets,
+    })
 }
 
-fn check_roles(roles: &[String], document: &Document, problems: &mut Vec<Problem>) {
+fn check_roles(roles: &[String], check: &mut Check) {
     if roles.is_empty() {
-        let message = "`roles` is empty: name the roles of the host, as the site playbook tags them";
-        problems.push(document.at_key(&["roles"], message));
+        check.key(
+            &["roles"],
+            "`roles` is empty: list the roles of the host, by their tags in the site playbook",
+        );
     }
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     for (index, role) in roles.iter().enumerate() {
-        let at = |message| document.at_value(&["roles", &index.to_string()], message);
-        let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if role.is_empty() || !role.chars().all(is_word) {
-            problems
-                .push(at(format!("`{role}` is no role's name (expected letters, digits, `_`, `-` and `.`)")));
+            let message =
+                format!("`{role}` is not the name of a role (expected letters, digits, `_`, `-` and `.`)");
+            check.item(&["roles"], index, message);
         }
     }
-    for (index, role) in repeated(roles) {
-        let message = format!("role `{role}` stands twice: keep one");
-        problems.push(document.at_value(&["roles", &index.to_string()], message));
-    }
+    check.repeated(&["roles"], roles, "role");
 }
 
-/// A text without line breaks: descriptions are shown in a line.
+/// The secrets that `wanted`, the profile's list `secrets`, names.
+fn needed(wanted: &[String], known: &Sources, check: &mut Check) -> Vec<SecretPlan> {
+    check.repeated(&["secrets"], wanted, "secret");
+    let mut needed = Vec::new();
+    for (index, name) in wanted.iter().enumerate() {
+        match known.get(name) {
+            Some(source) => needed.push(SecretPlan { name: name.clone(), source: source.clone() }),
+            None => {
+                let known = known.keys().map(String::as_str);
+                let message = format!("harness.yml has no secret `{name}`{}", suggestion(name, known));
+                check.item(&["secrets"], index, message);
+            }
+        }
+    }
+    needed
+}
+
+/// A text without line breaks: descriptions are shown on one line.
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,15 +1,20 @@
-//! Sizes and durations with units, as the YAML files write them: `3GiB`, `512MiB`, `5m`, `90s`.
+//! Sizes and time limits with units, as the YAML files write them: `3GiB`, `512MiB`, `5m`, `90s`.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize};
-
-use super::text::from_text;
+use schemars::JsonSchema;
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::{Serialize, Serializer};
 
 /// A number of bytes, shown in the largest binary unit that divides it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[schemars(with = "String", inline, extend(
+    "pattern" = r"^[0-9]+\s*(B|KiB|MiB|GiB|TiB)$",
+    "examples" = ["3GiB", "512MiB"],
+))]
 pub struct Bytes(pub u64);
 
 /// Units of [`Bytes`], the largest first, each with its power of two.
@@ -47,16 +52,15 @@ impl FromStr for Bytes {
             return Err(invalid(match binary_unit(unit) {
                 Some(meant) => format!("did you mean `{number}{meant}`? (units: B, KiB, MiB, GiB, TiB)"),
                 None if unit.is_empty() => format!("it has no unit: write `{number}GiB` or `{number}MiB`"),
-                None => format!("`{unit}` is no unit of ours (units: B, KiB, MiB, GiB, TiB)"),
+                None => format!("unknown unit `{unit}` (units: B, KiB, MiB, GiB, TiB)"),
             }));
         };
-        let scale = 1_u64 << shift;
-        number.checked_mul(scale).map(Self).ok_or_else(|| invalid("it is too large".to_owned()))
+        number.checked_mul(1 << shift).map(Self).ok_or_else(|| invalid("it is too large".to_owned()))
     }
 }
 
 impl Serialize for Bytes {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
@@ -67,28 +71,24 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// A time limit of whole seconds, at least one, shown in the largest unit that divides it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TimeLimit(pub Duration);
+/// A time limit of whole seconds, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String", inline, extend(
+    "pattern" = r"^0*[1-9][0-9]*\s*(s|m|h)$",
+    "examples" = ["5m", "90s"],
+))]
+pub(super) struct TimeLimit(pub(super) Duration);
 
 /// Units of [`TimeLimit`], the largest first, each in seconds.
 const TIME_UNITS: [(&str, u64); 3] = [("h", 3600), ("m", 60), ("s", 1)];
 
-impl TimeLimit {
-    /// `n` minutes.
-    pub const fn minutes(n: u64) -> Self {
-        Self(Duration::from_secs(n * 60))
-    }
-}
-
-impl fmt::Display for TimeLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Serialize for TimeLimit {
+    /// In the largest unit that divides it: the defaults in the schemas are written so.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let seconds = self.0.as_secs();
-        let fits = |scale: u64| seconds != 0 && seconds.is_multiple_of(scale);
-        match TIME_UNITS.iter().find(|(_, scale)| fits(*scale)) {
-            Some((unit, scale)) => f.pad(&format!("{}{unit}", seconds / scale)),
-            None => f.pad("0s"),
-        }
+        let (unit, scale) =
+            TIME_UNITS.into_iter().find(|(_, scale)| seconds.is_multiple_of(*scale)).unwrap_or(("s", 1));
+        serializer.collect_str(&format_args!("{}{unit}", seconds / scale))
     }
 }
 
@@ -101,7 +101,7 @@ impl FromStr for TimeLimit {
         let Some((_, scale)) = TIME_UNITS.iter().find(|(name, _)| *name == unit) else {
             return Err(invalid(match unit {
                 "" => format!("it has no unit: write `{number}s` or `{number}m`"),
-                _ => format!("`{unit}` is no unit of ours (units: s, m, h)"),
+                _ => format!("unknown unit `{unit}` (units: s, m, h)"),
             }));
         };
         match number.checked_mul(*scale) {
@@ -112,21 +112,20 @@ impl FromStr for TimeLimit {
     }
 }
 
-impl Serialize for TimeLimit {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 impl<'de> Deserialize<'de> for TimeLimit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         from_text(deserializer, "a duration with its unit, such as `5m`")
     }
 }
 
-/// The text is no quantity of the wanted kind.
+/// Serialises a duration as seconds.
+pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(duration.as_secs())
+}
+
+/// The text is not a quantity of the wanted kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no {what}: {why}")]
+#[error("`{text}` is not a {what}: {why}")]
 pub struct InvalidQuantity {
     text: String,
     what: &'static str,
@@ -141,13 +140,13 @@ fn split(text: &str) -> Result<(u64, &str), String> {
         return Err("it does not begin with a number".to_owned());
     }
     if unit.starts_with(['.', ',']) {
-        return Err("only whole numbers are taken: use a smaller unit".to_owned());
+        return Err("only whole numbers are accepted: use a smaller unit".to_owned());
     }
     let number = number.parse().map_err(|_| "it is too large".to_owned())?;
     Ok((number, unit.trim_start()))
 }
 
-/// The binary unit that somebody meant by `G`, `GB` or `gib`.
+/// The binary unit meant by `G`, `GB` or `gib`.
 fn binary_unit(unit: &str) -> Option<&'static str> {
     let (first, rest) = unit.split_at_checked(1)?;
     let first = first.to_ascii_uppercase();
@@ -156,9 +155,31 @@ fn binary_unit(unit: &str) -> Option<&'static str> {
     known.then_some(*name)
 }
 
-/// Serialises a duration as seconds.
-pub(crate) fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(duration.as_secs())
+/// Reads a word of text and parses it; an error on any other type says that `expected` was expected. A visitor, unlike a
+/// `String` converted afterwards, gets the value's own line and column into the error.
+pub(super) fn from_text<'de, D, T>(deserializer: D, expected: &'static str) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    deserializer.deserialize_str(Text { expected, target: PhantomData })
+}
+
+struct Text<T> {
+    expected: &'static str,
+    target: PhantomData<T>,
+}
+
+impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
 }
 
 #[cfg(test)]
@@ -170,16 +191,19 @@ mod tests {
     #[case("512MiB", Ok(512 << 20))]
     #[case("1 TiB", Ok(1 << 40))]
     #[case("0B", Ok(0))]
-    #[case("3", Err("`3` is no size: it has no unit: write `3GiB` or `3MiB`"))]
-    #[case("3GB", Err("`3GB` is no size: did you mean `3GiB`? (units: B, KiB, MiB, GiB, TiB)"))]
-    #[case("3g", Err("`3g` is no size: did you mean `3GiB`? (units: B, KiB, MiB, GiB, TiB)"))]
-    #[case("3µB", Err("`3µB` is no size: `µB` is no unit of ours (units: B, KiB, MiB, GiB, TiB)"))]
-    #[case("1.5GiB", Err("`1.5GiB` is no size: only whole numbers are taken: use a smaller unit"))]
-    #[case("-1GiB", Err("`-1GiB` is no size: it does not begin with a number"))]
-    #[case("", Err("`` is no size: it does not begin with a number"))]
-    #[case("17179869184GiB", Err("`17179869184GiB` is no size: it is too large"))]
-    #[case("99999999999999999999B", Err("`99999999999999999999B` is no size: it is too large"))]
-    fn sizes(#[case] text: &str, #[case] expected: Result<u64, &str>) {
+    #[case("3", Err("`3` is not a size: it has no unit: write `3GiB` or `3MiB`"))]
+    #[case("3GB", Err("`3GB` is not a size: did you mean `3GiB`? (units: B, KiB, MiB, GiB, TiB)"))]
+    #[case("3g", Err("`3g` is not a size: did you mean `3GiB`? (units: B, KiB, MiB, GiB, TiB)"))]
+    #[case("3µB", Err("`3µB` is not a size: unknown unit `µB` (units: B, KiB, MiB, GiB, TiB)"))]
+    #[case("1.5GiB", Err("`1.5GiB` is not a size: only whole numbers are accepted: use a smaller unit"))]
+    #[case("-1GiB", Err("`-1GiB` is not a size: it does not begin with a number"))]
+    #[case("", Err("`` is not a size: it does not begin with a number"))]
+    #[case("17179869184GiB", Err("`17179869184GiB` is not a size: it is too large"))]
+    #[case("99999999999999999999B", Err("`99999999999999999999B` is not a size: it is too large"))]
+    fn a_size_is_read_or_the_error_says_what_to_write(
+        #[case] text: &str,
+        #[case] expected: Result<u64, &str>,
+    ) {
         let seen = text.parse::<Bytes>().map(|bytes| bytes.0).map_err(|error| error.to_string());
         assert_eq!(seen, expected.map_err(str::to_owned));
     }
@@ -188,11 +212,14 @@ mod tests {
     #[case("90s", Ok(90))]
     #[case("5m", Ok(300))]
     #[case("2h", Ok(7200))]
-    #[case("5", Err("`5` is no duration: it has no unit: write `5s` or `5m`"))]
-    #[case("5min", Err("`5min` is no duration: `min` is no unit of ours (units: s, m, h)"))]
-    #[case("0s", Err("`0s` is no duration: a limit is at least one second"))]
-    #[case("9999999999999999999h", Err("`9999999999999999999h` is no duration: it is too large"))]
-    fn durations(#[case] text: &str, #[case] expected: Result<u64, &str>) {
+    #[case("5", Err("`5` is not a duration: it has no unit: write `5s` or `5m`"))]
+    #[case("5min", Err("`5min` is not a duration: unknown unit `min` (units: s, m, h)"))]
+    #[case("0s", Err("`0s` is not a duration: a limit is at least one second"))]
+    #[case("9999999999999999999h", Err("`9999999999999999999h` is not a duration: it is too large"))]
+    fn a_duration_is_read_or_the_error_says_what_to_write(
+        #[case] text: &str,
+        #[case] expected: Result<u64, &str>,
+    ) {
         let seen =
             text.parse::<TimeLimit>().map(|limit| limit.0.as_secs()).map_err(|error| error.to_string());
         assert_eq!(seen, expected.map_err(str::to_owned));
@@ -206,13 +233,14 @@ mod tests {
         }
 
         #[test]
-        fn a_duration_shown_is_read_back(number in 1..10_000_u64, scale in 0..3_usize) {
+        fn a_time_limit_that_was_written_is_read_back(number in 1..10_000_u64, scale in 0..3_usize) {
             let limit = TimeLimit(Duration::from_secs(number * TIME_UNITS[scale].1));
-            proptest::prop_assert_eq!(limit.to_string().parse::<TimeLimit>(), Ok(limit));
+            let json = serde_json::to_string(&limit).unwrap();
+            proptest::prop_assert_eq!(serde_json::from_str::<TimeLimit>(&json).unwrap(), limit);
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in ".{0,12}") {
+        fn no_text_panics(text in ".{0,12}") {
             let _ = text.parse::<Bytes>();
             let _ = text.parse::<TimeLimit>();
         }

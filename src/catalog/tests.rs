@@ -1,4 +1,4 @@
-//! The catalog from outside: folders of files → listings, plans and errors.
+//! The whole catalog: folders of files → listings, plans and errors.
 
 mod bad_files;
 mod listing;
@@ -13,11 +13,11 @@ const HARNESS: &str = "version: 1\n";
 const ASKARI: &str = include_str!("tests/askari.yml");
 const INCIDENT: &str = include_str!("tests/incident.yml");
 
-/// A root with these files, and the site's that every plan needs.
+/// A root with some files, and those of the site that every plan needs.
 struct Fixture(tempfile::TempDir);
 
 impl Fixture {
-    /// Of these files, each with its path below the root.
+    /// These files, each with its path below the root.
     fn of(files: &[(&str, &[u8])]) -> Self {
         let fixture = Self(tempfile::tempdir().unwrap());
         for file in ["site/site.yml", "site/inventory/production", "harness/verify.yml"] {
@@ -29,8 +29,8 @@ impl Fixture {
         fixture
     }
 
-    /// Of a host with a scenario, and nothing wrong.
-    fn sound() -> Self {
+    /// A host with a scenario, and nothing wrong.
+    fn valid() -> Self {
         Self::of(&[
             ("harness/harness.yml", HARNESS.as_bytes()),
             ("profiles/askari.yml", ASKARI.as_bytes()),
@@ -57,25 +57,25 @@ impl Fixture {
         Project::load(self.root())
     }
 
-    /// The plan of `host` and `scenario`, or what is wrong, as a person sees it.
-    fn plan(&self, host: &str, scenario: Option<&str>, choices: &RunOptions) -> Result<Plan, String> {
-        let catalog = self.load().map_err(|error| self.shown(&error))?;
-        let trial = catalog.find(host, scenario).map_err(|error| self.shown(&error))?;
-        catalog.plan(&trial, choices).map_err(|error| self.shown(&error))
+    /// The plan of `host` and `scenario`, or the errors as a person sees them.
+    fn plan(&self, host: &str, scenario: Option<&str>, options: &RunOptions) -> Result<Plan, String> {
+        let project = self.load().map_err(|error| self.shown(&error))?;
+        let trial = project.find(host, scenario).map_err(|error| self.shown(&error))?;
+        project.plan(&trial, options).map_err(|error| self.shown(&error))
     }
 
-    /// Everything that is wrong: loading, strays, and every trial's plan.
+    /// All errors: of loading, of invalid files, and of every trial's plan.
     fn errors(&self) -> String {
-        let catalog = match self.load() {
-            Ok(catalog) => catalog,
+        let project = match self.load() {
+            Ok(project) => project,
             Err(error) => return self.shown(&error),
         };
         let mut shown = Vec::new();
-        for stray in catalog.strays() {
-            shown.push(format!("{}\n{}", stray.name(), self.shown(&stray.error)));
+        for invalid in project.invalid_files() {
+            shown.push(format!("{}\n{}", invalid.name(), self.shown(&invalid.error)));
         }
-        for trial in catalog.trials() {
-            if let Err(error) = catalog.plan(trial, &RunOptions::default()) {
+        for trial in project.trials() {
+            if let Err(error) = project.plan(trial, &RunOptions::default()) {
                 shown.push(format!("{trial}\n{}", self.shown(&error)));
             }
         }

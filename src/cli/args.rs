@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::catalog::plan::Risk;
 use crate::catalog::plan::{Tier, TrialName};
-use crate::catalog::risk::Risk;
 use crate::catalog::schema::FileKind;
 use crate::support::env;
 use crate::support::name::Name;

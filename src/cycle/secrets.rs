@@ -14,7 +14,7 @@ use crate::catalog::secrets::SecretPlan;
 use crate::site::secrets::{self, Secrets};
 use crate::support::deadline::Deadline;
 use crate::support::run_folder::RunFolder;
-use crate::support::secret::{Redactor, sweep, withhold};
+use crate::support::secret::{self, Redactor, withhold};
 
 /// How long Ansible Vault and a password command may take.
 const READ: Duration = Duration::from_secs(120);
@@ -69,7 +69,7 @@ fn read(
 
 /// Searches the finished run folder for secrets that got there past our writers, removes them and notes it.
 pub(super) fn scrub(folder: &RunFolder, recorder: &RunRecorder) {
-    match sweep(folder.path(), &[keys(folder)], Redactor::of_process()) {
+    match secret::scrub(folder.path(), &[keys(folder)], Redactor::of_process()) {
         Ok(cleaned) => {
             for path in cleaned {
                 let name = path.strip_prefix(folder.path()).unwrap_or(&path);

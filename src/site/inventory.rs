@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::catalog::reserved::is_connection_var;
+use crate::catalog::variables::is_connection_var;
 use crate::support::name::near_miss;
 use crate::support::ssh_access::SshAccess;
 

@@ -15,7 +15,7 @@ use super::secrets::{Secrets, lay_over};
 use super::vars::{HarnessVars, Phase};
 use super::workspace::{Workspace, read_site_config};
 use crate::catalog::plan::SitePlan;
-use crate::catalog::reserved::is_reserved;
+use crate::catalog::variables::is_reserved;
 use crate::support::deadline::Deadline;
 use crate::support::name::near_miss;
 use crate::support::process::Finished;

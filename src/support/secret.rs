@@ -7,10 +7,10 @@
 //!
 //! The values stay in memory to the end of the process: the redactor has to know what it looks for.
 
-mod forms;
+mod decodings;
+mod encodings;
 mod redactor;
-mod sweep;
-mod views;
+mod scrub;
 mod writer;
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Serialize, Serializer};
 
 pub use redactor::{Redactor, TooMuch};
-pub use sweep::sweep;
+pub use scrub::scrub;
 pub use writer::Redacting;
 
 /// The shortest secret: what is shorter would take ordinary words out of every text.
@@ -60,7 +60,7 @@ impl Secret {
     pub fn new(value: impl Into<String>) -> Result<Self, Unfit> {
         let mut value = value.into();
         value.truncate(value.trim_end_matches(['\n', '\r']).len());
-        let solid = |c: &char| !c.is_ascii() || u8::try_from(*c).is_ok_and(views::is_solid);
+        let solid = |c: &char| !c.is_ascii() || u8::try_from(*c).is_ok_and(decodings::is_solid);
         match value.chars().filter(solid).count() {
             0 => Err(Unfit::Empty),
             length if length < SHORTEST => Err(Unfit::Short),

@@ -17,7 +17,7 @@ use boma_it::cli::args::Cli;
 use boma_it::guest::diagnostics::REQUIRED;
 use boma_it::site::VARIABLES;
 use boma_it::support::env;
-use clap::CommandFactory;
+use clap::{CommandFactory, ValueEnum};
 use command::{KnownCommands, commands};
 use page::{Page, Snippet, pages, root};
 
@@ -144,7 +144,7 @@ fn everything_a_user_can_set_is_documented() {
     let word = |wanted: &str| code.iter().any(|it| it.split([' ', '=']).any(|word| word == wanted));
     env::ALL.iter().for_each(|variable| need(variable.name, word(variable.name)));
     VARIABLES.iter().for_each(|(name, _)| need(name, row(name)));
-    Tier::ALL.iter().for_each(|tier| need(&format!("the tier {tier}"), row(tier.as_str())));
+    Tier::value_variants().iter().for_each(|tier| need(&format!("the tier {tier}"), row(&tier.to_string())));
     REQUIRED.iter().for_each(|it| need(&format!("the diagnostic `{it}`"), code.contains(*it)));
     let cli = Cli::command();
     for sub in cli.get_subcommands() {

@@ -1,30 +1,30 @@
-//! Bad input, each with the whole of what a person is told.
+//! Invalid files, each with the whole error that a person sees.
 
 use super::{Fixture, RunOptions};
 
-/// A sound root of one trial, but for one file.
+/// A valid root of one trial, except for one file.
 fn with(file: &str, content: &str) -> Fixture {
-    let fixture = Fixture::sound();
+    let fixture = Fixture::valid();
     fixture.remove("scenarios/incident-2026-06-17.yml");
     fixture.write(file, content.as_bytes());
     fixture
 }
 
-/// What a person is told of each of these contents of one file.
-fn told(file: &str, contents: &[&str]) -> String {
-    let one = |content: &&str| told_of(content, &with(file, content));
+/// The errors of each of these contents of one file.
+fn errors(file: &str, contents: &[&str]) -> String {
+    let one = |content: &&str| errors_of(content, &with(file, content));
     contents.iter().map(one).collect::<Vec<_>>().join("\n")
 }
 
-/// What a person is told of a root; it must be something.
-fn told_of(title: &str, fixture: &Fixture) -> String {
+/// The errors of a root; there must be some.
+fn errors_of(title: &str, fixture: &Fixture) -> String {
     let errors = fixture.errors();
     assert!(!errors.is_empty(), "nothing is wrong with:\n{title}");
     format!("{title}---\n{errors}\n")
 }
 
 #[test]
-fn profiles() {
+fn errors_in_profiles() {
     let cases = [
         "version: 1\nroles: [base]\nvm:\n  memmory: 3GiB\n",
         "version: 1\nroles: [base]\nrolls: [base]\n",
@@ -66,11 +66,11 @@ fn profiles() {
         "",
         "# later\n",
     ];
-    insta::assert_snapshot!(told("profiles/askari.yml", &cases));
+    insta::assert_snapshot!(errors("profiles/askari.yml", &cases));
 }
 
 #[test]
-fn scenarios() {
+fn errors_in_scenarios() {
     let head = "version: 1\nprofile: askari\ndescription: x\n";
     let cases = [
         "restart: gracefull\n",
@@ -115,12 +115,12 @@ fn scenarios() {
     ];
     let cases: Vec<_> = cases.iter().map(|tail| format!("{head}{tail}")).collect();
     let cases: Vec<_> = cases.iter().map(String::as_str).collect();
-    let told = told("scenarios/x.yml", &cases).replace(head, "");
+    let told = errors("scenarios/x.yml", &cases).replace(head, "");
     insta::assert_snapshot!(told);
 }
 
 #[test]
-fn other_scenarios() {
+fn errors_in_the_head_of_scenarios() {
     let cases = [
         "version: 1\nprofile: askari\n",
         "version: 1\nprofile: askari\ndescription: ' '\n",
@@ -129,11 +129,11 @@ fn other_scenarios() {
         "version: 1\nprofile: [askari]\ndescription: x\n",
         "{version: 1, description: \"\nprofile: askari\n\", profile: ubongo}\n",
     ];
-    insta::assert_snapshot!(told("scenarios/x.yml", &cases));
+    insta::assert_snapshot!(errors("scenarios/x.yml", &cases));
 }
 
 #[test]
-fn json() {
+fn errors_in_json_files() {
     let cases = [
         "{\"version\": 1, \"roles\": [\"base\"],\n \"vm\": {\"memmory\": \"3GiB\"}}\n",
         "{\"version\": 1,\n \"roles\": \"base\"}\n",
@@ -144,14 +144,14 @@ fn json() {
     let one = |content: &&str| {
         let fixture = with("profiles/askari.json", content);
         fixture.remove("profiles/askari.yml");
-        told_of(content, &fixture)
+        errors_of(content, &fixture)
     };
     let told = cases.iter().map(one).collect::<Vec<_>>().join("\n");
     insta::assert_snapshot!(told);
 }
 
 #[test]
-fn the_harness() {
+fn errors_in_the_harness_file() {
     let cases = [
         "version: 1\nsight: {}\n",
         "version: 1\nsite: {dir: nowhere}\n",
@@ -173,21 +173,21 @@ fn the_harness() {
         "{}\n",
         "",
     ];
-    insta::assert_snapshot!(told("harness/harness.yml", &cases));
+    insta::assert_snapshot!(errors("harness/harness.yml", &cases));
 }
 
 #[test]
-fn overrides() {
+fn errors_in_overrides() {
     let cases = ["- a\n", "a: 1\na: 2\n", "a: {b: 1, b: 2}\n", "a: [\n", "# nothing\n", "---\n"];
-    insta::assert_snapshot!(told("overrides/askari.yml", &cases));
+    insta::assert_snapshot!(errors("overrides/askari.yml", &cases));
 }
 
 #[test]
-fn files_that_are_missing_or_too_many() {
+fn errors_for_missing_and_duplicate_files() {
     let change = |title: &str, change: &dyn Fn(&Fixture)| {
-        let fixture = Fixture::sound();
+        let fixture = Fixture::valid();
         change(&fixture);
-        told_of(&format!("{title}\n"), &fixture)
+        errors_of(&format!("{title}\n"), &fixture)
     };
     let incident = super::INCIDENT.as_bytes();
     let told = [
@@ -229,20 +229,20 @@ fn one_bad_file_hides_no_other() {
 }
 
 proptest::proptest! {
-    /// Whatever the slip of the pen: a plan or an error in its place, never a panic.
+    /// Never a panic.
     #[test]
-    fn a_file_with_anything_typed_into_it_gives_a_plan_or_an_error_in_its_place(
+    fn any_typing_error_gives_a_plan_or_an_error_with_its_place(
         at in 0.0..1.0_f64, cut in 0..8_usize, typed in "[ a-z0-9:,'\"{}\\[\\]!&*|>%@#\n\t-]{0,6}",
     ) {
         let text = super::INCIDENT;
         let from = (at * text.len() as f64) as usize;
         let content = format!("{}{typed}{}", &text[..from], &text[(from + cut).min(text.len())..]);
-        let fixture = Fixture::sound();
+        let fixture = Fixture::valid();
         fixture.write("scenarios/incident-2026-06-17.yml", content.as_bytes());
-        let catalog = fixture.load().unwrap();
-        proptest::prop_assert_eq!(catalog.trials().len() + catalog.strays().len(), 2);
-        let errors = catalog.trials().filter_map(|trial| catalog.plan(trial, &RunOptions::default()).err());
-        for error in errors.chain(catalog.strays().iter().map(|stray| stray.error.clone())) {
+        let project = fixture.load().unwrap();
+        proptest::prop_assert_eq!(project.trials().len() + project.invalid_files().len(), 2);
+        let errors = project.trials().filter_map(|trial| project.plan(trial, &RunOptions::default()).err());
+        for error in errors.chain(project.invalid_files().iter().map(|invalid| invalid.error.clone())) {
             for problem in error.problems() {
                 let lines = content.lines().count() + 1;
                 proptest::prop_assert!(problem.position.is_none_or(|position| position.line <= lines), "{problem}");
@@ -252,7 +252,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn secrets_of_the_harness() {
+fn errors_in_the_secrets_of_the_harness_file() {
     let cases = [
         "secrets: {token: {envv: TOKEN}}\n",
         "secrets:\n  vault.pat: {env: PAT, file: pat}\n  vault.key: {}\n",
@@ -273,18 +273,18 @@ fn secrets_of_the_harness() {
     ];
     let cases: Vec<String> = cases.iter().map(|case| format!("version: 1\n{case}")).collect();
     let cases: Vec<&str> = cases.iter().map(String::as_str).collect();
-    let told = told("harness/harness.yml", &cases);
+    let told = errors("harness/harness.yml", &cases);
     assert_eq!(told.matches("not-really-a-token").count(), 1, "a pasted value is repeated");
     insta::assert_snapshot!(told);
 }
 
 #[test]
-fn secrets_of_a_profile() {
+fn errors_in_the_secrets_of_a_profile() {
     let told = |secrets: &str| {
         let fixture =
             with("profiles/askari.yml", &format!("version: 1\nroles: [base]\nsecrets: {secrets}\n"));
         fixture.write("harness/harness.yml", b"version: 1\nsecrets: {vault.gandi.pat: {env: PAT}}\n");
-        told_of(secrets, &fixture)
+        errors_of(secrets, &fixture)
     };
     let cases = ["[vault.gandi.pats]", "[vault.gandi.pat, vault.gandi.pat]", "vault.gandi.pat", "[1]"];
     insta::assert_snapshot!(cases.map(told).join("\n"));

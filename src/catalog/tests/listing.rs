@@ -7,14 +7,14 @@ use super::{ASKARI, Fixture, HARNESS, INCIDENT, name};
 use crate::catalog::plan::TrialName;
 
 fn listed(fixture: &Fixture) -> Vec<String> {
-    let catalog = fixture.load().unwrap();
-    let strays = catalog.strays().iter().map(|stray| stray.name());
-    catalog.trials().map(TrialName::to_string).chain(strays).collect()
+    let project = fixture.load().unwrap();
+    let invalid_files = project.invalid_files().iter().map(|invalid| invalid.name());
+    project.trials().map(TrialName::to_string).chain(invalid_files).collect()
 }
 
 #[test]
 fn every_profile_and_every_scenario_is_a_trial() {
-    let fixture = Fixture::sound();
+    let fixture = Fixture::valid();
     fixture.write("profiles/ubongo.json", br#"{"version": 1, "roles": ["base"]}"#);
     fixture.write("scenarios/quoted.yaml", b"version: 1\nprofile: 'askari' # the edge\ndescription: x\n");
     fixture.write("scenarios/flow.json", br#"{"version": 1, "profile": "ubongo", "description": "x"}"#);
@@ -27,8 +27,8 @@ fn every_profile_and_every_scenario_is_a_trial() {
 }
 
 #[test]
-fn a_slip_of_the_pen_takes_no_test_away() {
-    let fixture = Fixture::sound();
+fn an_invalid_file_is_listed_as_a_failing_trial() {
+    let fixture = Fixture::valid();
     fixture.write("profiles/Ubongo.yml", b"version: 1\nroles: [base]\n");
     fixture.write("profiles/ubongo.yml.off", b"version: 1\nroles: [base]\n");
     fixture.write("scenarios/deeper/x.yml", INCIDENT.as_bytes());
@@ -43,16 +43,16 @@ fn a_slip_of_the_pen_takes_no_test_away() {
 }
 
 #[test]
-fn a_trial_is_found_and_a_near_miss_is_named() {
-    let fixture = Fixture::sound();
+fn a_trial_is_found_and_a_typing_error_gets_a_suggestion() {
+    let fixture = Fixture::valid();
     fixture.write("profiles/ubongo.yml", b"version: 1\nroles: [base]\n");
-    let catalog = fixture.load().unwrap();
+    let project = fixture.load().unwrap();
     let plain = TrialName { host: name("askari"), scenario: None };
     let incident = TrialName { host: name("askari"), scenario: Some(name("incident-2026-06-17")) };
-    assert_eq!(catalog.find("askari", None).unwrap(), plain);
-    assert_eq!(catalog.find("askari", Some("cycle")).unwrap(), plain);
-    assert_eq!(catalog.find("askari", Some("incident-2026-06-17")).unwrap(), incident);
-    let wrong = |host, scenario| catalog.find(host, scenario).unwrap_err().to_string();
+    assert_eq!(project.find("askari", None).unwrap(), plain);
+    assert_eq!(project.find("askari", Some("cycle")).unwrap(), plain);
+    assert_eq!(project.find("askari", Some("incident-2026-06-17")).unwrap(), incident);
+    let wrong = |host, scenario| project.find(host, scenario).unwrap_err().to_string();
     let told = [
         wrong("askri", None),
         wrong("zanzibar", None),
@@ -63,9 +63,9 @@ fn a_trial_is_found_and_a_near_miss_is_named() {
     insta::assert_snapshot!(told.join("\n"));
 }
 
-/// Nextest lists again and again, so listing must not be felt. The figure is that of an unoptimised build.
+/// Nextest lists again and again. The bound is for an unoptimised build.
 #[test]
-fn two_thousand_scenarios_are_listed_at_once() {
+fn listing_two_thousand_scenarios_is_instant() {
     let fixture = Fixture::of(&[("harness/harness.yml", HARNESS.as_bytes())]);
     for host in 0..500 {
         fixture.write(&format!("profiles/host-{host}.yml"), ASKARI.as_bytes());
@@ -77,12 +77,12 @@ fn two_thousand_scenarios_are_listed_at_once() {
     }
     let once = || {
         let start = Instant::now();
-        let catalog = Project::load(fixture.root()).unwrap();
-        let names: Vec<_> = catalog.trials().map(TrialName::to_string).collect();
-        assert_eq!((names.len(), catalog.strays().len()), (2500, 0));
+        let project = Project::load(fixture.root()).unwrap();
+        let names: Vec<_> = project.trials().map(TrialName::to_string).collect();
+        assert_eq!((names.len(), project.invalid_files().len()), (2500, 0));
         start.elapsed()
     };
-    // The machine may be busy: what listing itself takes shows in the quickest, and that may be long in coming.
+    // The machine may be busy: only the quickest listing counts.
     let bound = Duration::from_millis(150);
     let mut best = once();
     for _ in 0..40 {

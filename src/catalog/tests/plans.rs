@@ -1,28 +1,28 @@
-//! Plans of sound files.
+//! Plans of valid files.
 
 use std::path::PathBuf;
 
 use super::{Fixture, INCIDENT, RunOptions};
+use crate::catalog::plan::Risk;
 use crate::catalog::plan::{DEBIAN_IMAGES, ImageSource, Official, Packages, Release, Tier};
 use crate::catalog::quantity::Bytes;
-use crate::catalog::risk::Risk;
 use crate::catalog::secrets::SecretPlan;
 
 #[test]
 fn a_scenario_becomes_a_plan_with_every_default_filled_in() {
-    let fixture = Fixture::sound();
-    let choices = RunOptions { runs: Some(fixture.root().join("runs")), ..RunOptions::default() };
-    let plan = fixture.plan("askari", Some("incident-2026-06-17"), &choices).unwrap();
+    let fixture = Fixture::valid();
+    let options = RunOptions { runs: Some(fixture.root().join("runs")), ..RunOptions::default() };
+    let plan = fixture.plan("askari", Some("incident-2026-06-17"), &options).unwrap();
     let json = serde_json::to_string_pretty(&plan).unwrap();
     let json = json.replace(fixture.root().to_str().unwrap(), "[root]");
     insta::assert_snapshot!(json);
 }
 
-/// The file of the project writes every default out, for a person to see. This keeps it true.
+/// The shipped file writes out every default.
 #[test]
-fn the_shipped_harness_file_says_what_the_defaults_are() {
+fn the_shipped_harness_file_states_the_defaults() {
     let shown = |harness: &[u8]| {
-        let fixture = Fixture::sound();
+        let fixture = Fixture::valid();
         fixture.write("harness/harness.yml", harness);
         let plan = fixture.plan("askari", None, &RunOptions::default()).unwrap();
         serde_json::to_string_pretty(&plan).unwrap().replace(fixture.root().to_str().unwrap(), "[root]")
@@ -35,7 +35,7 @@ fn the_shipped_harness_file_says_what_the_defaults_are() {
 
 #[test]
 fn the_plain_cycle_of_a_minimal_profile_has_the_defaults() {
-    let fixture = Fixture::sound();
+    let fixture = Fixture::valid();
     fixture.write("profiles/ubongo.yml", b"---\nversion: 1\nroles: [base]\n");
     fixture.write(
         "overrides/ubongo.yml",
@@ -55,9 +55,9 @@ fn the_plain_cycle_of_a_minimal_profile_has_the_defaults() {
 }
 
 #[test]
-fn json_and_yaml_say_the_same() {
-    let yaml = Fixture::sound();
-    let json = Fixture::sound();
+fn json_and_yaml_give_the_same_plan() {
+    let yaml = Fixture::valid();
+    let json = Fixture::valid();
     for file in ["profiles/askari", "overrides/askari", "scenarios/incident-2026-06-17"] {
         let text = std::fs::read_to_string(json.root().join(file).with_extension("yml")).unwrap();
         let value: serde_json::Value = serde_yaml::from_str(&text).unwrap();
@@ -73,8 +73,8 @@ fn json_and_yaml_say_the_same() {
 }
 
 #[test]
-fn choices_go_over_files_and_the_narrower_file_over_the_wider() {
-    let fixture = Fixture::sound();
+fn options_override_files_and_a_scenario_overrides_its_profile() {
+    let fixture = Fixture::valid();
     fixture.write(
         "harness/harness.yml",
         b"version: 1\nimage: {source: path, path: images/a.qcow2}\nlibvirt: {uri: 'qemu:///session'}\n\
@@ -95,31 +95,35 @@ fn choices_go_over_files_and_the_narrower_file_over_the_wider() {
     assert_eq!(plan.site.ansible, Some(fixture.root().join("bin")));
     assert_eq!(plan.harness.uri, "qemu:///session");
     assert_eq!((plan.harness.timeouts.up.as_secs(), plan.harness.timeouts.down.as_secs()), (90, 45));
-    let choices = RunOptions {
+    let options = RunOptions {
         certs: Some(Tier::LeProdWildcard),
         accept_risk: Some(Risk::R6),
         uri: Some("qemu+ssh://far/system".to_owned()),
         runs: Some(PathBuf::from("/tmp/runs")),
     };
-    let plan = fixture.plan("askari", Some("big"), &choices).unwrap();
+    let plan = fixture.plan("askari", Some("big"), &options).unwrap();
     assert_eq!((plan.certs, plan.harness.uri.as_str()), (Tier::LeProdWildcard, "qemu+ssh://far/system"));
     assert_eq!(plan.harness.runs, PathBuf::from("/tmp/runs"));
     assert_eq!(plan.accepted_risks, [Risk::R6]);
 }
 
-/// A tier that puts records into a real zone takes the provider's token along, where its source is named.
+/// A tier that writes records into a real zone needs the provider's token, where its source is named.
 #[rstest::rstest]
 #[case(Tier::Internal, "vault.gandi.pat", &[])]
 #[case(Tier::Pebble, "vault.gandi.pat", &[])]
 #[case(Tier::LeStaging, "vault.gandi.pat", &["vault.gandi.pat"])]
 #[case(Tier::LeProdWildcard, "vault.gandi.pat", &["vault.gandi.pat"])]
 #[case(Tier::LeStaging, "vault.other", &[])]
-fn a_tier_takes_the_token_that_it_needs(#[case] tier: Tier, #[case] known: &str, #[case] needed: &[&str]) {
-    let fixture = Fixture::sound();
+fn a_plan_has_the_token_that_its_tier_needs(
+    #[case] tier: Tier,
+    #[case] known: &str,
+    #[case] needed: &[&str],
+) {
+    let fixture = Fixture::valid();
     let text = format!("version: 1\nsecrets:\n  {known}: {{env: TOKEN}}\n");
     fixture.write("harness/harness.yml", text.as_bytes());
-    let choices = RunOptions { certs: Some(tier), ..RunOptions::default() };
-    let plan = fixture.plan("askari", None, &choices).unwrap();
+    let options = RunOptions { certs: Some(tier), ..RunOptions::default() };
+    let plan = fixture.plan("askari", None, &options).unwrap();
     let names: Vec<_> = plan.secrets.iter().map(|secret| secret.name.as_str()).collect();
     assert_eq!(names, needed);
 }
@@ -139,8 +143,8 @@ fn a_tier_takes_the_token_that_it_needs(#[case] tier: Tier, #[case] known: &str,
     "image: {source: official, release: 20251117-2299, url: 'https://mirror.example/cloud/'}",
     "image: {source: official, release: 20251117-2299, url: https://mirror.example/cloud}"
 )]
-fn an_image_in_a_plan_is_written_like_one_in_a_file(#[case] written: &str, #[case] planned: &str) {
-    let fixture = Fixture::sound();
+fn an_image_is_serialised_as_files_write_it(#[case] written: &str, #[case] planned: &str) {
+    let fixture = Fixture::valid();
     fixture.write("harness/harness.yml", format!("version: 1\n{written}\n").as_bytes());
     let plan = fixture.plan("askari", None, &RunOptions::default()).unwrap();
     let expected: serde_json::Value = serde_yaml::from_str(planned).unwrap();
@@ -148,8 +152,8 @@ fn an_image_in_a_plan_is_written_like_one_in_a_file(#[case] written: &str, #[cas
 }
 
 #[test]
-fn a_scenarios_image_goes_over_the_profiles_and_that_over_the_harnesss() {
-    let fixture = Fixture::sound();
+fn a_scenarios_image_overrides_the_profiles_and_that_overrides_the_harnesss() {
+    let fixture = Fixture::valid();
     let image = |scenario| fixture.plan("askari", scenario, &RunOptions::default()).unwrap().image;
     fixture.write(
         "scenarios/own.yml",
@@ -179,20 +183,20 @@ fn a_scenarios_image_goes_over_the_profiles_and_that_over_the_harnesss() {
         "trial `askari::x` cannot run with certificate tier `le-staging` (its scenario allows: internal, pebble)"
     )
 )]
-fn a_scenario_says_which_tiers_it_takes(
+fn a_scenario_restricts_the_tiers(
     #[case] certs: &str,
     #[case] chosen: Option<Tier>,
     #[case] expected: Result<Tier, &str>,
 ) {
-    let fixture = Fixture::sound();
+    let fixture = Fixture::valid();
     fixture.write("scenarios/x.yml", INCIDENT.replace("[internal]", certs).as_bytes());
     let plan = fixture.plan("askari", Some("x"), &RunOptions { certs: chosen, ..RunOptions::default() });
     assert_eq!(plan.map(|plan| plan.certs), expected.map_err(str::to_owned));
 }
 
 #[test]
-fn a_scenario_without_egress_takes_the_internal_tier_only() {
-    let fixture = Fixture::sound();
+fn a_scenario_without_egress_runs_with_the_internal_tier_only() {
+    let fixture = Fixture::valid();
     fixture.write("scenarios/x.yml", b"version: 1\nprofile: askari\ndescription: x\negress: false\n");
     let plan = |certs| fixture.plan("askari", Some("x"), &RunOptions { certs, ..RunOptions::default() });
     assert_eq!(plan(None).map(|plan| (plan.certs, plan.egress)), Ok((Tier::Internal, false)));
@@ -206,7 +210,7 @@ fn a_scenario_without_egress_takes_the_internal_tier_only() {
 
 #[test]
 fn a_plan_names_the_secrets_of_its_profile_and_where_they_come_from() {
-    let fixture = Fixture::sound();
+    let fixture = Fixture::valid();
     fixture.write(
         "harness/harness.yml",
         b"version: 1\nsecrets:\n  vault.gandi.pat: {env: GANDI_PAT}\n  vault.mesh.key: {vault: site/vault.yml}\n  \

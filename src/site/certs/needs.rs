@@ -4,9 +4,9 @@
 use std::fs;
 
 use super::pebble;
-use crate::catalog::certs::CertsPlan;
+use crate::catalog::plan::CertsPlan;
+use crate::catalog::plan::Risk;
 use crate::catalog::plan::Tier;
-use crate::catalog::risk::Risk;
 use crate::support::process::is_available;
 
 /// Where the tiers are documented.
@@ -114,7 +114,7 @@ impl TierRequirements<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::certs::{DnsPlan, DnsProvider};
+    use crate::catalog::plan::{DnsPlan, DnsProvider};
 
     fn settings() -> CertsPlan {
         CertsPlan {

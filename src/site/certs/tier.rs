@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::pebble::Authority;
-use crate::catalog::certs::{CertsPlan, DnsProvider};
 use crate::catalog::plan::Tier;
+use crate::catalog::plan::{CertsPlan, DnsProvider};
 
 /// Let's Encrypt's directory for trying things out: <https://letsencrypt.org/docs/staging-environment/>.
 pub const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
@@ -82,7 +82,7 @@ impl Acme {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::certs::DnsPlan;
+    use crate::catalog::plan::DnsPlan;
 
     fn settings(directory: Option<&str>) -> CertsPlan {
         CertsPlan {

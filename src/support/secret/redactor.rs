@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use aho_corasick::AhoCorasick;
 
 use super::Secret;
-use super::forms::forms;
-use super::views::views;
+use super::decodings::decodings;
+use super::encodings::encodings;
 
-/// How many bytes one byte of a form may take in a text: `\\u0041`, and as much again for white space.
+/// How many bytes one byte of a encoding may take in a text: `\\u0041`, and as much again for white space.
 const SWELLING: usize = 8;
 
 /// Knows secrets and puts `[secret NAME]` in the place of each. A clone knows what the original learns.
@@ -25,14 +25,14 @@ pub struct TooMuch(#[source] aho_corasick::BuildError);
 
 #[derive(Default)]
 struct Known {
-    /// Every form, with what is put in its place.
-    forms: BTreeMap<Vec<u8>, Arc<str>>,
+    /// Every encoding, with what is put in its place.
+    encodings: BTreeMap<Vec<u8>, Arc<str>>,
     search: Option<Search>,
 }
 
 struct Search {
-    forms: AhoCorasick,
-    /// What stands for each form, by its number.
+    encodings: AhoCorasick,
+    /// What stands for each encoding, by its number.
     marks: Vec<Arc<str>>,
     longest: usize,
 }
@@ -65,17 +65,17 @@ impl Redactor {
     pub fn add(&self, name: &str, secret: &Secret) -> Result<(), TooMuch> {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let mark = mark(name, secret);
-        let mut all = known.forms.clone();
-        for form in forms(secret.reveal()) {
-            all.entry(form).or_insert_with(|| Arc::clone(&mark));
+        let mut all = known.encodings.clone();
+        for encoding in encodings(secret.reveal()) {
+            all.entry(encoding).or_insert_with(|| Arc::clone(&mark));
         }
-        if all.len() == known.forms.len() {
+        if all.len() == known.encodings.len() {
             return Ok(());
         }
         let search = AhoCorasick::new(all.keys()).map_err(TooMuch)?;
         let (marks, longest) =
             (all.values().map(Arc::clone).collect(), all.keys().map(Vec::len).max().unwrap_or_default());
-        *known = Known { search: Some(Search { forms: search, marks, longest }), forms: all };
+        *known = Known { search: Some(Search { encodings: search, marks, longest }), encodings: all };
         Ok(())
     }
 
@@ -148,9 +148,9 @@ impl Redactor {
         let known = self.known();
         let Some(search) = &known.search else { return Vec::new() };
         let mut finds: Vec<Find> = Vec::new();
-        for view in views(text) {
-            for found in search.forms.find_overlapping_iter(&view.bytes) {
-                let Some((start, end)) = view.span(found.start(), found.end()) else { continue };
+        for decoding in decodings(text) {
+            for found in search.encodings.find_overlapping_iter(&decoding.bytes) {
+                let Some((start, end)) = decoding.span(found.start(), found.end()) else { continue };
                 let mark = search.marks.get(found.pattern().as_usize()).cloned();
                 finds.push((start..end, mark.unwrap_or_else(|| Arc::from("[secret]"))));
             }
@@ -176,9 +176,11 @@ impl Redactor {
 fn mark(name: &str, secret: &Secret) -> Arc<str> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
     let name: String = name.chars().map(plain).collect();
-    let known = forms(secret.reveal());
+    let known = encodings(secret.reveal());
     let gives_away = |mark: &str| {
-        known.iter().any(|form| mark.as_bytes().windows(form.len()).any(|window| window == form.as_slice()))
+        known.iter().any(|encoding| {
+            mark.as_bytes().windows(encoding.len()).any(|window| window == encoding.as_slice())
+        })
     };
     let marks = [format!("[secret {name}]"), "[redacted]".to_owned(), "[***]".to_owned()];
     let mark = marks.into_iter().find(|mark| !gives_away(mark));

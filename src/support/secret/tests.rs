@@ -250,7 +250,7 @@ fn a_folder_is_swept_but_for_what_is_spared() {
         std::fs::write(path(name), text).unwrap();
     }
     std::fs::set_permissions(path("a/b/log"), std::fs::Permissions::from_mode(0o640)).unwrap();
-    let cleaned = sweep(folder.path(), &[path("keys")], &knowing("plain-fake-token")).unwrap();
+    let cleaned = scrub(folder.path(), &[path("keys")], &knowing("plain-fake-token")).unwrap();
     assert_eq!(cleaned, [path("a/b/log")]);
     assert_eq!(std::fs::read_to_string(path("a/b/log")).unwrap(), "x [secret vault.test] y");
     assert_eq!(std::fs::metadata(path("a/b/log")).unwrap().permissions().mode() & 0o777, 0o640);

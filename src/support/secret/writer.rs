@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
+use super::decodings::is_solid;
 use super::redactor::{Redactor, replace};
-use super::views::is_solid;
 
 /// How much is looked at in one go, beside what is held back. Each byte of a view knows where it stands, and there are up to
 /// sixteen views: to look at a whole console at once would take hundreds of times its length.

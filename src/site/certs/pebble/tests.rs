@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use rstest::rstest;
 
 use super::*;
-use crate::catalog::certs::{CertsPlan, DnsPlan, DnsProvider};
 use crate::catalog::plan::Tier;
+use crate::catalog::plan::{CertsPlan, DnsPlan, DnsProvider};
 use crate::site::certs::Acme;
 
 /// A folder, an address, and what claims that.

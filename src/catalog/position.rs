@@ -1,12 +1,12 @@
-//! Where something stands in a file, for errors found after deserialising. The deserialiser itself is asked: a seed
-//! walks to the wanted place and fails there, and the deserialiser puts line and column on that failure. So there is
-//! one parser and no second opinion on where things are; it costs a second parse, and only when there is an error.
+//! Finds the place of a key or value in a file, for errors found after deserialising. A seed walks to the wanted place and
+//! fails there, and the deserialiser adds line and column to that failure. So one parser decides where things are; the
+//! price is a second parse, only when there is an error.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Which end of a `key: value` is looked for.
+/// Which part of a `key: value` to find.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     /// The key (for an item of a list, the item).
@@ -22,8 +22,8 @@ pub(super) struct Find<'p> {
     pub(super) path: &'p [&'p str],
     /// What to fail at.
     pub(super) target: Target,
-    /// How many of the same key to pass over in the last mapping: 1 finds the one that should not be there.
-    pub(super) pass_over: usize,
+    /// How many of the same key to skip in the last mapping: 1 finds the repeated one.
+    pub(super) skip: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for Find<'_> {
@@ -47,14 +47,14 @@ impl<'de> Visitor<'de> for Find<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Some((wanted, rest)) = self.path.split_first() else { return Ok(()) };
         let is_last = rest.is_empty();
-        let mut to_pass = if is_last { self.pass_over } else { 0 };
+        let mut skip = if is_last { self.skip } else { 0 };
         while let Some(found) =
-            map.next_key_seed(Key { wanted, fail: is_last && self.target == Target::Key && to_pass == 0 })?
+            map.next_key_seed(Key { wanted, fail: is_last && self.target == Target::Key && skip == 0 })?
         {
-            if found && to_pass == 0 {
+            if found && skip == 0 {
                 map.next_value_seed(Find { path: rest, ..self })?;
             } else {
-                to_pass -= usize::from(found);
+                skip -= usize::from(found);
                 map.next_value::<IgnoredAny>()?;
             }
         }
@@ -101,7 +101,7 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// Fails at whatever is there: a visitor that takes nothing.
+/// Fails at any value: a visitor that accepts nothing.
 struct Here;
 
 impl Visitor<'_> for Here {

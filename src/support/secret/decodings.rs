@@ -1,5 +1,5 @@
 //! Ways to look at a text: with its escapes undone, its percent-encoding decoded, its white space and quotes left out.
-//! Every byte of a view knows which bytes of the text it stands for, so that what is found in the view can be taken out of the
+//! Every byte of a decoding knows which bytes of the text it stands for, so that what is found in the decoding can be taken out of the
 //! text. A decoder copes with every way to encode, where a list of encodings would miss one.
 
 /// How often an escape may have been escaped again: JSON in JSON in a shell's quotes.
@@ -7,75 +7,75 @@ const DEPTH: usize = 3;
 
 /// A text as it reads after some decoding.
 #[derive(Debug, Default)]
-pub(super) struct View {
+pub(super) struct Decoding {
     pub(super) bytes: Vec<u8>,
     /// For each byte, where the text that it stands for begins and ends.
     spans: Vec<(usize, usize)>,
 }
 
-impl View {
+impl Decoding {
     /// The text as it is.
     fn of(text: &[u8]) -> Self {
         Self { bytes: text.to_vec(), spans: (0..text.len()).map(|at| (at, at + 1)).collect() }
     }
 
-    /// Where in the text the bytes from `start` to before `end` of the view stand.
+    /// Where in the text the bytes from `start` to before `end` of the decoding stand.
     pub(super) fn span(&self, start: usize, end: usize) -> Option<(usize, usize)> {
         let last = end.checked_sub(1)?;
         Some((self.spans.get(start)?.0, self.spans.get(last)?.1))
     }
 
-    /// `decoded` stands for the `length` bytes of this view that begin at `at`.
+    /// `decoded` stands for the `length` bytes of this decoding that begin at `at`.
     fn take(&self, at: usize, length: usize, decoded: &[u8], into: &mut Self) {
         let Some(span) = self.span(at, at + length) else { return };
         into.bytes.extend(decoded);
         into.spans.extend(std::iter::repeat_n(span, decoded.len()));
     }
 
-    /// What `decode` makes of this view. It gives, for the rest of the text, how many bytes it took and what they mean.
+    /// What `decode` makes of this decoding. It gives, for the rest of the text, how many bytes it took and what they mean.
     fn decode(&self, decode: impl Fn(&[u8]) -> (usize, Vec<u8>)) -> Self {
-        let mut view = Self::default();
+        let mut decoding = Self::default();
         let mut at = 0;
         while at < self.bytes.len() {
             let (length, decoded) = decode(&self.bytes[at..]);
             let length = length.clamp(1, self.bytes.len() - at);
-            self.take(at, length, &decoded, &mut view);
+            self.take(at, length, &decoded, &mut decoding);
             at += length;
         }
-        view
+        decoding
     }
 
     /// Without what quoting, wrapping and indenting add: all three differ from shell to shell and program to program.
     fn solid(&self) -> Self {
-        let mut view = Self::default();
+        let mut decoding = Self::default();
         for (byte, span) in self.bytes.iter().zip(&self.spans).filter(|(byte, _)| is_solid(**byte)) {
-            view.bytes.push(*byte);
-            view.spans.push(*span);
+            decoding.bytes.push(*byte);
+            decoding.spans.push(*span);
         }
-        view
+        decoding
     }
 }
 
-/// Every view of `text` in which something may be found.
-pub(super) fn views(text: &[u8]) -> Vec<View> {
-    let mut views = vec![View::of(text)];
+/// Every decoding of `text` in which something may be found.
+pub(super) fn decodings(text: &[u8]) -> Vec<Decoding> {
+    let mut decodings = vec![Decoding::of(text)];
     let mut latest = 0;
     for _ in 0..DEPTH {
-        if !views[latest].bytes.contains(&b'\\') {
+        if !decodings[latest].bytes.contains(&b'\\') {
             break;
         }
-        views.push(views[latest].decode(unescape));
-        latest = views.len() - 1;
+        decodings.push(decodings[latest].decode(unescape));
+        latest = decodings.len() - 1;
     }
-    for at in 0..views.len() {
-        if views[at].bytes.contains(&b'%') {
-            views.push(views[at].decode(percent_decode));
+    for at in 0..decodings.len() {
+        if decodings[at].bytes.contains(&b'%') {
+            decodings.push(decodings[at].decode(percent_decode));
         }
     }
-    for at in 0..views.len() {
-        views.push(views[at].solid());
+    for at in 0..decodings.len() {
+        decodings.push(decodings[at].solid());
     }
-    views
+    decodings
 }
 
 /// Neither white space nor what quotes.

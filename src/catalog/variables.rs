@@ -1,17 +1,93 @@
-//! Free values (the variables that Ansible is given), read strictly: a key that stands twice is refused where it
-//! stands, which neither `serde_json` nor Ansible does.
+//! Ansible variables: those of a scenario and of an override, and the names that neither may set. Read strictly: a
+//! repeated key is an error at its place, which neither `serde_json` nor Ansible reports.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
-/// Variables of a scenario, handed to Ansible as JSON.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+use super::document::Document;
+use super::problem::Problem;
+
+/// The prefix of boma-it's own variables.
+pub const OURS: &str = "boma_it";
+
+const EXACT: &[&str] = &[
+    "ansible_host",
+    "ansible_port",
+    "ansible_user",
+    "ansible_password",
+    "ansible_connection",
+    "ansible_transport",
+    "ansible_private_key",
+    "ansible_private_key_file",
+    "ansible_private_key_passphrase",
+    "ansible_host_key_checking",
+    "ansible_host_key_auto_add",
+    "ansible_pipelining",
+    "ansible_timeout",
+    "ansible_connection_timeout",
+    "ansible_python_interpreter",
+    "ansible_become_password",
+    "ansible_become_pass",
+    "ansible_sudo_pass",
+    "ansible_su_pass",
+];
+const PREFIXES: &[&str] = &[
+    "ansible_ssh_",
+    "ansible_sshpass_",
+    "ansible_sftp_",
+    "ansible_scp_",
+    "ansible_control_path",
+    "ansible_paramiko_",
+    "ansible_libssh_",
+    "ansible_winrm_",
+    "ansible_psrp_",
+    "ansible_httpapi_",
+];
+
+/// Whether only boma-it sets the variable: one of its own, or one that says how the host is reached.
+pub fn is_reserved(name: &str) -> bool {
+    is_ours(name) || is_connection_var(name)
+}
+
+/// Whether a variable is one of boma-it's own.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with(OURS)
+}
+
+/// Whether a variable says how a host is reached or with which secret. The transient inventory omits those of the real
+/// host.
+pub fn is_connection_var(name: &str) -> bool {
+    EXACT.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether `text` is an Ansible variable, or a key in one: `vault.gandi.pat`.
+pub(super) fn is_variable_path(text: &str) -> bool {
+    text.split('.').all(is_identifier)
+}
+
+/// Whether `word` is an identifier of Ansible's, or of the environment: letters, digits and `_`.
+pub(super) fn is_identifier(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// The names that are not reserved, as a regular expression of JSON Schema.
+fn pattern() -> String {
+    let (exact, prefixes) = (EXACT.join("|"), PREFIXES.join("|"));
+    format!("^(?!{OURS}|(?:{exact})$|{prefixes})[A-Za-z_][A-Za-z0-9_]*$")
+}
+
+/// Variables of a scenario; Ansible gets them as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(with = "Map<String, Value>", inline, extend("propertyNames" = { "pattern": pattern() }))]
 pub(super) struct Vars(pub(super) BTreeMap<String, Value>);
 
 impl<'de> Deserialize<'de> for Vars {
@@ -23,19 +99,23 @@ impl<'de> Deserialize<'de> for Vars {
     }
 }
 
-/// Whether YAML tags (`!vault`, `!unsafe`) may stand before values.
+/// Checks `file`, an override: a mapping that Ansible can read. Ansible itself reads its values.
+pub(super) fn check_overrides(root: &Path, file: &Path) -> Result<(), Problem> {
+    Document::read(root, file)?.parse_seed(Mapping { tags: Tags::Accepted }).map(|_| ())
+}
+
+/// Whether values may have YAML tags (`!vault`, `!unsafe`).
 #[derive(Clone, Copy)]
-pub(super) enum Tags {
-    /// They may. A tagged value comes out as null: it is Ansible's to read.
+enum Tags {
+    /// They may; a tagged value becomes null, as only Ansible reads it.
     Accepted,
-    /// They may not.
+    /// They must not.
     Refused,
 }
 
 /// A mapping of free values.
-pub(super) struct Mapping {
-    /// What of tags.
-    pub(super) tags: Tags,
+struct Mapping {
+    tags: Tags,
 }
 
 impl<'de> DeserializeSeed<'de> for Mapping {
@@ -92,7 +172,7 @@ impl<'de> Visitor<'de> for Free {
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
         let finite = Number::from_f64(value).map(Value::Number);
-        finite.ok_or_else(|| E::custom(format!("{value} cannot be given to Ansible: write a finite number")))
+        finite.ok_or_else(|| E::custom(format!("{value} cannot be passed to Ansible: write a finite number")))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
@@ -121,7 +201,7 @@ impl<'de> Visitor<'de> for Free {
         match self.tags {
             Tags::Accepted => value.newtype_variant_seed(self).map(|_| Value::Null),
             Tags::Refused => Err(A::Error::custom(format!(
-                "the tag `!{tag}` cannot be handed on from here: put the variable into overrides/, which Ansible reads itself"
+                "a scenario cannot pass on the tag `!{tag}`: put the variable into overrides/, which Ansible reads itself"
             ))),
         }
     }
@@ -147,7 +227,7 @@ impl Visitor<'_> for NewKey<'_> {
 
     fn visit_str<E: Error>(self, key: &str) -> Result<String, E> {
         if self.0.contains_key(key) {
-            return Err(E::custom(format!("key `{key}` stands twice: keep one")));
+            return Err(E::custom(format!("key `{key}` appears twice: keep one")));
         }
         Ok(key.to_owned())
     }

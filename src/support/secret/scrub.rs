@@ -14,7 +14,7 @@ use crate::support::file;
 ///
 /// # Errors
 /// When a file or folder cannot be read or replaced.
-pub fn sweep(folder: &Path, except: &[PathBuf], redactor: &Redactor) -> io::Result<Vec<PathBuf>> {
+pub fn scrub(folder: &Path, except: &[PathBuf], redactor: &Redactor) -> io::Result<Vec<PathBuf>> {
     let mut cleaned = Vec::new();
     if redactor.is_empty() {
         return Ok(cleaned);

@@ -1,5 +1,5 @@
 //! A secret → what to look for: itself, its lines, and their base64. Escapes, quotes, percent-encoding and white
-//! space are not spelt out here: the text is looked at without them ([`super::views`]).
+//! space are not spelt out here: the text is looked at without them ([`super::decodings`]).
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 use super::SHORTEST;
-use super::views::is_solid;
+use super::decodings::is_solid;
 
 /// The shortest line of a secret of several lines that counts by itself.
 const SHORTEST_LINE: usize = 8;
@@ -17,34 +17,34 @@ const WRAPS: [usize; 2] = [64, 76];
 const SHORTEST_WRAPPED: usize = 16;
 
 /// Everything to look for, each once.
-pub(super) fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
-    let mut forms = BTreeSet::new();
-    add_word(secret, &mut forms);
+pub(super) fn encodings(secret: &str) -> BTreeSet<Vec<u8>> {
+    let mut encodings = BTreeSet::new();
+    add_word(secret, &mut encodings);
     if secret.contains(['\n', '\r']) {
         let lines = secret.split(['\n', '\r']).map(str::trim);
         lines
             .filter(|line| line.chars().count() >= SHORTEST_LINE)
-            .for_each(|line| add_word(line, &mut forms));
+            .for_each(|line| add_word(line, &mut encodings));
     }
-    let bare: Vec<_> = forms.iter().map(|form| solid(form)).collect();
-    forms.extend(bare);
-    forms.retain(|form| form.len() >= SHORTEST);
-    forms
+    let bare: Vec<_> = encodings.iter().map(|encoding| solid(encoding)).collect();
+    encodings.extend(bare);
+    encodings.retain(|encoding| encoding.len() >= SHORTEST);
+    encodings
 }
 
-fn add_word(word: &str, forms: &mut BTreeSet<Vec<u8>>) {
-    forms.insert(word.into());
-    forms.insert(word.trim().into());
-    // HTML forms, and `quote_plus` of many languages.
-    forms.insert(word.replace(' ', "+").into());
+fn add_word(word: &str, encodings: &mut BTreeSet<Vec<u8>>) {
+    encodings.insert(word.into());
+    encodings.insert(word.trim().into());
+    // HTML encodings, and `quote_plus` of many languages.
+    encodings.insert(word.replace(' ', "+").into());
     for encoded in [STANDARD.encode(word), URL_SAFE.encode(word)] {
         let bare = encoded.trim_end_matches('=');
         for width in WRAPS {
             let lines = bare.as_bytes().chunks(width).filter(|line| line.len() >= SHORTEST_WRAPPED);
-            forms.extend(lines.map(<[u8]>::to_vec));
+            encodings.extend(lines.map(<[u8]>::to_vec));
         }
-        forms.insert(bare.into());
-        forms.insert(encoded.into());
+        encodings.insert(bare.into());
+        encodings.insert(encoded.into());
     }
     for before in 0..3 {
         let mut shifted = vec![0; before];
@@ -52,11 +52,11 @@ fn add_word(word: &str, forms: &mut BTreeSet<Vec<u8>>) {
         // Six bits a character: those that hold bits of this word alone, whatever stands around it.
         let whole = (before * 8).div_ceil(6)..shifted.len() * 8 / 6;
         for encoded in [STANDARD.encode(&shifted), URL_SAFE.encode(&shifted)] {
-            forms.extend(encoded.as_bytes().get(whole.clone()).map(<[u8]>::to_vec));
+            encodings.extend(encoded.as_bytes().get(whole.clone()).map(<[u8]>::to_vec));
         }
     }
 }
 
-fn solid(form: &[u8]) -> Vec<u8> {
-    form.iter().copied().filter(|byte| is_solid(*byte)).collect()
+fn solid(encoding: &[u8]) -> Vec<u8> {
+    encoding.iter().copied().filter(|byte| is_solid(*byte)).collect()
 }
