@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::catalog::plan::Risk;
-use crate::catalog::plan::{Tier, TrialName};
+use crate::catalog::plan::{Risk, Tier, TrialName};
 use crate::catalog::schema::FileKind;
 use crate::support::env;
 use crate::support::name::Name;

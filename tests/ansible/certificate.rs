@@ -7,8 +7,7 @@ use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use boma_it::catalog::plan::Tier;
-use boma_it::catalog::plan::{CertsPlan, DnsPlan, DnsProvider};
+use boma_it::catalog::plan::{CertsPlan, DnsPlan, DnsProvider, Tier};
 use boma_it::site::certs::pebble::Files;
 use boma_it::site::certs::{Acme, Pebble};
 use boma_it::support::env;

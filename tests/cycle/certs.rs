@@ -6,8 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use boma_it::catalog::Plan;
-use boma_it::catalog::plan::Risk;
-use boma_it::catalog::plan::{Expectation, ExpectedResult, Tier};
+use boma_it::catalog::plan::{Expectation, ExpectedResult, Risk, Tier};
 use boma_it::catalog::secrets::{SecretPlan, SecretSource};
 use boma_it::cycle::{Job, Keep, RunContext, run};
 use boma_it::event::RunReport;

@@ -4,9 +4,7 @@
 use std::fs;
 
 use super::pebble;
-use crate::catalog::plan::CertsPlan;
-use crate::catalog::plan::Risk;
-use crate::catalog::plan::Tier;
+use crate::catalog::plan::{CertsPlan, Risk, Tier};
 use crate::support::process::is_available;
 
 /// Where the tiers are documented.

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use super::pebble::Authority;
-use crate::catalog::plan::Tier;
-use crate::catalog::plan::{CertsPlan, DnsProvider};
+use crate::catalog::plan::{CertsPlan, DnsProvider, Tier};
 
 /// Let's Encrypt's directory for trying things out: <https://letsencrypt.org/docs/staging-environment/>.
 pub const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";

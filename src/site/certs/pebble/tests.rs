@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use rstest::rstest;
 
 use super::*;
-use crate::catalog::plan::Tier;
-use crate::catalog::plan::{CertsPlan, DnsPlan, DnsProvider};
+use crate::catalog::plan::{CertsPlan, DnsPlan, DnsProvider, Tier};
 use crate::site::certs::Acme;
 
 /// A folder, an address, and what claims that.
