@@ -20,7 +20,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
 	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' Makefile
 
-setup: ## packages, the Ansible venv, libvirt's daemons; ends with a report
+setup: ## packages, the Ansible venvs, libvirt's daemons; ends with a report
 	@tools/setup
 
 # The other targets call this: it prints one line when there is nothing to do.
