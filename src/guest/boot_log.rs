@@ -68,19 +68,19 @@ const FINISHED: [&str; 2] = ["Startup finished in ", "Reached target multi-user.
 
 /// What a console shows of its latest boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BootLog {
+pub(crate) struct BootLog {
     /// Why that boot cannot finish.
-    pub fault: Option<BootFault>,
+    pub(crate) fault: Option<BootFault>,
     /// How many boots began.
-    pub boots: usize,
+    pub(crate) boots: usize,
     /// Whether the disk's own init has started: before that, only firmware, kernel and initramfs ran.
-    pub init_started: bool,
+    pub(crate) init_started: bool,
     /// The line that shows that the guest came up: a login prompt, or `multi-user.target` reached.
-    pub up: Option<String>,
+    pub(crate) up: Option<String>,
     /// The line that shows that the boot finished: `multi-user.target` reached. A prompt may appear long before.
-    pub finished: Option<String>,
+    pub(crate) finished: Option<String>,
     /// The last line that is not blank.
-    pub last_line: Option<String>,
+    pub(crate) last_line: Option<String>,
 }
 
 impl BootLog {
@@ -88,7 +88,7 @@ impl BootLog {
     ///
     /// A boot begins with output of the firmware or of a kernel, and the next one when either speaks after a kernel has, or
     /// after the guest came up. So a panic or a login prompt from before a restart does not count for the boot after it.
-    pub fn read(console: &str, since: usize) -> Self {
+    pub(crate) fn read(console: &str, since: usize) -> Self {
         let mut reader = Reader::default();
         let (_, console) = console.split_at(console.floor_char_boundary(since));
         for line in console.lines() {
@@ -99,7 +99,7 @@ impl BootLog {
 }
 
 /// The line that shows that a boot finished, in a journal stream whose lines are all of that boot.
-pub fn end_of_boot(journal: &str) -> Option<String> {
+pub(crate) fn end_of_boot(journal: &str) -> Option<String> {
     let is_end = |line: &&str| {
         // `[   77.505858] systemd[1]: Reached target …`
         let message = line.split_once("] systemd[1]: ").map(|(_, message)| message);

@@ -19,7 +19,7 @@ use crate::support::secret::Redacting;
 pub const REQUIRED: [&str; 5] =
     ["nft list ruleset", "docker ps -a", "ss -tlnp", "journalctl -b", "systemd-analyze critical-chain"];
 /// What helps beside it.
-pub const HELPFUL: [&str; 14] = [
+const HELPFUL: [&str; 14] = [
     "systemctl --failed --no-pager",
     "systemctl list-jobs --no-pager",
     "docker ps -a --format {{.Names}} | xargs -rn1 docker logs --tail 200 --timestamps",
@@ -129,7 +129,7 @@ fn file_name(command: &str) -> String {
 }
 
 /// One line on how collecting went: `19 files in 12s, 2 incomplete`.
-pub fn summary(collected: &[Collected], took: Duration) -> String {
+pub(crate) fn summary(collected: &[Collected], took: Duration) -> String {
     let incomplete = collected.iter().filter(|one| one.result.is_err()).count();
     let incomplete = if incomplete == 0 { String::new() } else { format!(", {incomplete} incomplete") };
     format!("{} files in {}{incomplete}", collected.len(), format_duration(took))

@@ -16,7 +16,8 @@ mod reboot;
 mod settle;
 mod ssh;
 
-pub use boot_log::{BootFault, BootFaultKind, BootLog, end_of_boot};
+pub use boot_log::{BootFault, BootFaultKind};
+pub(crate) use boot_log::{BootLog, end_of_boot};
 pub use readiness::{Baseline, BootFacts, BootId, CloudInit, Ready, ReadyError, SystemState};
 pub use reboot::{RebootError, RebootProof, prove_reboot};
 pub use settle::wait_ready;

@@ -1,9 +1,9 @@
-//! A real sshd on loopback, with keys of its own in a temporary folder. It ends when it is dropped.
+//! A real sshd on loopback, with its own keys in a temporary folder. It ends when it is dropped.
 
-#![expect(clippy::unwrap_used, reason = "a fixture: a test whose ground cannot be laid may panic")]
+#![expect(clippy::unwrap_used, reason = "a fixture: a test that cannot set up its server may panic")]
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,56 +13,49 @@ use boma_it::support::process::Process;
 use boma_it::support::ssh_access::SshAccess;
 
 pub(crate) struct Sshd {
-    pub(crate) folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     port: u16,
     stop: Interrupt,
     server: Option<JoinHandle<()>>,
 }
 
 impl Sshd {
-    /// Starts one; `extra` is appended to its configuration.
-    pub(crate) fn start(extra: &str) -> Self {
-        Self::start_with(|_| extra.to_owned())
+    /// Starts one that runs commands.
+    pub(crate) fn start() -> Self {
+        Self::with(tempfile::tempdir().unwrap(), "")
     }
 
-    /// Starts one; what `extra` makes of its folder is appended to its configuration.
-    fn start_with(extra: impl FnOnce(&Path) -> String) -> Self {
+    /// Starts one that answers every command with the content of its file `guest`, as a guest would: `report`, until the test
+    /// writes another one.
+    pub(crate) fn answering(report: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for key in ["host", "client", "stranger"] {
-            let path = folder.path().join(key);
-            run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", path.to_str().unwrap()]);
-        }
+        let file = folder.path().join("guest");
+        std::fs::write(&file, report).unwrap();
+        Self::with(folder, &format!("ForceCommand cat {}\n", file.display()))
+    }
+
+    fn with(folder: tempfile::TempDir, config: &str) -> Self {
         let port = free_port();
         let mut sshd = Self { folder, port, stop: Interrupt::never(), server: None };
-        sshd.configure(&extra(sshd.folder.path()));
+        let at = |name: &str| sshd.path(name).display().to_string();
+        for key in ["host", "client", "stranger"] {
+            run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &at(key)]);
+        }
+        let config = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
+             StrictModes no\nPermitRootLogin yes\nLogLevel ERROR\n{config}",
+            at("host"),
+            at("client.pub"),
+        );
+        std::fs::write(sshd.path("config"), config).unwrap();
         sshd.serve();
         sshd
     }
 
-    /// Starts one that answers every command with the content of its file `guest`, as a guest that settled (or not) would:
-    /// `says`, until the test writes something else there.
-    pub(crate) fn answering(says: &str) -> Self {
-        let sshd = Self::start_with(|folder| format!("ForceCommand cat {}", folder.join("guest").display()));
-        std::fs::write(sshd.path("guest"), says).unwrap();
-        sshd
-    }
-
-    fn configure(&self, extra: &str) {
-        let at = |name: &str| self.folder.path().join(name).display().to_string();
-        let config = format!(
-            "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
-             StrictModes no\nPermitRootLogin yes\nLogLevel ERROR\n{extra}\n",
-            self.port,
-            at("host"),
-            at("client.pub"),
-        );
-        std::fs::write(self.folder.path().join("config"), config).unwrap();
-    }
-
     fn serve(&mut self) {
-        // Where sshd runs as root, it insists on this folder; elsewhere it needs none.
+        // As root, sshd requires this folder; as another user, it needs none.
         let _ = std::fs::create_dir_all("/run/sshd");
-        let config = self.folder.path().join("config").display().to_string();
+        let config = self.path("config").display().to_string();
         let deadline =
             Deadline::after(Duration::from_secs(300), "sshd", self.stop.clone(), Waited::default());
         let server = Process::new("/usr/sbin/sshd").args(["-D", "-e", "-f", &config]);
@@ -81,7 +74,7 @@ impl Sshd {
             .unwrap();
     }
 
-    /// How to reach it, as whoever runs the tests.
+    /// How to reach it, as the user who runs the tests.
     pub(crate) fn access(&self) -> SshAccess {
         SshAccess {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -90,6 +83,12 @@ impl Sshd {
             private_key: self.path("client"),
             host_key: std::fs::read_to_string(self.path("host.pub")).unwrap(),
         }
+    }
+
+    /// The fingerprint of one of its keys, as ssh-keygen shows it: `SHA256:…`.
+    pub(crate) fn fingerprint(&self, key: &str) -> String {
+        let shown = run("ssh-keygen", &["-l", "-f", self.path(key).to_str().unwrap()]);
+        shown.split_whitespace().nth(1).unwrap().to_owned()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -106,7 +105,7 @@ impl Drop for Sshd {
     }
 }
 
-/// A port of loopback that nobody listens on.
+/// A port of loopback on which nothing listens.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
