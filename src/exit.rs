@@ -148,7 +148,7 @@ impl Classify for HypervisorError {
             | Self::DiskFull { .. }
             | Self::Hung { .. }
             | Self::NetworkConflict { .. }
-            | Self::Ended { .. }
+            | Self::GaveUp { .. }
             | Self::File { .. }
             | Self::Other { .. } => None,
         }

@@ -63,8 +63,8 @@ pub(super) fn lock(
 pub(super) fn admit(context: &RunContext, plan: &Plan) -> anyhow::Result<Vec<String>> {
     let machines = context.machines()?;
     let mut notes = Vec::new();
-    let Admission { reap, displace } = check_others(context, plan, &machines)?;
-    for (names, why) in [(reap, "its process is gone"), (displace, "an earlier trial of this run kept it")] {
+    let Admission { orphans, kept } = check_others(context, plan, &machines)?;
+    for (names, why) in [(orphans, "its process is gone"), (kept, "an earlier trial of this run kept it")] {
         for name in names {
             let torn_down = teardown(context.hypervisor.as_ref(), &name);
             // Even if a volume is left: once the domain is gone, nothing records where the keys are.

@@ -14,7 +14,7 @@ use crate::event::Reporter;
 use crate::machine::hypervisor::HostInfo;
 use crate::machine::image::ImageStore;
 use crate::machine::libvirt::Libvirt;
-use crate::machine::ownership::{Lifetime, ProcFs};
+use crate::machine::ownership::{Lifetime, ProcFs, Processes};
 use crate::machine::seed::USER;
 use crate::machine::{Accelerator, Hypervisor, Machine, NamePrefix};
 use crate::outcome::Stage;
@@ -124,10 +124,10 @@ impl RunContext {
     ) -> anyhow::Result<Self> {
         let accelerator = env::ACCEL.choice()?;
         let folders = Xdg::new().context("cannot find your home folder")?;
-        let processes = ProcFs::here().context("cannot read /proc")?;
+        let processes = ProcFs::new().context("cannot read /proc")?;
         withhold(harness.secret_variables.iter().map(String::as_str));
         let hypervisor = Libvirt::new(&harness.uri, NamePrefix::default()).heeding(interrupt.clone());
-        hypervisor.facts()?;
+        hypervisor.host_info()?;
         let us = processes.this_process();
         Ok(Self {
             hypervisor: Arc::new(hypervisor),
@@ -162,6 +162,6 @@ impl RunContext {
     }
 
     pub(super) fn host_info(&self) -> anyhow::Result<HostInfo> {
-        self.hypervisor.facts().context("cannot ask the hypervisor about its host")
+        self.hypervisor.host_info().context("cannot ask the hypervisor about its host")
     }
 }

@@ -12,7 +12,7 @@ use super::recorder::RunRecorder;
 use super::running_vm::{remove_keys, remove_keys_in};
 use super::secrets::redact_secrets_of;
 use crate::catalog::plan::TrialName;
-use crate::machine::teardown::{self, PruneScope, Unfinished, teardown};
+use crate::machine::teardown::{self, PruneError, PruneScope, teardown};
 use crate::site::secrets;
 use crate::support::deadline::{Deadline, Waited};
 use crate::support::lock::{Busy, FileLock, LockError};
@@ -66,7 +66,7 @@ pub fn prune(context: &RunContext, runs: &Path, scope: PruneScope) -> (Removed, 
     let (pruned, torn_down) =
         match teardown::prune(context.hypervisor.as_ref(), &context.prefix, &context.processes, scope) {
             Ok(pruned) => (pruned, Ok(())),
-            Err(Unfinished { pruned, first }) => (*pruned, Err(first)),
+            Err(PruneError { pruned, first }) => (*pruned, Err(first)),
         };
     remove_keys_in(pruned.run_folders.iter().map(PathBuf::as_path));
     let (secrets, secrets_removed) = match prune_secrets(context, runs) {

@@ -17,9 +17,9 @@ use super::vm_monitor::VmMonitor;
 use crate::catalog::Plan;
 use crate::catalog::plan::Restart;
 use crate::guest::wait_ready;
-use crate::machine::acceleration::{self, KvmProbe};
 use crate::machine::domain::DiskCache;
 use crate::machine::image::{Image, SelectedImage};
+use crate::machine::kvm_probe::{self, KvmProbe};
 use crate::machine::network::{NetworkSpec, Slot};
 use crate::machine::ownership::Processes;
 use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec};
@@ -124,7 +124,7 @@ impl Run<'_> {
             run: self.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
             host: trial.host.clone(),
             scenario: trial.scenario.clone(),
-            owner: context.processes.this_process(),
+            owner: context.processes.this_process().clone(),
             // Until it is up, and during a cycle, it lives no longer than this process.
             lifetime: Lifetime::Trial { session: context.session.clone() },
             run_folder: self.folder.path().to_owned(),
@@ -140,20 +140,19 @@ impl Run<'_> {
         let context = self.context;
         let probe = KvmProbe {
             hypervisor: self.hypervisor(),
-            facts: &context.host_info()?,
-            realm: &context.prefix,
+            host: &context.host_info()?,
+            prefix: &context.prefix,
             image_volume: &context.prefix.image_volume(&image.name),
             ownership,
             processes: &context.processes,
-            boot_id: context.processes.boot_id(),
             cache: &context.state,
         };
         let choice = match probe.known(context.accelerator) {
             Some(choice) => choice,
             None => {
                 self.recorder.doing("checking whether KVM works");
-                let deadline = self.recorder.deadline(2 * acceleration::PROBE, "the probe of KVM");
-                probe.probe(&deadline).context("cannot find out whether KVM works")?
+                let deadline = self.recorder.deadline(2 * kvm_probe::PROBE, "the probe of KVM");
+                probe.run(&deadline).context("cannot find out whether KVM works")?
             }
         };
         self.recorder.note(choice.to_string());
@@ -206,7 +205,7 @@ impl Run<'_> {
         };
         let path = keys.join("seed.img");
         fs::write(&path, spec.render()?).with_context(|| format!("cannot write {}", path.display()))?;
-        let shown = SeedSpec { host_key_private: "(not kept)".to_owned(), ..spec }.files()?;
+        let shown = SeedSpec { host_key_private: "(not kept)".to_owned(), ..spec }.files();
         let readable = self.folder.sub_folder("seed").context("cannot create the folder of the seed")?;
         for (name, text) in [
             ("user-data", shown.user_data),

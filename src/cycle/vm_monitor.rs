@@ -138,7 +138,7 @@ impl<'a> VmMonitor<'a> {
 
     fn check_now(&mut self) -> anyhow::Result<()> {
         let state = self.hypervisor.state(self.machine).context("cannot read the state of the VM")?;
-        if let Some(why) = state.trouble() {
+        if let Some(why) = state.failure() {
             return Err(VmFailure::State { machine: self.machine.to_owned(), why }.into());
         }
         let BootLog { fault, boots, init_started, .. } = self.read_logs();

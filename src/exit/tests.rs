@@ -91,7 +91,7 @@ fn an_image_that_does_not_exist_is_usage() {
 #[test]
 fn a_signal_deep_in_a_chain_gives_its_own_exit_code() {
     let source = WaitError::Interrupted(Interrupted(15));
-    let error = HypervisorError::Ended { what: "upload volume x".to_owned(), source };
+    let error = HypervisorError::GaveUp { what: "upload volume x".to_owned(), source };
     assert_eq!(Exit::of_error(&anyhow::Error::from(error).context("askari::cycle")).code(), 143);
 }
 

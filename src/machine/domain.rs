@@ -1,20 +1,20 @@
-//! A domain, as libvirt's XML: a machine like a real one (q35, UEFI, virtio disks and network, a serial console), as
-//! little else as possible. Pure.
+//! A domain as libvirt XML: like a real machine (q35, UEFI, virtio disks and network, a serial console), with as little
+//! else as possible. Pure.
 //!
-//! Two windows stay open when the guest's network does not work: the serial console, which libvirt logs into the pool,
-//! and a virtio port named [`JOURNAL_PORT`] into which the guest streams its journal.
+//! Two ways to see into a guest work without its network: the serial console, which libvirt logs into the pool, and a
+//! virtio port named [`JOURNAL_PORT`], to which the guest streams its journal.
 
-use super::acceleration::Accelerator;
+use super::accelerator::Accelerator;
 use super::names::{NamePrefix, VmVolumes};
 use super::network::{Egress, Mac};
 use super::ownership::Ownership;
 use super::xml::{Element, el, text};
 use crate::catalog::quantity::Bytes;
 
-/// The virtio port into which the guest streams its journal: `/dev/virtio-ports/boma-it.journal` in the guest.
+/// The virtio port to which the guest streams its journal: `/dev/virtio-ports/boma-it.journal` in the guest.
 pub const JOURNAL_PORT: &str = "boma-it.journal";
 
-/// A machine to be defined. Its volumes are those of [`VmVolumes`], in our pool.
+/// A domain to define. Its volumes are those of [`VmVolumes`], in our pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainSpec {
     /// The domain's name.
@@ -25,33 +25,33 @@ pub struct DomainSpec {
     pub memory: Bytes,
     /// What runs its virtual CPUs.
     pub accelerator: Accelerator,
-    /// Its network interface's address: decides its IPv4 address.
+    /// The MAC address of its network interface, which decides its IPv4 address.
     pub mac: Mac,
     /// What it reaches beyond the harness's network.
     pub egress: Egress,
     /// Whether it has a seed volume.
     pub seed: bool,
-    /// How careful its disk is with what the guest has written.
+    /// How the host caches its disk.
     pub disk: DiskCache,
-    /// Whose it is.
+    /// Who owns it.
     pub ownership: Ownership,
 }
 
-/// How careful a disk is with what the guest has written.
+/// How the host caches a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskCache {
-    /// Not at all: fast, and right for a disk that lives as long as its QEMU.
+    /// Ignores flushes: fast, and safe for a disk that lives no longer than its QEMU.
     Unsafe,
-    /// What the guest flushed is kept: needed where QEMU is ended and started again ([`super::RestartMethod::PowerCut`]).
+    /// Keeps what the guest has flushed: needed when QEMU ends and starts again ([`super::RestartMethod::PowerCut`]).
     Writeback,
 }
 
 impl DomainSpec {
-    /// The domain, for libvirt. `pool_dir` is where the pool's files lie on the hypervisor.
-    pub fn render(&self, realm: &NamePrefix, pool_dir: &str) -> String {
+    /// The domain's XML. `pool_dir` is the pool's folder on the hypervisor.
+    pub(super) fn render(&self, prefix: &NamePrefix, pool_dir: &str) -> String {
         let (kind, cpu) = match self.accelerator {
             Accelerator::Kvm => ("kvm", el("cpu").attr("mode", "host-passthrough")),
-            // The newest CPU that QEMU can act: a distribution may need more than `qemu64` one day.
+            // The newest CPU that QEMU can emulate: a distribution may require more than `qemu64` one day.
             Accelerator::Tcg => ("qemu", el("cpu").attr("mode", "maximum")),
         };
         el("domain")
@@ -63,7 +63,7 @@ impl DomainSpec {
             .with(firmware())
             .with(el("features").with(el("acpi")).with(el("apic")))
             .with(cpu)
-            // As virt-install has it for every Linux guest.
+            // As virt-install does for every Linux guest.
             .with(
                 el("clock")
                     .attr("offset", "utc")
@@ -72,38 +72,38 @@ impl DomainSpec {
             .with(text("on_poweroff", "destroy"))
             .with(text("on_reboot", "restart"))
             .with(text("on_crash", "preserve"))
-            .with(self.devices(realm, pool_dir))
+            .with(self.devices(prefix, pool_dir))
             .render()
     }
 
-    fn devices(&self, realm: &NamePrefix, pool_dir: &str) -> Element {
-        let files = VmVolumes(&self.name);
+    fn devices(&self, prefix: &NamePrefix, pool_dir: &str) -> Element {
+        let volumes = VmVolumes(&self.name);
         let path = |volume: String| format!("{pool_dir}/{volume}");
         let cache = match self.disk {
             DiskCache::Unsafe => "unsafe",
             DiskCache::Writeback => "writeback",
         };
         let driver = el("driver").attr("name", "qemu").attr("type", "qcow2").attr("cache", cache);
-        let overlay = disk(driver.attr("discard", "unmap"), path(files.overlay()), "vda");
+        let overlay = disk(driver.attr("discard", "unmap"), path(volumes.overlay()), "vda");
         let seed = self.seed.then(|| {
             let driver = el("driver").attr("name", "qemu").attr("type", "raw");
-            disk(driver, path(files.seed()), "vdb").with(el("readonly"))
+            disk(driver, path(volumes.seed()), "vdb").with(el("readonly"))
         });
         el("devices")
             .with(overlay.with(el("boot").attr("order", 1)))
             .with_all(seed)
-            .with(self.interface(realm))
+            .with(self.interface(prefix))
             .with(
                 el("serial")
                     .attr("type", "pty")
-                    .with(el("log").attr("file", path(files.console())).attr("append", "on"))
+                    .with(el("log").attr("file", path(volumes.console())).attr("append", "on"))
                     .with(el("target").attr("port", 0)),
             )
             .with(el("console").attr("type", "pty").with(el("target").attr("type", "serial").attr("port", 0)))
             .with(
                 el("channel")
                     .attr("type", "file")
-                    .with(el("source").attr("path", path(files.journal())).attr("append", "on"))
+                    .with(el("source").attr("path", path(volumes.journal())).attr("append", "on"))
                     .with(el("target").attr("type", "virtio").attr("name", JOURNAL_PORT)),
             )
             .with(
@@ -115,18 +115,17 @@ impl DomainSpec {
             .with(el("memballoon").attr("model", "none"))
     }
 
-    fn interface(&self, realm: &NamePrefix) -> Element {
+    fn interface(&self, prefix: &NamePrefix) -> Element {
         el("interface")
             .attr("type", "network")
             .with(el("mac").attr("address", self.mac))
-            .with(el("source").attr("network", realm.network()))
+            .with(el("source").attr("network", prefix.network()))
             .with(el("model").attr("type", "virtio"))
-            .with(el("filterref").attr("filter", realm.filter(self.egress)))
+            .with(el("filterref").attr("filter", self.egress.filter(prefix)))
     }
 }
 
-/// UEFI without Secure Boot, said explicitly: left to itself, libvirt picks a firmware with Microsoft's keys, which boots
-/// no loader that is not signed by them.
+/// UEFI without Secure Boot. By default libvirt picks a firmware with Microsoft's keys, which boots signed loaders only.
 fn firmware() -> Element {
     let without = |name| el("feature").attr("enabled", "no").attr("name", name);
     el("os")
@@ -135,7 +134,7 @@ fn firmware() -> Element {
         .with(el("firmware").with(without("secure-boot")).with(without("enrolled-keys")))
 }
 
-/// By path and not as a volume of the pool: libvirt's AppArmor driver does not find the files of the latter.
+/// By path, not as a volume of the pool: libvirt's AppArmor driver does not find the files of such volumes.
 fn disk(driver: Element, path: String, target: &'static str) -> Element {
     el("disk")
         .attr("type", "file")

@@ -1,6 +1,5 @@
-//! A hypervisor in memory, for tests: it keeps state, insists on the order of things as libvirt does, and fails or hangs on
-//! demand. It boots no guest; what a guest would do to its domain and console, a test does with [`Fake::set_state`],
-//! [`Fake::print`] and [`Fake::log`].
+//! A hypervisor in memory, for tests. It keeps state, insists on the same order of calls as libvirt, and fails or hangs on
+//! demand. It boots no guest: a test plays the guest with [`Fake::set_state`], [`Fake::print`] and [`Fake::log`].
 //!
 //! ```
 //! use boma_it::machine::fake::{Fake, Verb};
@@ -15,7 +14,6 @@
 mod verbs;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +23,7 @@ use super::names::VmVolumes;
 use super::network::NetworkSpec;
 use crate::catalog::quantity::Bytes;
 
-/// A verb of [`Hypervisor`], to fail at and to look for among the calls.
+/// A verb of [`Hypervisor`](super::Hypervisor), to make it fail and to look for it among the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "named like the trait's methods, and documented there")]
 pub enum Verb {
@@ -47,62 +45,50 @@ pub enum Verb {
     SetOwnership,
 }
 
-/// What KVM is like on the fake.
+/// How KVM behaves on the fake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kvm {
     /// Not offered.
     Absent,
-    /// Offered, and a guest gets as far as its service manager.
+    /// Offered, and a guest reaches its service manager.
     Works,
-    /// Offered, and the virtual CPU stops at once.
-    Lies,
-    /// Offered, and QEMU ends as it starts.
-    Refuses,
-    /// Offered, and nothing ever happens.
+    /// Offered, but the virtual CPU stops at once.
+    Broken,
+    /// Offered, but QEMU exits at the start.
+    Crashes,
+    /// Offered, but the guest never prints anything.
     Stalls,
 }
 
 /// The hypervisor in memory.
-#[derive(Debug)]
-pub struct Fake {
-    world: Mutex<State>,
-    after: Mutex<Vec<(Verb, Act)>>,
-}
+pub struct Fake(Mutex<State>);
 
-/// What a test does when a verb was carried out, given the name of what the call was about.
-#[derive(Clone)]
-struct Act(Arc<dyn Fn(&str) + Send + Sync>);
-
-impl fmt::Debug for Act {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Act")
-    }
-}
-
-#[derive(Debug)]
 struct State {
-    facts: HostInfo,
+    host: HostInfo,
     kvm: Kvm,
     pool: bool,
     network: Option<NetworkSpec>,
     volumes: BTreeMap<String, Contents>,
     domains: BTreeMap<String, (DomainSpec, DomainState)>,
     calls: Vec<(Verb, String)>,
-    faults: Vec<(Verb, usize, InjectedFault)>,
+    faults: Vec<(Verb, usize, Fault)>,
+    hooks: Vec<(Verb, Hook)>,
 }
 
-#[derive(Debug)]
+/// What a test does after a verb, given the name of the object.
+type Hook = Arc<dyn Fn(&str) + Send + Sync>;
+
 struct Contents {
     bytes: Vec<u8>,
     capacity: Bytes,
     backing: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum InjectedFault {
+#[derive(Clone, Copy)]
+enum Fault {
     Fail,
     Hang,
-    Full,
+    DiskFull,
 }
 
 impl Default for Fake {
@@ -112,10 +98,10 @@ impl Default for Fake {
 }
 
 impl Fake {
-    /// An empty one, local, without KVM, with 16 GiB of memory to spare.
+    /// An empty local hypervisor without KVM, with 16 GiB of free memory.
     pub fn new() -> Self {
-        let world = State {
-            facts: HostInfo {
+        Self(Mutex::new(State {
+            host: HostInfo {
                 uri: "fake:///system".to_owned(),
                 version: "QEMU 10.0.2".to_owned(),
                 hostname: "here".to_owned(),
@@ -130,129 +116,139 @@ impl Fake {
             domains: BTreeMap::new(),
             calls: Vec::new(),
             faults: Vec::new(),
-        };
-        Self { world: Mutex::new(world), after: Mutex::default() }
+            hooks: Vec::new(),
+        }))
     }
 
-    /// Lets the `nth` call of `verb` from now on (1 is the next) fail, with nothing done.
+    /// Makes the `nth` call of `verb` from now on (1 is the next) fail without doing anything.
     pub fn fail(&self, verb: Verb, nth: usize) {
-        self.add_fault(verb, nth, InjectedFault::Fail);
+        self.add_fault(verb, nth, Fault::Fail);
     }
 
-    /// Lets the `nth` call of `verb` from now on end as if libvirt had hung, *with* its work done: that is the worst case.
+    /// Makes the `nth` call of `verb` from now on end as if libvirt had hung, *with* its work done: the worst case.
     pub fn hang(&self, verb: Verb, nth: usize) {
-        self.add_fault(verb, nth, InjectedFault::Hang);
+        self.add_fault(verb, nth, Fault::Hang);
     }
 
-    /// Lets the `nth` call of `verb` from now on fail for a full disk.
+    /// Makes the `nth` call of `verb` from now on fail with a full disk.
     pub fn fill_disk(&self, verb: Verb, nth: usize) {
-        self.add_fault(verb, nth, InjectedFault::Full);
+        self.add_fault(verb, nth, Fault::DiskFull);
     }
 
-    /// Does `act` at the end of every call of `verb` from now on, even of one that fails: what a domain's guest must have come
-    /// to before the call returns. It may call the fake itself.
-    pub fn after(&self, verb: Verb, act: impl Fn(&str) + Send + Sync + 'static) {
-        self.acts().push((verb, Act(Arc::new(act))));
+    /// Runs `hook` at the end of every call of `verb` from now on, even of one that fails. It may call the fake itself.
+    pub fn after(&self, verb: Verb, hook: impl Fn(&str) + Send + Sync + 'static) {
+        self.state().hooks.push((verb, Arc::new(hook)));
     }
 
-    /// Is from now on the hypervisor of another machine, reached by this URI.
+    /// Makes it the hypervisor of another machine, reached by this URI.
     pub fn place_elsewhere(&self, uri: &str) {
-        let facts = &mut self.world().facts;
-        (facts.uri, facts.local) = (uri.to_owned(), false);
+        let host = &mut self.state().host;
+        (host.uri, host.local) = (uri.to_owned(), false);
     }
 
-    /// Says how much memory is to be had.
+    /// Sets the free memory.
     pub fn set_available_memory(&self, memory: Bytes) {
-        self.world().facts.available_memory = memory;
+        self.state().host.available_memory = memory;
     }
 
-    /// Says what KVM is like.
+    /// Sets how KVM behaves.
     pub fn set_kvm(&self, kvm: Kvm) {
-        let mut world = self.world();
-        world.facts.offers_kvm = kvm != Kvm::Absent;
-        world.kvm = kvm;
+        let mut state = self.state();
+        state.host.offers_kvm = kvm != Kvm::Absent;
+        state.kvm = kvm;
     }
 
     /// Puts a domain into a state, as its guest or an accident would.
-    pub fn set_state(&self, domain: &str, state: DomainState) {
-        if let Some((_, current)) = self.world().domains.get_mut(domain) {
-            *current = state;
+    pub fn set_state(&self, domain: &str, new: DomainState) {
+        if let Some((_, state)) = self.state().domains.get_mut(domain) {
+            *state = new;
         }
     }
 
-    /// Lets a domain print `text` on its serial console.
+    /// Prints `text` on a domain's serial console.
     pub fn print(&self, domain: &str, text: &str) {
-        self.world().append(&VmVolumes(domain).console(), text);
+        self.state().append(VmVolumes(domain).console(), text);
     }
 
-    /// Lets a domain's guest stream `text` of its journal.
+    /// Streams `text` to a domain's journal.
     pub fn log(&self, domain: &str, text: &str) {
-        self.world().append(&VmVolumes(domain).journal(), text);
+        self.state().append(VmVolumes(domain).journal(), text);
     }
 
-    /// Makes a volume out of nothing: a golden image, or something left behind.
+    /// Creates a volume: a golden image, or a leftover.
     pub fn put_volume(&self, name: &str, bytes: &[u8]) {
-        let (bytes, capacity) = (bytes.to_owned(), Bytes(bytes.len() as u64));
-        let mut world = self.world();
-        world.pool = true;
-        world.volumes.insert(name.to_owned(), Contents { bytes, capacity, backing: None });
+        let mut state = self.state();
+        state.pool = true;
+        state.volumes.insert(name.to_owned(), Contents::new(bytes.to_owned()));
     }
 
-    /// What a domain was defined with, its present owner included.
+    /// What a domain was defined with, and its present ownership.
     pub fn spec(&self, domain: &str) -> Option<DomainSpec> {
-        self.world().domains.get(domain).map(|(spec, _)| spec.clone())
+        self.state().domains.get(domain).map(|(spec, _)| spec.clone())
     }
 
-    /// Every call so far, each with the name of what it was about.
+    /// Every call so far, with the name of its object.
     pub fn calls(&self) -> Vec<(Verb, String)> {
-        self.world().calls.clone()
+        self.state().calls.clone()
     }
 
-    fn add_fault(&self, verb: Verb, nth: usize, fault: InjectedFault) {
-        let mut world = self.world();
-        let before = world.count(verb);
-        world.faults.push((verb, before + nth, fault));
+    fn add_fault(&self, verb: Verb, nth: usize, fault: Fault) {
+        let mut state = self.state();
+        let before = state.count(verb);
+        state.faults.push((verb, before + nth, fault));
     }
 
-    fn world(&self) -> MutexGuard<'_, State> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn acts(&self) -> MutexGuard<'_, Vec<(Verb, Act)>> {
-        self.after.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Books the call, does it unless a fault is due, and lets happen what is to happen after it.
+    /// Records the call, does its work unless a fault is due, and then runs the hooks.
     fn call<T>(&self, verb: Verb, name: &str, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
-        let result = self.carry_out(verb, name, work);
-        let acts = self.acts().clone();
-        for (_, Act(act)) in acts.iter().filter(|(after, _)| *after == verb) {
-            act(name);
+        let result = self.state().perform(verb, name, work);
+        let hooks = self.state().hooks.clone();
+        for (_, hook) in hooks.iter().filter(|(after, _)| *after == verb) {
+            hook(name);
         }
         result
     }
+}
 
-    fn carry_out<T>(&self, verb: Verb, name: &str, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
-        let mut world = self.world();
-        world.calls.push((verb, name.to_owned()));
+impl State {
+    fn perform<T>(&mut self, verb: Verb, name: &str, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.calls.push((verb, name.to_owned()));
+        let count = self.count(verb);
+        let due = self.faults.iter().find(|(v, n, _)| *v == verb && *n == count).map(|(_, _, fault)| *fault);
         let object = if name.is_empty() { "the hypervisor" } else { name }.to_owned();
-        let count = world.count(verb);
-        let due = world.faults.iter().find(|(v, n, _)| *v == verb && *n == count).map(|(_, _, fault)| *fault);
-        let source = |text: &str| text.to_owned().into();
-        match due {
-            None => work(&mut world),
-            Some(InjectedFault::Hang) => {
-                let _ = work(&mut world);
-                Err(HypervisorError::Hung { verb: "finish with", object, bound: Duration::from_secs(30) })
+        Err(match due {
+            None => return work(self),
+            Some(Fault::Hang) => {
+                let _ = work(self);
+                HypervisorError::Hung { verb: "finish with", object, bound: Duration::from_secs(30) }
             }
-            Some(InjectedFault::Fail) => {
-                let source = source(&format!("the fake was told to fail at {verb:?}"));
-                Err(HypervisorError::Other { verb: "deal with", object, source })
+            Some(Fault::Fail) => {
+                let source = format!("the fake was told to fail at {verb:?}").into();
+                HypervisorError::Other { verb: "deal with", object, source }
             }
-            Some(InjectedFault::Full) => {
-                let source = source("No space left on device");
-                Err(HypervisorError::DiskFull { verb: "deal with", object, source })
+            Some(Fault::DiskFull) => {
+                let source = "No space left on device".into();
+                HypervisorError::DiskFull { verb: "deal with", object, source }
             }
-        }
+        })
+    }
+
+    fn count(&self, verb: Verb) -> usize {
+        self.calls.iter().filter(|(called, _)| *called == verb).count()
+    }
+
+    fn append(&mut self, volume: String, text: &str) {
+        let contents = self.volumes.entry(volume).or_insert_with(|| Contents::new(Vec::new()));
+        contents.bytes.extend_from_slice(text.as_bytes());
+        contents.capacity = Bytes(contents.bytes.len() as u64);
+    }
+}
+
+impl Contents {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self { capacity: Bytes(bytes.len() as u64), bytes, backing: None }
     }
 }

@@ -1,10 +1,8 @@
-//! The hypervisor as the harness sees it: a dozen or so verbs on named things, and the errors they end in. Each verb
-//! is bounded in time, says what it did to which object when it fails, and names what to do next where there
-//! is something. What is rendered, decided and remembered about machines is done elsewhere.
+//! The hypervisor: its verbs, the data they pass, and the errors they end in. Every verb is bounded in time and idempotent
+//! where its documentation says that an object need not exist. An error names the verb, the object and what to do next.
 //!
-//! Order matters in one place. A machine is *defined first*, then gets its volumes, then starts: the domain is the
-//! record of who owns them, so there is no moment at which a volume belongs to nobody. Undoing runs the
-//! other way round, and the undoing verbs succeed when there is nothing (left) to undo.
+//! The order matters in one place. A VM is *defined first*, then gets its volumes, then starts: the domain records who owns
+//! the volumes, so no volume is ever without an owner. Removal goes the other way round.
 
 use std::error::Error as StdError;
 use std::io::Write;
@@ -17,27 +15,27 @@ use super::ownership::Ownership;
 use crate::catalog::quantity::Bytes;
 use crate::support::deadline::{Deadline, WaitError, format_duration};
 
-/// What verbs give.
+/// The result of a verb.
 pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
 
 /// The verbs.
 pub trait Hypervisor: Send + Sync {
-    /// What this hypervisor is and offers; asked anew each time, as free memory changes.
-    fn facts(&self) -> Result<HostInfo>;
+    /// The hypervisor's host. Asked anew each time, as free memory changes.
+    fn host_info(&self) -> Result<HostInfo>;
 
-    /// Makes our storage pool, or makes sure that it is there and active.
+    /// Makes sure that our storage pool exists and is active.
     fn ensure_pool(&self) -> Result<()>;
 
-    /// Makes our network and its filters, or makes sure that they are there, active and as `spec` has them.
+    /// Makes sure that our network and its filters exist, are active and match `spec`.
     ///
-    /// What differs is replaced while no machine of ours is running, and is an error otherwise.
+    /// A network that differs is replaced, unless one of our VMs is running: then this is an error.
     fn ensure_network(&self, spec: &NetworkSpec) -> Result<()>;
 
-    /// Every volume in our pool, by name; files that the hypervisor itself made there (consoles) included.
+    /// Every volume in our pool, by name, including files that the hypervisor itself made there (console logs).
     fn volumes(&self) -> Result<Vec<Volume>>;
 
-    /// Makes a volume of the contents of `file`, calling `progress` with the number of bytes sent so far. Nothing
-    /// is left of it when it fails; if we are killed, [`Volume::length`] differs from the file's.
+    /// Creates a volume from `file`, calling `progress` with the number of bytes sent so far. A failed upload leaves no
+    /// volume; one of a killed process leaves a volume whose [`Volume::length`] differs from the file's.
     fn upload(
         &self,
         volume: &str,
@@ -46,54 +44,54 @@ pub trait Hypervisor: Send + Sync {
         progress: &mut dyn FnMut(u64),
     ) -> Result<()>;
 
-    /// Makes a thin qcow2 overlay of `capacity` (never less than its backing volume's) over the volume `backing`.
+    /// Creates a thin qcow2 overlay over the volume `backing`, of at least the backing volume's capacity.
     fn create_overlay(&self, volume: &str, backing: &str, capacity: Bytes) -> Result<()>;
 
-    /// Writes a volume's bytes from `offset` on to `to` and gives their number; past the end there are none.
+    /// Writes a volume's bytes from `offset` on to `to` and returns their number: 0 past the end.
     fn download(&self, volume: &str, offset: u64, to: &mut dyn Write) -> Result<u64>;
 
-    /// Deletes a volume; it need not be there.
+    /// Deletes a volume; it need not exist.
     fn delete_volume(&self, volume: &str) -> Result<()>;
 
-    /// Defines a domain, without starting it. [`HypervisorError::Exists`] if there is one of that name.
+    /// Defines a domain without starting it. [`HypervisorError::Exists`] if the name is taken.
     fn define(&self, spec: &DomainSpec) -> Result<()>;
 
-    /// Powers a defined domain on.
+    /// Starts a defined domain.
     fn start(&self, domain: &str) -> Result<()>;
 
-    /// Restarts a running domain. For [`RestartMethod::Acpi`] this only asks: the guest does it.
-    fn restart(&self, domain: &str, push: RestartMethod) -> Result<()>;
+    /// Restarts a running domain. [`RestartMethod::Acpi`] only asks the guest to reboot.
+    fn restart(&self, domain: &str, method: RestartMethod) -> Result<()>;
 
-    /// Cuts a domain's power; it need not be running, nor be there.
+    /// Cuts a domain's power; it need not be running, nor exist.
     fn power_off(&self, domain: &str) -> Result<()>;
 
-    /// Removes a domain that is not running, with its firmware variables; it need not be there.
+    /// Removes a stopped domain with its firmware variables; it need not exist.
     fn undefine(&self, domain: &str) -> Result<()>;
 
-    /// What state a domain is in.
+    /// The state of a domain.
     fn state(&self, domain: &str) -> Result<DomainState>;
 
-    /// Every machine of ours, by name, running or not.
+    /// Every VM of ours, by name, running or not.
     fn machines(&self) -> Result<Vec<Machine>>;
 
-    /// Replaces what a domain's metadata says about its owner.
+    /// Replaces the ownership in a domain's metadata.
     fn set_ownership(&self, domain: &str, ownership: &Ownership) -> Result<()>;
 }
 
-/// What a hypervisor is and offers.
+/// The hypervisor's host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostInfo {
     /// The connection's URI.
     pub uri: String,
-    /// Name and version: `QEMU 10.0.2`.
+    /// Name and version of the hypervisor: `QEMU 10.0.2`.
     pub version: String,
-    /// Its host's name.
+    /// The host's name.
     pub hostname: String,
-    /// Whether it runs on this very machine.
+    /// Whether it is this machine.
     pub local: bool,
-    /// Memory that a new VM could have now.
+    /// Memory that a new VM could use now.
     pub available_memory: Bytes,
-    /// Whether it *says* that KVM can be used. See [`super::acceleration`] for whether that is true.
+    /// Whether it *claims* to offer KVM. [`super::kvm_probe`] finds out whether that is true.
     pub offers_kvm: bool,
 }
 
@@ -102,74 +100,74 @@ pub struct HostInfo {
 pub struct Volume {
     /// Its name.
     pub name: String,
-    /// What the guest sees: the virtual size of a qcow2 file.
+    /// The size that the guest sees.
     pub capacity: Bytes,
     /// Disk space in use.
     pub allocation: Bytes,
     /// Length of the file.
     pub length: Bytes,
-    /// Path, on the hypervisor, of its backing file.
+    /// Path of its backing file on the hypervisor.
     pub backing: Option<String>,
 }
 
 /// How to restart a domain from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestartMethod {
-    /// The power button: a guest shuts its services down and reboots. Needs no agent in the guest.
+    /// The power button: the guest shuts down its services and reboots. Needs no agent in the guest.
     Acpi,
     /// The reset button: the guest notices nothing until firmware runs.
     Reset,
-    /// Power off, then on: QEMU ends too, and what it had not written is lost.
+    /// Power off, then on: QEMU ends too, and loses what it has not written.
     PowerCut,
 }
 
-/// A machine of ours.
+/// A VM of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// The domain's name.
     pub name: String,
-    /// The state it is in.
+    /// Its state.
     pub state: DomainState,
-    /// What it is given.
+    /// Its memory.
     pub memory: Bytes,
-    /// Whose it is, unless its metadata is missing or not readable.
+    /// Its owner, unless the metadata is missing or damaged.
     pub ownership: Option<Ownership>,
 }
 
-/// What state a domain is in.
+/// The state of a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DomainState {
-    /// There is no such domain.
+    /// It does not exist.
     Absent,
     /// It runs.
     Running,
-    /// It is frozen.
+    /// Its CPUs are stopped.
     Paused(PauseReason),
     /// It is off.
     ShutOff(StopReason),
-    /// The guest's kernel panicked, and the domain was stopped with it.
+    /// The guest's kernel panicked, which stopped the domain.
     Panicked,
 }
 
-/// Why a domain is frozen.
+/// Why a domain is paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PauseReason {
     /// Somebody suspended it.
     ByUser,
-    /// It is just being started.
+    /// It is starting.
     Starting,
-    /// A disk could not be read or written: most often, the hypervisor's disk is full.
+    /// A disk could not be read or written, mostly because the hypervisor's disk is full.
     DiskError,
-    /// The virtual CPU could not go on: a `KVM internal error`, most often.
+    /// The virtual CPU failed, mostly with a `KVM internal error`.
     CpuError,
-    /// The hypervisor is saving, dumping or migrating it, or gave another such reason.
+    /// The hypervisor is saving, dumping or migrating it, or similar.
     Housekeeping,
 }
 
 /// Why a domain is off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
-    /// It was never started, or the hypervisor does not remember.
+    /// It never started, or the hypervisor does not know.
     Unknown,
     /// The guest shut itself down.
     ByGuest,
@@ -177,32 +175,32 @@ pub enum StopReason {
     Destroyed,
     /// QEMU died.
     Crashed,
-    /// It could not be started.
+    /// It failed to start.
     FailedToStart,
 }
 
 impl DomainState {
-    /// Whether it holds memory: it is running, or frozen, or stopped in a panic.
+    /// Whether it holds memory: it is running, paused, or stopped by a panic.
     pub fn is_alive(&self) -> bool {
         matches!(self, Self::Running | Self::Paused(_) | Self::Panicked)
     }
 
-    /// If nothing more is to be expected of the guest in this state, what is wrong, in words.
-    pub fn trouble(&self) -> Option<&'static str> {
+    /// What is wrong, if the guest cannot continue in this state.
+    pub fn failure(&self) -> Option<&'static str> {
         Some(match self {
             Self::Running | Self::Paused(PauseReason::Starting | PauseReason::Housekeeping) => return None,
-            Self::Absent => "the domain is gone",
-            Self::Paused(PauseReason::ByUser) => "the domain was suspended by somebody",
+            Self::Absent => "the domain does not exist any more",
+            Self::Paused(PauseReason::ByUser) => "the domain was suspended",
             Self::Paused(PauseReason::DiskError) => {
                 "the domain was paused by a disk error; is the hypervisor's disk full?"
             }
             Self::Paused(PauseReason::CpuError) => {
-                "the virtual CPU stopped (a KVM internal error, most often; BOMA_IT_ACCEL=tcg does without KVM)"
+                "the virtual CPU failed (mostly a KVM internal error; set BOMA_IT_ACCEL=tcg to run without KVM)"
             }
             Self::ShutOff(StopReason::Unknown) => "the domain is off",
             Self::ShutOff(StopReason::ByGuest) => "the guest shut itself down",
-            Self::ShutOff(StopReason::Destroyed) => "somebody destroyed the domain",
-            Self::ShutOff(StopReason::Crashed) => "QEMU died under the guest",
+            Self::ShutOff(StopReason::Destroyed) => "the domain was destroyed from outside",
+            Self::ShutOff(StopReason::Crashed) => "QEMU crashed",
             Self::ShutOff(StopReason::FailedToStart) => "the domain failed to start",
             Self::Panicked => "the guest's kernel panicked",
         })
@@ -221,116 +219,50 @@ impl std::fmt::Display for DomainState {
     }
 }
 
-/// Why a verb failed.
+/// An error of the layer below: libvirt's, or the fake's.
+type Source = Box<dyn StdError + Send + Sync>;
+
+/// Why a verb failed. `verb` and `object` complete "cannot …": `upload`, `volume golden-0123.qcow2`.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the fields are described once, above and in the messages")]
 pub enum HypervisorError {
-    /// There is no such thing.
-    #[error("there is no {object} on the hypervisor")]
-    NotFound {
-        /// `volume golden-0123.qcow2`.
-        object: String,
-    },
-    /// There is one already.
-    #[error("there is a {object} on the hypervisor already")]
-    Exists {
-        /// `domain boma-it-askari`.
-        object: String,
-    },
-    /// The connection's URI is none that libvirt knows.
+    /// The object does not exist.
+    #[error("the hypervisor has no {object}")]
+    NotFound { object: String },
+    /// The object exists already.
+    #[error("the hypervisor already has a {object}")]
+    Exists { object: String },
+    /// Libvirt does not understand the URI.
     #[error(
-        "libvirt does not take `{uri}`; correct `libvirt.uri` of harness/harness.yml, or BOMA_IT_URI (`qemu:///system` is this machine's)"
+        "libvirt does not accept the URI `{uri}`; correct `libvirt.uri` in harness/harness.yml, or BOMA_IT_URI (this machine is `qemu:///system`)"
     )]
-    BadUri {
-        /// The URI.
-        uri: String,
-        /// What libvirt said.
-        #[source]
-        source: Box<dyn StdError + Send + Sync>,
-    },
-    /// Nobody answers at the connection's URI.
+    BadUri { uri: String, source: Source },
+    /// No daemon answers.
     #[error("no libvirt daemon answers at {uri}; {hint}")]
-    NoDaemon {
-        /// The URI.
-        uri: String,
-        /// What to do next.
-        hint: String,
-        /// What libvirt said.
-        #[source]
-        source: Box<dyn StdError + Send + Sync>,
-    },
-    /// We may not.
+    NoDaemon { uri: String, hint: String, source: Source },
+    /// The daemon refuses this user.
     #[error("no permission to use libvirt at {uri}; {hint}")]
-    Permission {
-        /// The URI.
-        uri: String,
-        /// What to do next.
-        hint: String,
-        /// What libvirt said.
-        #[source]
-        source: Box<dyn StdError + Send + Sync>,
-    },
-    /// The hypervisor has no room.
+    Permission { uri: String, hint: String, source: Source },
+    /// The hypervisor's disk is full.
     #[error(
         "the hypervisor's disk is full: cannot {verb} {object}; free some space there (`boma-it prune`, `boma-it image list`)"
     )]
-    DiskFull {
-        /// What was being done.
-        verb: &'static str,
-        /// To what.
-        object: String,
-        /// What libvirt said.
-        #[source]
-        source: Box<dyn StdError + Send + Sync>,
-    },
-    /// It neither did it nor refused.
+    DiskFull { verb: &'static str, object: String, source: Source },
+    /// No answer within the bound.
     #[error(
-        "libvirt did not answer for {}: cannot {verb} {object}; is its daemon alive? (`virsh uri` shows)", format_duration(*.bound)
+        "libvirt has not answered for {}: cannot {verb} {object}; check its daemon with `virsh uri`", format_duration(*.bound)
     )]
-    Hung {
-        /// What was being done.
-        verb: &'static str,
-        /// To what.
-        object: String,
-        /// How long was waited.
-        bound: Duration,
-    },
-    /// The network cannot be as it should.
-    #[error("cannot have the network {network}: {why}")]
-    NetworkConflict {
-        /// The network and its subnet.
-        network: String,
-        /// What is in the way, and what to do next.
-        why: String,
-    },
-    /// The caller's deadline passed, or we were asked to stop.
-    #[error("gave up: cannot {what}")]
-    Ended {
-        /// What was being done to what: `upload volume golden-0123.qcow2`.
-        what: String,
-        /// Why.
-        #[source]
-        source: WaitError,
-    },
-    /// A file on our side.
+    Hung { verb: &'static str, object: String, bound: Duration },
+    /// The network cannot be set up as specified.
+    #[error("cannot set up the network {network}: {why}")]
+    NetworkConflict { network: String, why: String },
+    /// The caller's deadline passed, or a signal arrived.
+    #[error("{}: {what}", if matches!(.source, WaitError::TimedOut { .. }) { "timed out" } else { "interrupted" })]
+    GaveUp { what: String, source: WaitError },
+    /// A file on this machine.
     #[error("cannot {verb} {object}")]
-    File {
-        /// What was being done.
-        verb: &'static str,
-        /// To what.
-        object: String,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Anything else.
+    File { verb: &'static str, object: String, source: std::io::Error },
+    /// Any other error.
     #[error("cannot {verb} {object}")]
-    Other {
-        /// What was being done.
-        verb: &'static str,
-        /// To what.
-        object: String,
-        /// What libvirt said.
-        #[source]
-        source: Box<dyn StdError + Send + Sync>,
-    },
+    Other { verb: &'static str, object: String, source: Source },
 }

@@ -1,17 +1,18 @@
-//! Floor 3, the VM seen from outside: hypervisor, domain, network, image, seed, guards.
+//! The VM from outside: hypervisor, domain, network, image, seed, guards.
 //!
-//! [`hypervisor`] has the verbs, a dozen or so; [`libvirt`] is the one real implementation (and the only place
-//! that names libvirt's API), [`fake`] the one in memory for tests. What is handed to libvirt is rendered by
-//! pure functions ([`domain`], [`network`]); who may do what is decided by pure functions ([`guard`]). What
-//! the guest is like inside, and when what is done, is the business of other floors.
+//! Plain data is at the bottom: [`names`], [`accelerator`], [`network`], [`ownership`] and [`domain`], which also render
+//! the XML for libvirt. [`hypervisor`] has the verbs; [`libvirt`] implements them, and so does a fake in memory for tests
+//! (feature `fake-hypervisor`). Above it are [`teardown`], [`guard`] and [`kvm_probe`]. The guest's inside, and when each
+//! step happens, are up to other modules.
 
-pub mod acceleration;
+pub mod accelerator;
 pub mod domain;
 #[cfg(any(test, feature = "fake-hypervisor"))]
 pub mod fake;
 pub mod guard;
 pub mod hypervisor;
 pub mod image;
+pub mod kvm_probe;
 pub mod libvirt;
 pub mod names;
 pub mod network;
@@ -20,7 +21,7 @@ pub mod seed;
 pub mod teardown;
 mod xml;
 
-pub use acceleration::Accelerator;
+pub use accelerator::Accelerator;
 pub use domain::DomainSpec;
 pub use hypervisor::{DomainState, HostInfo, Hypervisor, HypervisorError, Machine, RestartMethod, Volume};
 pub use names::{NamePrefix, VmVolumes};

@@ -1,11 +1,10 @@
-//! What things of ours are called on a hypervisor: pool, network, filters, and the volumes of a machine. Names
-//! are made here and nowhere else, so that making and undoing agree.
+//! The names of our objects on a hypervisor: pool, network, and the volumes of a VM. They are made here and nowhere else,
+//! so that creating and removing agree.
 
-use super::network::Egress;
 use crate::support::name::PREFIX;
 
-/// A family of names on one hypervisor. There is one in earnest, [`NamePrefix::default`] (`boma-it`); tests that use a
-/// real hypervisor have one of their own, so that they never touch what is in use.
+/// What all our names on one hypervisor start with. In use it is [`NamePrefix::default`] (`boma-it`); tests against a real
+/// hypervisor have another, so that they never touch what is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePrefix(String);
 
@@ -16,19 +15,19 @@ impl Default for NamePrefix {
 }
 
 impl NamePrefix {
-    /// The realm whose names all start with `prefix`: at most 14 characters, as a bridge's name is made from it.
+    /// Another prefix: at most 14 characters, as a bridge's name is made from it.
     pub fn named(prefix: impl Into<String>) -> Self {
         Self(prefix.into())
     }
 
     /// The prefix itself: `boma-it`.
-    pub fn prefix(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Whether a domain of this name is ours.
     pub fn owns(&self, domain: &str) -> bool {
-        domain.strip_prefix(self.prefix()).is_some_and(|rest| rest.starts_with('-'))
+        domain.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('-'))
     }
 
     /// The storage pool.
@@ -36,7 +35,7 @@ impl NamePrefix {
         &self.0
     }
 
-    /// Where the pool's files lie on the hypervisor. Libvirt makes the folder; we never open it.
+    /// The pool's folder on the hypervisor. Libvirt creates it; we never open it.
     pub fn pool_target(&self) -> String {
         format!("/var/lib/libvirt/{}", self.0)
     }
@@ -51,21 +50,13 @@ impl NamePrefix {
         format!("{}0", self.0)
     }
 
-    /// The network filter on the interface of a guest.
-    pub fn filter(&self, egress: Egress) -> String {
-        match egress {
-            Egress::Internet => format!("{}-isolation", self.0),
-            Egress::None => format!("{}-no-egress", self.0),
-        }
-    }
-
-    /// The name of the volume that holds the golden image called `image`. It does not start like a machine's name,
-    /// so no image is ever taken for what a machine left behind.
+    /// The volume of the golden image called `image`. It does not start with the prefix, so an image is never mistaken for
+    /// a volume that a VM left behind.
     pub fn image_volume(&self, image: &str) -> String {
         format!("golden-{image}.qcow2")
     }
 
-    /// The domain that this volume belongs to by its name, if it is one of a machine of ours.
+    /// The domain whose volume this is, judged by its name.
     pub fn domain_of<'a>(&self, volume: &'a str) -> Option<&'a str> {
         let rolled = VmVolumes::ROLLED.iter().find_map(|suffix| volume.strip_suffix(suffix));
         let log = rolled.filter(|name| name.ends_with(".log"));
@@ -75,14 +66,14 @@ impl NamePrefix {
     }
 }
 
-/// The volumes of one machine, by the name of its domain.
+/// The volumes of one VM, made from the name of its domain.
 #[derive(Clone, Copy, Debug)]
 pub struct VmVolumes<'a>(pub &'a str);
 
 impl VmVolumes<'_> {
     const SUFFIXES: [&'static str; 4] = [".qcow2", ".seed.img", ".console.log", ".journal.log"];
 
-    /// What virtlogd does with a log that grows beyond 2 MiB, its `max_size`: it is renamed, and `max_backups`, 3, are kept.
+    /// virtlogd renames a log that grows beyond 2 MiB (its `max_size`) and keeps 3 old parts (its `max_backups`).
     const ROLLED: [&'static str; 3] = [".2", ".1", ".0"];
 
     /// The thin overlay over the golden image.
@@ -95,7 +86,7 @@ impl VmVolumes<'_> {
         format!("{}.seed.img", self.0)
     }
 
-    /// What the serial console printed, over all boots.
+    /// The log of the serial console, over all boots.
     pub fn console(self) -> String {
         format!("{}.console.log", self.0)
     }
@@ -105,12 +96,12 @@ impl VmVolumes<'_> {
         format!("{}.journal.log", self.0)
     }
 
-    /// The earlier parts of a log (its console, its journal), the oldest first, as far as the log grew so long.
+    /// The names of the earlier parts of a console or journal log, the oldest first.
     pub fn rolled(log: &str) -> [String; 3] {
         Self::ROLLED.map(|suffix| format!("{log}{suffix}"))
     }
 
-    /// All of them, but for earlier parts of the logs.
+    /// All of them except earlier parts of the logs.
     pub fn all(self) -> [String; 4] {
         Self::SUFFIXES.map(|suffix| format!("{}{suffix}", self.0))
     }
@@ -121,28 +112,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_volume_of_a_machine_leads_back_to_its_domain_and_no_image_does() {
-        let realm = NamePrefix::default();
-        let files = VmVolumes("boma-it-askari");
-        let named = [files.overlay(), files.seed(), files.console(), files.journal()];
-        assert_eq!(named, files.all());
+    fn the_domain_of_a_volume_is_found_from_its_name_but_an_image_has_none() {
+        let prefix = NamePrefix::default();
+        let volumes = VmVolumes("boma-it-askari");
+        let named = [volumes.overlay(), volumes.seed(), volumes.console(), volumes.journal()];
+        assert_eq!(named, volumes.all());
         for volume in named {
-            assert_eq!(realm.domain_of(&volume), Some("boma-it-askari"), "{volume}");
+            assert_eq!(prefix.domain_of(&volume), Some("boma-it-askari"), "{volume}");
         }
-        assert_eq!(realm.domain_of(&realm.image_volume("0123abcd")), None);
-        for log in [files.console(), files.journal()] {
+        assert_eq!(prefix.domain_of(&prefix.image_volume("0123abcd")), None);
+        for log in [volumes.console(), volumes.journal()] {
             for part in VmVolumes::rolled(&log) {
-                assert_eq!(realm.domain_of(&part), Some("boma-it-askari"), "{part}");
+                assert_eq!(prefix.domain_of(&part), Some("boma-it-askari"), "{part}");
             }
         }
-        assert_eq!(realm.domain_of("boma-it-askari.qcow2.0"), None);
-        assert_eq!(realm.domain_of("boma-it-askari.iso"), None);
-        assert_eq!(realm.domain_of("somebody-else.qcow2"), None);
-        assert_eq!(realm.domain_of("boma-itx.qcow2"), None);
+        assert_eq!(prefix.domain_of("boma-it-askari.qcow2.0"), None);
+        assert_eq!(prefix.domain_of("boma-it-askari.iso"), None);
+        assert_eq!(prefix.domain_of("somebody-else.qcow2"), None);
+        assert_eq!(prefix.domain_of("boma-itx.qcow2"), None);
     }
 
     #[test]
-    fn a_bridge_has_a_name_that_the_kernel_takes() {
+    fn the_bridge_name_fits_the_kernels_limit() {
         assert!(NamePrefix::default().bridge().len() <= 15);
     }
 }

@@ -1,9 +1,9 @@
-//! The harness's own network, as libvirt's XML: NAT, a bridge, fixed addresses for a handful of slots, and the
-//! filters that keep a guest away from the LAN and the mesh. Pure; who calls libvirt with it is `libvirt/`.
+//! The harness's network as libvirt XML: NAT, a bridge, a fixed address for each slot, and the filters that keep a guest
+//! away from the LAN and the mesh. Pure; [`super::libvirt`] makes the calls.
 //!
-//! A guest gets to the internet (or, with [`Egress::None`], nowhere) and to the harness's subnet. It gets to no
-//! private, carrier-grade or link-local IPv4 network and to nothing at all over IPv6, of which this network has
-//! none. The filters sit on the guest's own interface, before the hypervisor routes anything.
+//! A guest reaches the harness's subnet and the internet (with [`Egress::None`] only the subnet). It reaches no private,
+//! carrier-grade NAT or link-local IPv4 network, and nothing over IPv6, which this network does not have. The filters are
+//! on the guest's own interface, before the hypervisor routes anything.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ use super::names::NamePrefix;
 use super::xml::{Element, el, text};
 use crate::catalog::plan::Subnet;
 
-/// How many machines have an address of their own at one time.
+/// How many VMs can have an address at one time.
 const SLOTS: u8 = 4;
 /// Last octet of the first slot's address, within the subnet.
 const FIRST: u32 = 10;
@@ -26,7 +26,7 @@ const FORBIDDEN: [(Ipv4Addr, u8); 5] = [
     (Ipv4Addr::new(169, 254, 0, 0), 16),
 ];
 
-/// Whether a guest reaches anything beyond the harness's network.
+/// What a guest reaches beyond the harness's network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Egress {
     /// The internet, by NAT.
@@ -35,12 +35,22 @@ pub enum Egress {
     None,
 }
 
-/// A place on the network: a MAC address that always gets the same IPv4 address, known before boot.
+impl Egress {
+    /// The name of the network filter on the guest's interface.
+    pub(super) fn filter(self, prefix: &NamePrefix) -> String {
+        match self {
+            Self::Internet => format!("{}-isolation", prefix.as_str()),
+            Self::None => format!("{}-no-egress", prefix.as_str()),
+        }
+    }
+}
+
+/// A MAC address that always gets the same IPv4 address, so the address is known before the boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u8);
 
 impl Slot {
-    /// Slot number `n`, counted from 0, if there is one.
+    /// Slot number `n`, counted from 0, if it exists.
     pub fn new(n: u8) -> Option<Self> {
         (n < SLOTS).then_some(Self(n))
     }
@@ -50,7 +60,7 @@ impl Slot {
         (0..SLOTS).map(Self)
     }
 
-    /// The lowest slot that is not among `taken`.
+    /// The lowest slot that is not in `taken`.
     pub fn free(taken: impl IntoIterator<Item = Self>) -> Option<Self> {
         let taken: Vec<_> = taken.into_iter().collect();
         Self::all().find(|slot| !taken.contains(slot))
@@ -61,7 +71,7 @@ impl Slot {
         self.0
     }
 
-    /// Its MAC address: QEMU's range, then `bi` for us.
+    /// Its MAC address: QEMU's range, then `bi` for boma-it.
     pub fn mac(self) -> Mac {
         Mac([0x52, 0x54, 0x00, 0x62, 0x69, self.0])
     }
@@ -83,53 +93,53 @@ impl fmt::Display for Mac {
     }
 }
 
-/// What is to be known about the network.
+/// A network to define.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkSpec {
-    /// Its subnet; the hypervisor has the first address.
+    /// Its subnet; the first address is the hypervisor's.
     pub subnet: Subnet,
 }
 
 impl NetworkSpec {
-    /// The hypervisor's address: the guest's router, DNS and DHCP server.
+    /// The hypervisor's address: router, DNS and DHCP server of the guest.
     pub fn gateway(&self) -> Ipv4Addr {
         host(self.subnet, 1)
     }
 
-    /// The network, for libvirt.
-    pub fn render(&self, realm: &NamePrefix) -> String {
+    /// The network's XML.
+    pub fn render(&self, prefix: &NamePrefix) -> String {
         let address = |slot: Slot| slot.address(self.subnet);
         let range = el("range")
             .attr("start", host(self.subnet, FIRST))
             .attr("end", host(self.subnet, FIRST + u32::from(SLOTS) - 1));
         let hosts = Slot::all().map(|s| el("host").attr("mac", s.mac()).attr("ip", address(s)));
         let ip = el("ip").attr("address", self.gateway()).attr("netmask", netmask(self.subnet.prefix));
-        // No spanning tree: there is no other bridge to loop with, and a port of one is deaf for its first four seconds.
+        // No spanning tree: there is no other bridge to form a loop with, and it would block a port for four seconds.
         el("network")
-            .with(text("name", realm.network()))
+            .with(text("name", prefix.network()))
             .with(el("forward").attr("mode", "nat"))
-            .with(el("bridge").attr("name", realm.bridge()).attr("stp", "off").attr("delay", 0))
+            .with(el("bridge").attr("name", prefix.bridge()).attr("stp", "off").attr("delay", 0))
             .with(ip.with(el("dhcp").with(range).with_all(hosts)))
             .render()
     }
 
-    /// A filter, for libvirt. `uuid` is the one of the filter of that name, if there is one: libvirt refuses to replace
-    /// a filter by one with another uuid.
-    pub fn render_filter(&self, realm: &NamePrefix, egress: Egress, uuid: Option<&str>) -> String {
-        let rule = |action, priority, what| {
+    /// The XML of a filter. `uuid` is that of the existing filter: libvirt refuses to replace a filter by one with another
+    /// uuid.
+    pub fn render_filter(&self, prefix: &NamePrefix, egress: Egress, uuid: Option<&str>) -> String {
+        let rule = |action, priority, packets| {
             let rule = el("rule").attr("action", action).attr("direction", "out");
-            rule.attr("priority", priority).with(what)
+            rule.attr("priority", priority).with(packets)
         };
-        let to = |net: Ipv4Addr, prefix| el("ip").attr("dstipaddr", net).attr("dstipmask", netmask(prefix));
+        let to = |net: Ipv4Addr, length| el("ip").attr("dstipaddr", net).attr("dstipmask", netmask(length));
         let drop_v4: Vec<Element> = match egress {
-            Egress::Internet => FORBIDDEN.map(|(net, prefix)| rule("drop", 500, to(net, prefix))).into(),
-            // DHCP begins with a broadcast.
+            Egress::Internet => FORBIDDEN.map(|(net, length)| rule("drop", 500, to(net, length))).into(),
+            // DHCP starts with a broadcast.
             Egress::None => {
                 vec![rule("accept", 200, to(Ipv4Addr::BROADCAST, 32)), rule("drop", 500, el("ip"))]
             }
         };
         el("filter")
-            .attr("name", realm.filter(egress))
+            .attr("name", egress.filter(prefix))
             .with_all(uuid.map(|uuid| text("uuid", uuid)))
             .with(rule("accept", 100, to(self.subnet.network, self.subnet.prefix)))
             .with_all(drop_v4)
@@ -137,31 +147,36 @@ impl NetworkSpec {
             .render()
     }
 
-    /// Whether the network that this XML of libvirt's describes is the one that we would make.
-    pub fn matches(&self, realm: &NamePrefix, xml: &str) -> bool {
-        shape(xml).is_some_and(|found| Some(found) == shape(&self.render(realm)))
+    /// Whether the network in libvirt's XML is the one that we would define.
+    pub fn matches(&self, prefix: &NamePrefix, xml: &str) -> bool {
+        shape(xml).is_some_and(|found| Some(found) == shape(&self.render(prefix)))
     }
 }
 
-/// What a network is, without what libvirt adds to it (uuid, MAC address of the bridge, NAT's port range, …).
+/// The properties that we set, without those that libvirt adds (uuid, MAC address of the bridge, NAT's port range, …).
 fn shape(xml: &str) -> Option<Vec<String>> {
+    const OURS: [(&str, &str); 8] = [
+        ("forward", "mode"),
+        ("bridge", "name"),
+        ("ip", "address"),
+        ("ip", "netmask"),
+        ("range", "start"),
+        ("range", "end"),
+        ("host", "mac"),
+        ("host", "ip"),
+    ];
     let document = roxmltree::Document::parse(xml).ok()?;
-    let wanted = [("forward", "mode"), ("bridge", "name"), ("ip", "address"), ("ip", "netmask")];
-    let wanted =
-        wanted.iter().chain(&[("range", "start"), ("range", "end"), ("host", "mac"), ("host", "ip")]);
-    let nodes = || document.root_element().descendants();
-    let values = |(tag, attribute): &(&str, &str)| {
-        let found = nodes().filter(|node| node.has_tag_name(*tag));
-        found.map(|node| format!("{tag}/{attribute}={:?}", node.attribute(*attribute))).collect::<Vec<_>>()
+    let values = |(tag, attribute): (&'static str, &'static str)| {
+        let nodes = document.root_element().descendants().filter(move |node| node.has_tag_name(tag));
+        nodes.map(move |node| format!("{tag}/{attribute}={:?}", node.attribute(attribute)))
     };
-    Some(wanted.flat_map(values).collect())
+    Some(OURS.into_iter().flat_map(values).collect())
 }
 
-/// Something about this machine's own network that may keep a guest from the internet, if there is something.
-/// `interfaces` is `/sys/class/net`.
+/// A warning when something on this machine may cut guests off from the internet. `interfaces` is `/sys/class/net`.
 pub fn host_note(interfaces: &Path) -> Option<String> {
     interfaces.join("docker0").exists().then(|| {
-        "Docker runs on this machine and may drop what is forwarded for guests; if the guest has no network: \
+        "Docker runs on this machine and may drop packets forwarded for guests; if the guest has no network: \
          `iptables -I DOCKER-USER -i boma-it0 -j ACCEPT; iptables -I DOCKER-USER -o boma-it0 -j ACCEPT`"
             .to_owned()
     })
@@ -171,8 +186,8 @@ fn host(subnet: Subnet, number: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(subnet.network) + number)
 }
 
-fn netmask(prefix: u8) -> Ipv4Addr {
-    Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0))
+fn netmask(length: u8) -> Ipv4Addr {
+    Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Whose machine it is: what a domain's metadata says, to and from XML, and when a machine is an orphan.
+//! Who owns a VM: what the domain's metadata says, to and from XML, and when a VM is an orphan.
 //!
-//! The domain is the only record. A process that finds a machine learns from it which run it belongs to, where its
-//! run folder lies, and whether the process that answers for it still lives.
+//! The domain is the only record. From it a process learns which run a VM belongs to, where the run folder is, and whether
+//! the owning process is alive.
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
@@ -11,166 +11,144 @@ use clap::ValueEnum;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use super::acceleration::Accelerator;
+use super::accelerator::Accelerator;
 use super::network::Slot;
 use super::xml::{Element, el};
 use crate::support::name::Name;
 
 /// The XML namespace of our metadata.
-pub const NAMESPACE: &str = "urn:boma-it:1";
+pub(super) const NAMESPACE: &str = "urn:boma-it:1";
 /// The namespace's prefix, as libvirt shows it.
-pub const PREFIX: &str = "boma";
+pub(super) const XML_PREFIX: &str = "boma";
 
-/// Whose machine it is.
+/// Who owns a VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ownership {
     /// Id of the run: the name of its run folder.
     pub run: String,
     /// The profile.
     pub host: Name,
-    /// The scenario, if it is one.
+    /// The scenario; none for the plain cycle.
     pub scenario: Option<Name>,
-    /// The process that made it.
+    /// The process that created the VM.
     pub owner: Owner,
-    /// How long it is meant to live.
+    /// How long the VM is meant to live.
     pub lifetime: Lifetime,
     /// The run folder: absolute, on the owner's machine.
     pub run_folder: PathBuf,
-    /// Its place on the network.
+    /// Its slot on the network.
     pub slot: Slot,
     /// Its address there.
     pub address: Ipv4Addr,
     /// What runs its virtual CPUs.
     pub accelerator: Accelerator,
-    /// The golden image: its name.
+    /// The name of its golden image.
     pub image: String,
 }
 
-/// A process, so described that no other can be taken for it later.
+/// A process, identified across reboots and machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Its machine's name.
+    /// The machine it runs on.
     pub hostname: String,
-    /// Its machine's boot id, which a reboot changes.
+    /// Id of that machine's boot.
     pub boot_id: String,
-    /// The namespace of process ids that it is in, where the next field is its id: see pid_namespaces(7). A container that has its host's
-    /// name may have one of its own.
+    /// The PID namespace in which `pid` counts, see pid_namespaces(7): a container has its own.
     pub pid_namespace: Option<u64>,
-    /// Its process id.
+    /// The process id.
     pub pid: u32,
-    /// When it started, in clock ticks since boot: field 22 of `/proc/<pid>/stat`, see proc(5). A process that later gets
-    /// the same id has another.
+    /// When it started, in clock ticks since boot: field 22 of `/proc/<pid>/stat`, see proc(5). A later process with the
+    /// same id has another value.
     pub started: u64,
 }
 
-/// How long a machine is meant to live.
+/// How long a VM is meant to live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// As long as its owner, the process that runs its trial. Trials of one test run share a session.
+    /// As long as its owner, the process that runs its trial. The trials of one test run share a session.
     Trial {
         /// Names the test run.
         session: String,
     },
-    /// Until somebody says `down`.
+    /// Until `down`.
     Manual,
-    /// A trial's machine kept after the trial for inspection: until somebody says `down`, or a later trial of the same
-    /// session needs the room.
+    /// Kept after its trial for inspection: until `down`, or until a later trial of the same session needs its place.
     Kept {
         /// Names the test run.
         session: String,
     },
 }
 
-/// A machine and the processes on it, as far as judging owners goes.
+/// The processes of one machine, as far as we need them to judge owners.
 pub trait Processes {
-    /// Our machine's name.
-    fn hostname(&self) -> &str;
-    /// Our machine's boot id.
-    fn boot_id(&self) -> &str;
-    /// The namespace of the process ids that we see.
-    fn pid_namespace(&self) -> Option<u64>;
-    /// What can be told of the process of that id.
+    /// The process that asks.
+    fn this_process(&self) -> &Owner;
+    /// The state of the process with this id.
     fn look(&self, pid: u32) -> ProcessState;
 }
 
-/// What can be told of a process.
+/// What is known about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessState {
-    /// It lives, and started then, as in [`Owner::started`].
-    Lives(u64),
-    /// There is none of that id, or it has ended.
+    /// It is alive and started at this time, as in [`Owner::started`].
+    Alive(u64),
+    /// It does not exist, or has ended.
     Gone,
-    /// There is one, and no more is shown of it: another user's, where `/proc` is mounted with `hidepid`, see proc(5).
+    /// It exists, but `/proc` hides it: another user's process where `/proc` is mounted with `hidepid`, see proc(5).
     Hidden,
 }
 
 /// The processes of this machine, from `/proc`.
 #[derive(Clone, Debug)]
-pub struct ProcFs {
-    hostname: String,
-    boot_id: String,
-    pid_namespace: Option<u64>,
-}
+pub struct ProcFs(Owner);
 
 impl ProcFs {
-    /// Of this machine, as it is now.
+    /// As seen by this process.
     ///
     /// # Errors
     /// When `/proc` cannot be read.
-    pub fn here() -> std::io::Result<Self> {
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let pid_namespace = std::fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino());
-        Ok(Self { hostname, boot_id, pid_namespace })
-    }
-
-    /// This very process, as an owner.
-    pub fn this_process(&self) -> Owner {
+    pub fn new() -> std::io::Result<Self> {
         let pid = std::process::id();
-        Owner {
-            hostname: self.hostname.clone(),
-            boot_id: self.boot_id.clone(),
-            pid_namespace: self.pid_namespace,
+        Ok(Self(Owner {
+            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
+            pid_namespace: std::fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino()),
             pid,
-            started: match self.look(pid) {
-                ProcessState::Lives(started) => started,
+            started: match process_state(pid) {
+                ProcessState::Alive(started) => started,
                 ProcessState::Gone | ProcessState::Hidden => 0,
             },
-        }
+        }))
     }
 }
 
 impl Processes for ProcFs {
-    fn hostname(&self) -> &str {
-        &self.hostname
-    }
-
-    fn boot_id(&self) -> &str {
-        &self.boot_id
-    }
-
-    fn pid_namespace(&self) -> Option<u64> {
-        self.pid_namespace
+    fn this_process(&self) -> &Owner {
+        &self.0
     }
 
     fn look(&self, pid: u32) -> ProcessState {
-        match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-            Ok(stat) => start_time(&stat).map_or(ProcessState::Gone, ProcessState::Lives),
-            Err(_) => unshown(pid),
-        }
+        process_state(pid)
     }
 }
 
-/// What is told of a process whose `/proc/<pid>/stat` we cannot read.
-fn unshown(pid: u32) -> ProcessState {
+fn process_state(pid: u32) -> ProcessState {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => start_time(&stat).map_or(ProcessState::Gone, ProcessState::Alive),
+        Err(_) => without_stat(pid),
+    }
+}
+
+/// The state of a process whose `/proc/<pid>/stat` cannot be read.
+fn without_stat(pid: u32) -> ProcessState {
     match i32::try_from(pid).ok().and_then(Pid::from_raw).map(test_kill_process) {
         None | Some(Err(Errno::SRCH)) => ProcessState::Gone,
         Some(_) => ProcessState::Hidden,
     }
 }
 
-/// Field 22 of `/proc/<pid>/stat`. Field 2, the command in parentheses, may hold blanks and parentheses itself.
-/// A zombie (field 3) is dead already.
+/// Field 22 of `/proc/<pid>/stat`; none for a zombie (field 3), which is dead already. Field 2, the command in
+/// parentheses, may itself contain blanks and parentheses.
 fn start_time(stat: &str) -> Option<u64> {
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
     if matches!(fields.next()?, "Z" | "X") {
@@ -180,22 +158,22 @@ fn start_time(stat: &str) -> Option<u64> {
 }
 
 impl Owner {
-    /// Whether this process still lives, if that can be told: not that of a process on another machine or in another namespace, or of
-    /// one that is hidden.
+    /// Whether this process is alive. Unknown for a process on another machine, in another PID namespace, or hidden.
     pub fn is_alive(&self, processes: &dyn Processes) -> Option<bool> {
-        if self.hostname != processes.hostname() {
+        let this = processes.this_process();
+        if self.hostname != this.hostname {
             return None;
         }
-        if self.boot_id != processes.boot_id() {
+        if self.boot_id != this.boot_id {
             return Some(false);
         }
-        if let (Some(theirs), Some(ours)) = (self.pid_namespace, processes.pid_namespace())
+        if let (Some(theirs), Some(ours)) = (self.pid_namespace, this.pid_namespace)
             && theirs != ours
         {
             return None;
         }
         match processes.look(self.pid) {
-            ProcessState::Lives(started) => Some(started == self.started),
+            ProcessState::Alive(started) => Some(started == self.started),
             ProcessState::Gone => Some(false),
             ProcessState::Hidden => None,
         }
@@ -203,18 +181,18 @@ impl Owner {
 }
 
 impl Ownership {
-    /// Whether nobody answers for the machine any more: it is a trial's, and its owner is known to be dead.
+    /// Whether it is a trial's VM whose owner is known to be dead.
     pub fn is_orphan(&self, processes: &dyn Processes) -> bool {
         matches!(self.lifetime, Lifetime::Trial { .. }) && self.owner.is_alive(processes) == Some(false)
     }
 
-    /// Whether it is a machine of that very run. Another party may have one of the same name: another user, or another machine at the
-    /// same hypervisor.
+    /// Whether both name the same run. Another user, or another machine that uses the same hypervisor, may have a VM of the
+    /// same name.
     pub fn is_same_run(&self, other: &Self) -> bool {
         self.run == other.run && self.owner == other.owner
     }
 
-    /// The options of the driver that name this machine: `--host askari --scenario incident`.
+    /// The driver's options for this VM: `--host askari --scenario incident`.
     pub fn driver_options(&self) -> String {
         match &self.scenario {
             None => format!("--host {}", self.host),
@@ -222,12 +200,12 @@ impl Ownership {
         }
     }
 
-    /// The element as libvirt's `virDomainSetMetadata` takes it, which adds the namespace itself.
-    pub fn render(&self) -> String {
+    /// The element for `virDomainSetMetadata`, which adds the namespace itself.
+    pub(super) fn render(&self) -> String {
         self.fill(el("machine")).render()
     }
 
-    /// The element as it stands in a domain's XML.
+    /// The element as part of a domain's XML.
     pub(super) fn element(&self) -> Element {
         self.fill(el("boma:machine").attr("xmlns:boma", NAMESPACE))
     }
@@ -238,18 +216,13 @@ impl Ownership {
             Lifetime::Manual => ("manual", None),
             Lifetime::Kept { session } => ("kept", Some(session)),
         };
-        let mut element = element.attr("run", &self.run).attr("host", &self.host);
-        if let Some(scenario) = &self.scenario {
-            element = element.attr("scenario", scenario);
-        }
-        element = element.attr("lifetime", lifetime);
-        if let Some(session) = session {
-            element = element.attr("session", session);
-        }
-        if let Some(namespace) = self.owner.pid_namespace {
-            element = element.attr("pid-namespace", namespace);
-        }
         element
+            .attr("run", &self.run)
+            .attr("host", &self.host)
+            .attr_if("scenario", self.scenario.as_ref())
+            .attr("lifetime", lifetime)
+            .attr_if("session", session)
+            .attr_if("pid-namespace", self.owner.pid_namespace)
             .attr("hostname", &self.owner.hostname)
             .attr("boot-id", &self.owner.boot_id)
             .attr("pid", self.owner.pid)
@@ -261,8 +234,8 @@ impl Ownership {
             .attr("image", &self.image)
     }
 
-    /// Read from a domain's XML; nothing if it holds none, or none that we can read.
-    pub fn read(domain_xml: &str) -> Option<Self> {
+    /// Reads the element from a domain's XML; `None` if it is missing or damaged.
+    pub(super) fn read(domain_xml: &str) -> Option<Self> {
         let document = roxmltree::Document::parse(domain_xml).ok()?;
         let node = document.descendants().find(|node| node.has_tag_name((NAMESPACE, "machine")))?;
         let get = |name| node.attribute(name);

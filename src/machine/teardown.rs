@@ -1,82 +1,72 @@
-//! Undoing machines: one, and all that nobody answers for. Every step succeeds when there is nothing to undo, so it
-//! can be run from any half-built (or half-undone) state, and again.
+//! Removing VMs: one, all orphans, or all. Every step succeeds when there is nothing to remove, so a teardown can start from
+//! any half-built or half-removed state, and can be repeated.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::hypervisor::{Hypervisor, HypervisorError, Result};
+use super::hypervisor::{Hypervisor, HypervisorError, Result, Volume};
 use super::names::{NamePrefix, VmVolumes};
 use super::ownership::Processes;
 use crate::support::deadline::Deadline;
 
-/// How long a teardown may take that nobody has set a time for.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The budget of a teardown without a deadline.
+const BUDGET: Duration = Duration::from_secs(120);
 
-/// Destroys a machine: its power, its volumes, its domain with the firmware variables.
+/// Removes a VM: its power, its volumes, then its domain with the firmware variables.
 ///
-/// The domain goes last, as it is the record of who owns the volumes; but it goes even if a volume cannot be deleted.
-/// Every step is tried.
+/// The domain goes last, as it records who owns the volumes, but it goes even if a volume cannot be deleted. A failed step
+/// does not stop the next ones.
 ///
 /// # Errors
-/// The first step's that failed.
+/// The first error.
 pub fn teardown(hypervisor: &dyn Hypervisor, domain: &str) -> Result<()> {
-    teardown_within(hypervisor, domain, &Deadline::uninterrupted(PATIENCE, format!("removing {domain}")))
+    teardown_within(hypervisor, domain, &Deadline::uninterrupted(BUDGET, format!("removing {domain}")))
 }
 
-/// As [`teardown`], and what is not begun by the deadline is left: a hypervisor that hangs must not hold us for ever.
+/// As [`teardown`], but starts no step after the deadline, so a hypervisor that hangs cannot hold us for ever.
 ///
 /// # Errors
-/// As [`teardown`]; or the deadline's.
+/// The first error, which may be the deadline's.
 pub fn teardown_within(hypervisor: &dyn Hypervisor, domain: &str, deadline: &Deadline) -> Result<()> {
     let in_time = |what: String, step: &dyn Fn() -> Result<()>| {
-        deadline.check(&what).map_err(|source| HypervisorError::Ended { what, source })?;
+        deadline.check(&what).map_err(|source| HypervisorError::GaveUp { what, source })?;
         step()
     };
-    let power = in_time(format!("stop domain {domain}"), &|| hypervisor.power_off(domain));
-    let files = VmVolumes(domain);
-    let (parts, listed) = match earlier_parts(hypervisor, files, deadline) {
-        Ok(parts) => (parts, Ok(())),
-        Err(error) => (Vec::new(), Err(error)),
-    };
-    let volumes: Vec<_> = files
-        .all()
-        .into_iter()
-        .chain(parts)
-        .map(|volume| in_time(format!("delete volume {volume}"), &|| hypervisor.delete_volume(&volume)))
-        .collect();
-    let undefine = in_time(format!("undefine domain {domain}"), &|| hypervisor.undefine(domain));
-    [power, listed].into_iter().chain(volumes).chain([undefine]).collect()
+    let mut results = vec![in_time(format!("stop domain {domain}"), &|| hypervisor.power_off(domain))];
+    let mut volumes = VmVolumes(domain).all().to_vec();
+    if !deadline.remaining().is_zero() {
+        let logs = [VmVolumes(domain).console(), VmVolumes(domain).journal()];
+        let parts = logs.map(|log| VmVolumes::rolled(&log)).concat();
+        results.push(existing_volumes(hypervisor).map(|existing| {
+            let names = existing.into_iter().map(|volume| volume.name);
+            volumes.extend(names.filter(|name| parts.contains(name)));
+        }));
+    }
+    for volume in volumes {
+        let delete = || hypervisor.delete_volume(&volume);
+        results.push(in_time(format!("delete volume {volume}"), &delete));
+    }
+    results.push(in_time(format!("undefine domain {domain}"), &|| hypervisor.undefine(domain)));
+    results.into_iter().collect()
 }
 
-/// The earlier parts of a machine's logs that are there.
-fn earlier_parts(
-    hypervisor: &dyn Hypervisor,
-    files: VmVolumes<'_>,
-    deadline: &Deadline,
-) -> Result<Vec<String>> {
-    if deadline.remaining().is_zero() {
-        return Ok(Vec::new());
-    }
-    let parts = [files.console(), files.journal()].map(|log| VmVolumes::rolled(&log)).concat();
+/// The volumes in the pool, none if there is no pool.
+fn existing_volumes(hypervisor: &dyn Hypervisor) -> Result<Vec<Volume>> {
     match hypervisor.volumes() {
-        Ok(there) => {
-            Ok(there.into_iter().map(|volume| volume.name).filter(|name| parts.contains(name)).collect())
-        }
-        // No pool, no volumes.
         Err(HypervisorError::NotFound { .. }) => Ok(Vec::new()),
-        Err(error) => Err(error),
+        result => result,
     }
 }
 
 /// What [`prune`] removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Machines, by the name of the domain.
+    /// VMs, by the name of the domain.
     pub machines: Vec<String>,
-    /// The run folders of these machines, and of those of which something stayed, as far as they are known: keys lie there that are
-    /// to open nothing any more, and the machine may have been the only record of where.
+    /// The run folders of these VMs and of those that could only be removed in part. Keys are left there, and the VM may
+    /// have been the only record of the folder.
     pub run_folders: Vec<PathBuf>,
-    /// Volumes of machines that were not there any more.
+    /// Volumes whose VM did not exist.
     pub volumes: Vec<String>,
 }
 
@@ -89,8 +79,8 @@ impl Pruned {
 
 /// [`prune`] did not remove everything.
 #[derive(Debug, thiserror::Error)]
-#[error("something could not be removed")]
-pub struct Unfinished {
+#[error("prune did not remove everything")]
+pub struct PruneError {
     /// What it did remove.
     pub pruned: Box<Pruned>,
     /// The first error.
@@ -101,64 +91,57 @@ pub struct Unfinished {
 /// How much [`prune`] removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PruneScope {
-    /// What nobody answers for.
+    /// VMs whose owner is dead.
     Orphans,
-    /// Everything of ours but the golden images.
+    /// Everything except the golden images.
     Everything,
 }
 
-/// Tears down machines that nobody answers for, or all of them, and deletes volumes of machines that are no more.
+/// Removes VMs within the scope, and volumes whose VM does not exist. An error does not stop the rest.
 ///
 /// # Errors
-/// The first that occurred, with what was removed; everything is tried.
+/// The first error, with what was removed.
 pub fn prune(
     hypervisor: &dyn Hypervisor,
-    realm: &NamePrefix,
+    prefix: &NamePrefix,
     processes: &dyn Processes,
-    reach: PruneScope,
-) -> Result<Pruned, Unfinished> {
+    scope: PruneScope,
+) -> Result<Pruned, PruneError> {
     let mut pruned = Pruned::default();
     let mut first = None;
-    let mut note = |result: Result<()>| result.map_err(|error| first.get_or_insert(error)).is_ok();
-    let machines = hypervisor.machines().map_err(|first| Unfinished { pruned: Box::default(), first })?;
+    let mut succeeded = |result: Result<()>| result.map_err(|error| first.get_or_insert(error)).is_ok();
+    let machines = hypervisor.machines().map_err(|first| PruneError { pruned: Box::default(), first })?;
     for machine in machines {
-        let orphan = machine.ownership.as_ref().is_some_and(|it| it.is_orphan(processes));
-        if orphan || reach == PruneScope::Everything {
-            if note(teardown(hypervisor, &machine.name)) {
+        let is_orphan = machine.ownership.as_ref().is_some_and(|it| it.is_orphan(processes));
+        if is_orphan || scope == PruneScope::Everything {
+            if succeeded(teardown(hypervisor, &machine.name)) {
                 pruned.machines.push(machine.name);
             }
             pruned.run_folders.extend(machine.ownership.map(|it| it.run_folder));
         }
     }
-    match stray_volumes(hypervisor, realm) {
-        Ok(strays) => {
-            for volume in strays {
-                if note(hypervisor.delete_volume(&volume)) {
-                    pruned.volumes.push(volume);
-                }
-            }
-        }
-        // No pool, no volumes.
-        Err(HypervisorError::NotFound { .. }) => {}
-        Err(error) => {
-            note(Err(error));
+    let orphaned = orphaned_volumes(hypervisor, prefix);
+    for volume in orphaned.as_deref().unwrap_or_default() {
+        if succeeded(hypervisor.delete_volume(volume)) {
+            pruned.volumes.push(volume.clone());
         }
     }
+    succeeded(orphaned.map(drop));
     match first {
         None => Ok(pruned),
-        Some(first) => Err(Unfinished { pruned: Box::new(pruned), first }),
+        Some(first) => Err(PruneError { pruned: Box::new(pruned), first }),
     }
 }
 
-/// Volumes of machines that are not there. The volumes are listed first: a machine is defined before it has any, so one
-/// that comes up meanwhile is not mistaken for gone.
-fn stray_volumes(hypervisor: &dyn Hypervisor, realm: &NamePrefix) -> Result<Vec<String>> {
-    let volumes = hypervisor.volumes()?;
+/// Volumes whose VM does not exist. The volumes are listed first: a VM is defined before it gets any, so one that another
+/// process brings up meanwhile is not mistaken for gone.
+fn orphaned_volumes(hypervisor: &dyn Hypervisor, prefix: &NamePrefix) -> Result<Vec<String>> {
+    let volumes = existing_volumes(hypervisor)?;
     let machines = hypervisor.machines()?;
-    let is_stray = |name: &String| {
-        realm.domain_of(name).is_some_and(|domain| machines.iter().all(|machine| machine.name != domain))
+    let is_orphaned = |name: &String| {
+        prefix.domain_of(name).is_some_and(|domain| machines.iter().all(|machine| machine.name != domain))
     };
-    Ok(volumes.into_iter().map(|volume| volume.name).filter(is_stray).collect())
+    Ok(volumes.into_iter().map(|volume| volume.name).filter(is_orphaned).collect())
 }
 
 #[cfg(test)]

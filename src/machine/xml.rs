@@ -1,4 +1,4 @@
-//! XML as a tree that is built and then written out. Rendering only; reading is `roxmltree`'s.
+//! An XML tree to build and render. Reading is left to `roxmltree`.
 
 use quick_xml::Writer;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
@@ -34,6 +34,14 @@ impl Element {
         self
     }
 
+    /// With an attribute, if it has a value.
+    pub(super) fn attr_if(self, name: &'static str, value: Option<impl ToString>) -> Self {
+        match value {
+            Some(value) => self.attr(name, value),
+            None => self,
+        }
+    }
+
     /// With a child.
     pub(super) fn with(self, child: Self) -> Self {
         self.with_all([child])
@@ -48,10 +56,10 @@ impl Element {
         self
     }
 
-    /// Written out, indented by two blanks a level.
+    /// Rendered with an indent of two blanks a level.
     pub(super) fn render(&self) -> String {
         let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
-        // Writing to a Vec does not fail.
+        // Writing to a Vec cannot fail.
         let _ = self.write(&mut writer);
         String::from_utf8_lossy(&writer.into_inner()).into_owned()
     }
@@ -83,7 +91,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_and_attribute_is_read_back_as_it_was(value in "[ -~äß€]{0,40}", body in "[!-~äß€]{1,40}") {
+        fn any_text_and_any_attribute_value_is_read_back_unchanged(value in "[ -~äß€]{0,40}", body in "[!-~äß€]{1,40}") {
             let xml = el("a").attr("x", &value).with(text("b", &body)).render();
             let read = roxmltree::Document::parse(&xml).unwrap();
             proptest::prop_assert_eq!(read.root_element().attribute("x"), Some(value.as_str()));

@@ -43,12 +43,12 @@ fn a_second_vm_is_refused_naming_the_first_and_how_to_end_it() {
     keep_askari(&lab, &world);
     assert_eq!(
         refusal(&lab, &world, &lab.plan_of("ubongo", None)),
-        "the VM boma-it-askari runs already, and one runs at a time, left for a person by the driver; \
+        "another VM is running, and only one may run at a time: boma-it-askari, kept by the driver; \
          end it with `boma-it down --host askari`"
     );
     assert_eq!(
         refusal(&lab, &world, &lab.plan()),
-        "the VM boma-it-askari is there already (running), left for a person by the driver; \
+        "the VM boma-it-askari exists already (running), kept by the driver; \
          end it with `boma-it down --host askari`"
     );
 }
@@ -113,7 +113,7 @@ fn a_vm_that_appeared_meanwhile_is_noticed_before_ours_is_started() {
     let report = run(&lab.world(Keep::Never), &lab.plan(), Job::Cycle).unwrap();
     assert_eq!(report.outcome, Outcome::Errored);
     assert!(
-        report.seen.contains("the VM boma-it-ubongo runs already, and one runs at a time"),
+        report.seen.contains("another VM is running, and only one may run at a time: boma-it-ubongo"),
         "{}",
         report.seen
     );
@@ -141,9 +141,9 @@ fn theirs(lab: &Lab) -> DomainSpec {
 #[case::before_ours_is_defined(
     Verb::EnsureNetwork,
     None,
-    "the VM boma-it-askari is there already (running), for process 7 on there; end it with `boma-it down --host askari`"
+    "the VM boma-it-askari exists already (running), owned by process 7 on there; end it with `boma-it down --host askari`"
 )]
-#[case::before_we_came_to_define_ours(Verb::EnsureNetwork, Some((Verb::HostInfo, 2)), "told to fail at Facts")]
+#[case::before_we_came_to_define_ours(Verb::EnsureNetwork, Some((Verb::HostInfo, 2)), "told to fail at HostInfo")]
 #[case::in_the_place_of_ours(Verb::Start, None, "no SSH session with")]
 fn another_partys_vm_of_the_same_name_is_let_be(
     #[case] comes_after: Verb,

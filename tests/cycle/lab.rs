@@ -200,7 +200,7 @@ impl Lab {
             prefix: NamePrefix::default(),
             images: ImageStore::new(self.path("images")),
             state: self.path("state"),
-            processes: ProcFs::here().unwrap(),
+            processes: ProcFs::new().unwrap(),
             session: session.to_owned(),
             accelerator: Some(Accelerator::Tcg),
             login: GuestLogin { user: whoami(), port: self.port },

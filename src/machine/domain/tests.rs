@@ -2,7 +2,7 @@ use super::*;
 use crate::machine::network::Slot;
 use crate::machine::ownership::tests::sample as ownership;
 
-/// The plain machine of askari.
+/// The VM of askari's plain cycle.
 pub(in crate::machine) fn sample() -> DomainSpec {
     DomainSpec {
         name: "boma-it-askari".into(),
@@ -18,12 +18,12 @@ pub(in crate::machine) fn sample() -> DomainSpec {
 }
 
 #[test]
-fn a_machine_under_tcg() {
+fn a_domain_under_tcg() {
     insta::assert_snapshot!(sample().render(&NamePrefix::default(), "/var/lib/libvirt/boma-it"));
 }
 
 #[test]
-fn a_machine_under_kvm_without_egress_or_seed_and_with_a_careful_disk() {
+fn a_domain_under_kvm_without_egress_and_seed_and_with_writeback() {
     let spec = DomainSpec {
         accelerator: Accelerator::Kvm,
         egress: Egress::None,
@@ -35,7 +35,7 @@ fn a_machine_under_kvm_without_egress_or_seed_and_with_a_careful_disk() {
 }
 
 #[test]
-fn what_is_rendered_says_whose_it_is() {
+fn the_rendered_domain_carries_its_ownership() {
     let xml = sample().render(&NamePrefix::default(), "/pool");
     assert_eq!(Ownership::read(&xml), Some(ownership()));
 }

@@ -2,8 +2,13 @@ use super::*;
 use crate::machine::hypervisor::{DomainState, StopReason};
 use crate::machine::ownership::tests::{Table, sample};
 
-const OWNER_LIVES: Table = Table(&[(7, 700)]);
-const OWNER_DIED: Table = Table(&[]);
+fn owner_alive() -> Table {
+    Table::new(&[(7, 700)])
+}
+
+fn owner_dead() -> Table {
+    Table::new(&[])
+}
 
 fn machine(name: &str, state: DomainState, lifetime: Lifetime) -> Machine {
     let ownership = Some(Ownership { lifetime, ..sample() });
@@ -19,84 +24,77 @@ fn kept() -> Lifetime {
 }
 
 #[test]
-fn an_empty_hypervisor_admits() {
-    assert_eq!(admit("boma-it-x", None, &[], &OWNER_LIVES), Ok(Admission::default()));
+fn an_empty_hypervisor_admits_any_vm() {
+    assert_eq!(admit("boma-it-x", None, &[], &owner_alive()), Ok(Admission::default()));
 }
 
 #[rstest::rstest]
-#[case::trial(trial(), ", for process 7 on here")]
-#[case::manual(Lifetime::Manual, ", left for a person by the driver")]
+#[case::trial(trial(), ", owned by process 7 on here")]
+#[case::manual(Lifetime::Manual, ", kept by the driver")]
 #[case::kept(Lifetime::Kept { session: "s2".into() }, ", kept for inspection by run 20260617T120000-askari")]
-fn a_second_machine_is_refused_and_the_first_is_named_with_how_to_end_it(
+fn a_second_vm_is_refused_with_the_owner_of_the_first_and_how_to_end_it(
     #[case] lifetime: Lifetime,
-    #[case] whose: &str,
+    #[case] owner: &str,
 ) {
     let running = [machine("boma-it-askari", DomainState::Running, lifetime)];
-    let refusal = admit("boma-it-ubongo", Some("s1"), &running, &OWNER_LIVES).unwrap_err();
-    let end = "end it with `boma-it down --host askari`";
-    assert_eq!(
-        refusal.to_string(),
-        format!("the VM boma-it-askari runs already, and one runs at a time{whose}; {end}")
-    );
+    let refusal = admit("boma-it-ubongo", Some("s1"), &running, &owner_alive()).unwrap_err();
+    let expected = Refusal::Busy {
+        machine: "boma-it-askari".into(),
+        state: DomainState::Running,
+        owner: owner.into(),
+        end: "boma-it down --host askari".into(),
+    };
+    assert_eq!(refusal, expected);
 }
 
 #[test]
-fn the_scenario_is_part_of_how_to_end_it_and_a_panicked_machine_is_in_the_way_too() {
+fn a_panicked_vm_refuses_another_and_is_ended_with_its_scenario() {
     let mut other = machine("boma-it-askari-no-egress", DomainState::Panicked, trial());
     other.ownership.as_mut().unwrap().scenario = Some("no-egress".parse().unwrap());
-    let refusal = admit("boma-it-ubongo", None, &[other], &OWNER_LIVES).unwrap_err().to_string();
-    assert!(refusal.ends_with("`boma-it down --host askari --scenario no-egress`"), "{refusal}");
-    assert!(refusal.contains("is there, panicked, already"), "{refusal}");
+    let refusal = admit("boma-it-ubongo", None, &[other], &owner_alive()).unwrap_err();
+    insta::assert_snapshot!(refusal, @"another VM is panicked, and only one may run at a time: boma-it-askari-no-egress, owned by process 7 on here; end it with `boma-it down --host askari --scenario no-egress`");
 }
 
 #[test]
-fn a_machine_without_metadata_is_in_the_way_and_never_taken_away() {
+fn a_vm_without_metadata_refuses_another_and_is_never_removed() {
     let unknown = Machine { ownership: None, ..machine("boma-it-x", DomainState::Running, trial()) };
-    let refusal = admit("boma-it-ubongo", None, &[unknown], &OWNER_DIED).unwrap_err().to_string();
-    assert!(refusal.contains("virsh destroy boma-it-x; virsh undefine --nvram boma-it-x"), "{refusal}");
+    let refusal = admit("boma-it-ubongo", None, &[unknown], &owner_dead()).unwrap_err();
+    insta::assert_snapshot!(refusal, @"another VM is running, and only one may run at a time: boma-it-x; end it with `virsh destroy boma-it-x; virsh undefine --nvram boma-it-x`");
 }
 
 #[test]
-fn an_orphan_is_reaped_in_any_state_even_if_it_is_the_wanted_one() {
+fn orphans_are_removed_in_any_state_even_the_wanted_vm_itself() {
     let off = DomainState::ShutOff(StopReason::Unknown);
     let orphans =
         [machine("boma-it-askari", DomainState::Running, trial()), machine("boma-it-ubongo", off, trial())];
-    let admission = admit("boma-it-ubongo", None, &orphans, &OWNER_DIED).unwrap();
-    assert_eq!(admission.reap, ["boma-it-askari", "boma-it-ubongo"]);
+    let admission = admit("boma-it-ubongo", None, &orphans, &owner_dead()).unwrap();
+    assert_eq!(admission.orphans, ["boma-it-askari", "boma-it-ubongo"]);
 }
 
 #[test]
-fn what_was_kept_is_displaced_by_the_same_test_run_only() {
-    let there = [machine("boma-it-askari", DomainState::Running, kept())];
-    let admission = admit("boma-it-ubongo", Some("s1"), &there, &OWNER_DIED).unwrap();
-    assert_eq!(admission.displace, ["boma-it-askari"]);
+fn a_kept_vm_gives_way_to_the_same_test_run_only() {
+    let machines = [machine("boma-it-askari", DomainState::Running, kept())];
+    let admission = admit("boma-it-ubongo", Some("s1"), &machines, &owner_dead()).unwrap();
+    assert_eq!(admission.kept, ["boma-it-askari"]);
     for session in [Some("s2"), None] {
-        let refusal = admit("boma-it-ubongo", session, &there, &OWNER_DIED);
+        let refusal = admit("boma-it-ubongo", session, &machines, &owner_dead());
         assert!(matches!(refusal, Err(Refusal::Busy { .. })), "{refusal:?}");
     }
 }
 
 #[test]
-fn a_machine_that_is_off_is_let_be_unless_it_is_the_wanted_one() {
+fn a_vm_that_is_off_is_no_obstacle_unless_it_is_the_wanted_one() {
     let off = [machine("boma-it-askari", DomainState::ShutOff(StopReason::ByGuest), Lifetime::Manual)];
-    assert_eq!(admit("boma-it-ubongo", None, &off, &OWNER_LIVES), Ok(Admission::default()));
-    let refusal = admit("boma-it-askari", None, &off, &OWNER_LIVES).unwrap_err().to_string();
-    assert_eq!(
-        refusal,
-        "the VM boma-it-askari is there already (off), left for a person by the driver; end it with `boma-it down --host askari`"
-    );
+    assert_eq!(admit("boma-it-ubongo", None, &off, &owner_alive()), Ok(Admission::default()));
+    let refusal = admit("boma-it-askari", None, &off, &owner_alive()).unwrap_err();
+    insta::assert_snapshot!(refusal, @"the VM boma-it-askari exists already (off), kept by the driver; end it with `boma-it down --host askari`");
 }
 
 #[test]
 fn too_little_memory_is_refused_with_figures() {
     assert_eq!(check_memory(Bytes::gib(3), Bytes::gib(4), Bytes::gib(1)), Ok(()));
-    let refusal = check_memory(Bytes::gib(3), Bytes::mib(3000), Bytes::mib(512)).unwrap_err().to_string();
-    assert!(
-        refusal.starts_with(
-            "too little free memory for a VM of 3GiB: 3000 MiB are available and 512MiB must stay free, so 584 MiB are missing; free some"
-        ),
-        "{refusal}"
-    );
+    let refusal = check_memory(Bytes::gib(3), Bytes::mib(3000), Bytes::mib(512)).unwrap_err();
+    insta::assert_snapshot!(refusal, @"too little free memory for a VM of 3GiB: 3000 MiB are available and 512MiB must stay free, so 584 MiB are missing; free some, or ask for less (`vm.memory` of the profile, `memory_reserve` of harness/harness.yml)");
     assert!(check_memory(Bytes(u64::MAX), Bytes::gib(4), Bytes::gib(1)).is_err());
 }
 

@@ -1,17 +1,17 @@
-//! Libvirt's errors, turned into ours: by their code where it says enough, by their text where it does not.
+//! Libvirt's errors, translated: by their code where that is enough, by their text where it is not.
 
 use virt::error::{Error, ErrorNumber};
 
-use super::session::CallInfo;
+use super::connection::CallInfo;
 use crate::machine::hypervisor::HypervisorError;
 
-/// Why a call failed, before it is known what it was about.
+/// Why a call failed, before it is known what the call was for.
 pub(super) enum Failure {
-    /// Libvirt said so.
+    /// Libvirt's own error.
     Libvirt(Error),
-    /// We know better what it means.
-    Ours(HypervisorError),
-    /// Nobody wants its result any more.
+    /// An error that needs no translation.
+    Known(HypervisorError),
+    /// The caller has given up.
     Cancelled,
     /// The `virt` crate panicked.
     Panicked,
@@ -25,84 +25,75 @@ impl From<Error> for Failure {
 
 impl From<HypervisorError> for Failure {
     fn from(error: HypervisorError) -> Self {
-        Self::Ours(error)
+        Self::Known(error)
     }
 }
 
-/// Whether libvirt says that there is no such thing.
+/// `None` when libvirt says that the object does not exist.
+pub(super) fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Err(error) if is_missing(&error) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 pub(super) fn is_missing(error: &Error) -> bool {
     use ErrorNumber::{NoDomain, NoNetwork, NoNwfilter, NoStoragePool, NoStorageVolume};
-    [NoDomain, NoNetwork, NoNwfilter, NoStoragePool, NoStorageVolume]
-        .iter()
-        .any(|code| error.code().is(*code))
+    has_code(error, &[NoDomain, NoNetwork, NoNwfilter, NoStoragePool, NoStorageVolume])
 }
 
-/// `None` for "there is no such thing".
-pub(super) fn found<T>(looked_up: Result<T, Error>) -> Result<Option<T>, Error> {
-    match looked_up {
-        Ok(thing) => Ok(Some(thing)),
-        Err(error) if is_missing(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// What a failure means, knowing what it was about.
-pub(super) fn translate(failure: Failure, about: &CallInfo) -> HypervisorError {
-    let (verb, object) = (about.verb, about.object.clone());
-    let error = match failure {
-        Failure::Ours(error) => return error,
-        Failure::Cancelled => {
-            let source = "nobody waits for it any more".into();
-            return HypervisorError::Other { verb, object, source };
+/// What a failure of this call means.
+pub(super) fn translate(failure: Failure, info: &CallInfo) -> HypervisorError {
+    let (verb, object) = (info.verb, info.object.clone());
+    let source = match failure {
+        Failure::Known(error) => return error,
+        Failure::Cancelled => "nobody waits for it any more".into(),
+        Failure::Panicked => "the `virt` crate panicked".into(),
+        Failure::Libvirt(error) => {
+            use ErrorNumber::{DomExist, NetworkExist, StorageVolExist};
+            if is_missing(&error) {
+                return HypervisorError::NotFound { object };
+            }
+            if has_code(&error, &[DomExist, NetworkExist, StorageVolExist]) {
+                return HypervisorError::Exists { object };
+            }
+            if is_disk_full(error.message()) {
+                return HypervisorError::DiskFull { verb, object, source: message(&error) };
+            }
+            message(&error)
         }
-        Failure::Panicked => {
-            let source = "libvirt's binding panicked".into();
-            return HypervisorError::Other { verb, object, source };
-        }
-        Failure::Libvirt(error) => error,
     };
-    let is = |code| error.code().is(code);
-    if is_missing(&error) {
-        HypervisorError::NotFound { object }
-    } else if is(ErrorNumber::DomExist) || is(ErrorNumber::NetworkExist) || is(ErrorNumber::StorageVolExist) {
-        HypervisorError::Exists { object }
-    } else if is_disk_full(error.message()) {
-        HypervisorError::DiskFull { verb, object, source: said(&error) }
-    } else {
-        HypervisorError::Other { verb, object, source: said(&error) }
-    }
+    HypervisorError::Other { verb, object, source }
 }
 
-/// What it means that no connection could be made.
+/// Why no connection to `uri` could be opened.
 pub(super) fn cannot_open(error: Error, uri: &str) -> HypervisorError {
     use ErrorNumber::{AccessDenied, AuthCancelled, AuthFailed, AuthUnavailable, InvalidArg, NoConnect};
-    let uri = uri.to_owned();
-    let is = |codes: &[ErrorNumber]| codes.iter().any(|code| error.code().is(*code));
-    let message = error.message();
-    // No driver of that name, no such transport; of a path that a driver does not know there are but the words.
-    if is(&[InvalidArg, NoConnect]) || message.contains(" URI path ") {
-        return HypervisorError::BadUri { uri, source: said(&error) };
+    let (text, source, uri) = (error.message(), message(&error), uri.to_owned());
+    // An unknown driver or transport has a code, an unknown path of a known driver has only a text.
+    if has_code(&error, &[InvalidArg, NoConnect]) || text.contains(" URI path ") {
+        return HypervisorError::BadUri { uri, source };
     }
-    let refused = [AccessDenied, AuthCancelled, AuthFailed, AuthUnavailable];
-    if is(&refused) || message.contains("Permission denied") {
-        let hint = if is_local(&uri) {
-            "join its group with `sudo usermod -aG libvirt $USER` and log in again".to_owned()
-        } else {
-            format!("see whether `virsh -c {uri} uri` works")
-        };
-        return HypervisorError::Permission { uri, hint, source: said(&error) };
-    }
-    let hint = if is_local(&uri) {
-        "start it with `make setup`, or `sudo systemctl start libvirtd`".to_owned()
-    } else {
-        format!("see whether `virsh -c {uri} uri` works")
+    let is_refused = has_code(&error, &[AccessDenied, AuthCancelled, AuthFailed, AuthUnavailable])
+        || text.contains("Permission denied");
+    let hint = match (is_local(&uri), is_refused) {
+        (true, true) => "join its group with `sudo usermod -aG libvirt $USER` and log in again".to_owned(),
+        (true, false) => "start it with `make setup`, or `sudo systemctl start libvirtd`".to_owned(),
+        (false, _) => format!("check whether `virsh -c {uri} uri` works"),
     };
-    HypervisorError::NoDaemon { uri, hint, source: said(&error) }
+    match is_refused {
+        true => HypervisorError::Permission { uri, hint, source },
+        false => HypervisorError::NoDaemon { uri, hint, source },
+    }
 }
 
-/// Whether a URI names no other machine: `qemu:///system`.
+/// Whether the URI names this machine: `qemu:///system`.
 pub(super) fn is_local(uri: &str) -> bool {
     uri.split_once("://").is_some_and(|(_, rest)| rest.starts_with('/') || rest.is_empty())
+}
+
+fn has_code(error: &Error, codes: &[ErrorNumber]) -> bool {
+    codes.iter().any(|code| error.code().is(*code))
 }
 
 fn is_disk_full(message: &str) -> bool {
@@ -112,13 +103,15 @@ fn is_disk_full(message: &str) -> bool {
         .any(|sign| message.contains(sign))
 }
 
-/// What libvirt said, without its codes.
-fn said(error: &Error) -> Box<dyn std::error::Error + Send + Sync> {
+/// Libvirt's message without its codes.
+fn message(error: &Error) -> Box<dyn std::error::Error + Send + Sync> {
     error.message().trim().into()
 }
 
 #[cfg(test)]
 mod tests {
+    use virt::connect::Connect;
+
     use super::*;
 
     #[rstest::rstest]
@@ -130,24 +123,22 @@ mod tests {
         assert_eq!(is_local(uri), local);
     }
 
-    #[test]
-    fn a_transport_that_libvirt_does_not_know_is_to_be_corrected() {
-        let uri = "qemu+sssh:///system";
-        let error = virt::connect::Connect::open(Some(uri)).map_err(|error| cannot_open(error, uri));
-        let error = error.err().unwrap();
-        assert!(matches!(error, HypervisorError::BadUri { .. }), "{error:?}");
-        assert!(error.to_string().contains(&format!("`{uri}`; correct `libvirt.uri`")), "{error}");
+    fn open(uri: &str) -> HypervisorError {
+        Connect::open(Some(uri)).map_err(|error| cannot_open(error, uri)).err().unwrap()
     }
 
     #[test]
-    fn a_daemon_that_is_not_there_is_named_with_the_command_that_starts_it() {
-        let uri = "qemu+unix:///system?socket=/nowhere/libvirt-sock";
-        let error = virt::connect::Connect::open(Some(uri)).map_err(|error| cannot_open(error, uri));
-        let error = error.err().unwrap();
+    fn an_unknown_transport_is_a_bad_uri() {
+        let error = open("qemu+sssh:///system");
+        assert!(matches!(error, HypervisorError::BadUri { .. }), "{error:?}");
+        insta::assert_snapshot!(error, @"libvirt does not accept the URI `qemu+sssh:///system`; correct `libvirt.uri` in harness/harness.yml, or BOMA_IT_URI (this machine is `qemu:///system`)");
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_run_is_named_with_the_command_that_starts_it() {
+        let error = open("qemu+unix:///system?socket=/nowhere/libvirt-sock");
         assert!(matches!(error, HypervisorError::NoDaemon { .. }), "{error:?}");
-        assert!(
-            error.to_string().ends_with("start it with `make setup`, or `sudo systemctl start libvirtd`")
-        );
+        insta::assert_snapshot!(error, @"no libvirt daemon answers at qemu+unix:///system?socket=/nowhere/libvirt-sock; start it with `make setup`, or `sudo systemctl start libvirtd`");
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert!(source.contains("/nowhere/libvirt-sock"), "{source}");
     }

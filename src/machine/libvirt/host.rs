@@ -1,32 +1,27 @@
-//! What the hypervisor is and offers.
+//! The hypervisor's host: version, memory, and whether it offers KVM. It stands alone as it holds the only `unsafe` call.
 
 use virt::connect::Connect;
 use virt::sys;
 
 use super::errors::{Failure, is_local};
-use super::session::{Session, about};
 use crate::catalog::quantity::Bytes;
-use crate::machine::hypervisor::{HostInfo, Result};
+use crate::machine::hypervisor::HostInfo;
 
-pub(super) fn facts(session: &Session) -> Result<HostInfo> {
-    let uri = session.uri().to_owned();
-    session.call(about("ask", "the hypervisor at", &uri).probing().looking(), move |connection| {
-        let local = is_local(&uri);
-        let available = match local.then(local_memory).flatten() {
-            Some(memory) => memory,
-            None => remote_memory(connection)?,
-        };
-        Ok(HostInfo {
-            version: format!("{} {}", connection.driver_type()?, dotted(connection.hyp_version()?)),
-            hostname: connection.hostname()?,
-            available_memory: available,
-            offers_kvm: offers_kvm(&connection.capabilities()?),
-            uri: uri.clone(),
-            local,
-        })
+pub(super) fn info(connection: &Connect, uri: &str) -> Result<HostInfo, Failure> {
+    let local = is_local(uri);
+    let available_memory = match local.then(local_memory).flatten() {
+        Some(memory) => memory,
+        None => remote_memory(connection)?,
+    };
+    Ok(HostInfo {
+        version: format!("{} {}", connection.driver_type()?, dotted(connection.hyp_version()?)),
+        hostname: connection.hostname()?,
+        available_memory,
+        offers_kvm: offers_kvm(&connection.capabilities()?),
+        uri: uri.to_owned(),
+        local,
     })
 }
-
 /// Libvirt's versions are `major * 1000000 + minor * 1000 + micro`.
 fn dotted(version: u32) -> String {
     format!("{}.{}.{}", version / 1_000_000, version / 1000 % 1000, version % 1000)
@@ -41,7 +36,7 @@ fn offers_kvm(capabilities: &str) -> bool {
         .any(|node| node.has_tag_name("domain") && node.attribute("type") == Some("kvm"))
 }
 
-/// `MemAvailable`, see proc_meminfo(5): what can be had without swapping.
+/// `MemAvailable`, see proc_meminfo(5): memory for a new process without swapping.
 fn local_memory() -> Option<Bytes> {
     available(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
@@ -51,28 +46,27 @@ fn available(meminfo: &str) -> Option<Bytes> {
     Some(Bytes(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.saturating_mul(1024)))
 }
 
-/// Free memory, buffers and caches of the hypervisor's host: the nearest to `MemAvailable` that libvirt tells.
+/// Free memory, buffers and caches of a remote host: the closest to `MemAvailable` that libvirt reports.
 #[expect(unsafe_code, reason = "virNodeGetMemoryStats is not wrapped by the virt crate")]
 fn remote_memory(connection: &Connect) -> Result<Bytes, Failure> {
-    const ROOM: usize = 16;
-    let none = sys::virNodeMemoryStats { field: [0; 80], value: 0 };
-    let mut stats = [none; ROOM];
-    let mut count = i32::try_from(ROOM).unwrap_or_default();
+    let mut stats = [sys::virNodeMemoryStats { field: [0; 80], value: 0 }; 16];
+    let mut count = i32::try_from(stats.len()).unwrap_or_default();
     let all = sys::VIR_NODE_MEMORY_STATS_ALL_CELLS;
-    // SAFETY: the connection is alive, and `stats` has room for `count` entries.
-    let got = unsafe {
+    // SAFETY: the connection is alive, and `stats` holds `count` entries.
+    let status = unsafe {
         sys::virNodeGetMemoryStats(connection.as_ptr(), all, stats.as_mut_ptr(), &raw mut count, 0)
     };
-    if got < 0 {
-        // Older or other drivers tell only what is wholly free.
+    if status < 0 {
+        // Old and minor drivers report free memory only.
         return Ok(Bytes(connection.free_memory()?));
     }
-    let known = stats.iter().take(usize::try_from(count).unwrap_or_default());
-    let wanted = |stat: &&sys::virNodeMemoryStats| {
+    let is_reclaimable = |stat: &&sys::virNodeMemoryStats| {
         let name: Vec<u8> = stat.field.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
         matches!(name.as_slice(), b"free" | b"buffers" | b"cached")
     };
-    Ok(Bytes(known.filter(wanted).map(|stat| stat.value).sum::<u64>().saturating_mul(1024)))
+    let known = stats.iter().take(usize::try_from(count).unwrap_or_default());
+    let kib: u64 = known.filter(is_reclaimable).map(|stat| stat.value).sum();
+    Ok(Bytes(kib.saturating_mul(1024)))
 }
 
 #[cfg(test)]
@@ -88,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn kvm_counts_only_where_it_is_offered_for_x86_64() {
+    fn kvm_is_offered_only_by_an_x86_64_guest_entry() {
         let with = |arch, kind| {
             let domain = format!("<arch name='{arch}'><domain type='qemu'/><domain type='{kind}'/></arch>");
             offers_kvm(&format!("<capabilities><guest>{domain}</guest></capabilities>"))

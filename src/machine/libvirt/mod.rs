@@ -1,80 +1,106 @@
-//! The hypervisor that is real: libvirt through its API, and the only place that names that API. Everything goes
-//! over the connection, pools' files included, so that a remote hypervisor is a matter of its URI.
+//! The real hypervisor: libvirt through its API. This is the only place that names the `virt` crate. Everything goes over
+//! the connection, the pool's files included, so a remote hypervisor only needs another URI.
 //!
-//! [`session`] has the connection and bounds every call; [`errors`] turns libvirt's errors into ours; the rest are
-//! the verbs, by what they are about.
+//! Here each verb of [`Hypervisor`] is a bounded call; `connection` bounds it, `errors` translates libvirt's errors, and
+//! `storage`, `networks`, `domains` and `host` hold what the calls do.
 
+mod connection;
 mod domains;
 mod errors;
 mod host;
 mod networks;
-mod session;
 mod storage;
 
 use std::io::Write;
 use std::path::Path;
 
+use virt::connect::Connect;
+
 use super::domain::DomainSpec;
-use super::hypervisor::{DomainState, HostInfo, Hypervisor, Machine, RestartMethod, Result, Volume};
+use super::hypervisor::{
+    DomainState, HostInfo, Hypervisor, HypervisorError, Machine, RestartMethod, Result, Volume,
+};
 use super::names::NamePrefix;
 use super::network::NetworkSpec;
 use super::ownership::Ownership;
 use crate::catalog::quantity::Bytes;
 use crate::support::deadline::Deadline;
 use crate::support::interrupt::Interrupt;
-use session::Session;
+use connection::{CallInfo, Connection};
+use errors::Failure;
 
-/// A hypervisor behind a libvirt URI. The connection is made by the first verb, and again after it was lost.
+/// The hypervisor behind a libvirt URI. Connects on the first call, and again after the connection was lost.
 pub struct Libvirt {
-    session: Session,
-    realm: NamePrefix,
+    connection: Connection,
+    prefix: NamePrefix,
 }
 
 impl Libvirt {
-    /// The hypervisor at `uri` (`qemu:///system`, `qemu+ssh://host/system`), with our names there. Connects to nothing yet.
-    pub fn new(uri: impl Into<String>, realm: NamePrefix) -> Self {
-        Self { session: Session::new(uri.into()), realm }
+    /// The hypervisor at `uri` (`qemu:///system`, `qemu+ssh://host/system`). All objects there are named after `prefix`.
+    pub fn new(uri: impl Into<String>, prefix: NamePrefix) -> Self {
+        Self { connection: Connection::new(uri.into()), prefix }
     }
 
-    /// The same, heeding `interrupt`: a call that only looks, and was begun before, is then not waited for long.
+    /// The same, watching `interrupt`: read-only calls stop soon after a signal.
     #[must_use]
     pub fn heeding(self, interrupt: Interrupt) -> Self {
-        Self { session: self.session.heeding(interrupt), ..self }
+        Self { connection: self.connection.heeding(interrupt), ..self }
     }
 
-    /// Removes everything of ours from the hypervisor: machines, network, filters, and the pool with the golden images.
+    /// Removes everything of this prefix from the hypervisor: machines, network, filters, and the pool with its images.
     ///
     /// # Errors
-    /// The first that occurred; it can be called again.
-    pub fn dismantle(&self) -> Result<()> {
+    /// The first error; it can be called again.
+    pub fn remove_everything(&self) -> Result<()> {
         for machine in self.machines()? {
             super::teardown::teardown(self, &machine.name)?;
         }
-        networks::remove(&self.session, &self.realm)?;
-        storage::remove_pool(&self.session, &self.realm)
+        self.call(CallInfo::new("remove", "network", self.prefix.network()), networks::remove)?;
+        self.call(CallInfo::new("remove", "storage pool", self.prefix.pool()), storage::remove_pool)
     }
 
-    /// Our names on this hypervisor.
-    pub fn realm(&self) -> &NamePrefix {
-        &self.realm
+    fn call<T: Send + 'static>(
+        &self,
+        info: CallInfo,
+        work: impl Fn(&Connect, &NamePrefix) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        let prefix = self.prefix.clone();
+        self.connection.call(info, move |connection| work(connection, &prefix))
+    }
+
+    /// A call about one domain.
+    fn call_domain<T: Send + 'static>(
+        &self,
+        info: CallInfo,
+        domain: &str,
+        work: impl Fn(&Connect, &str) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        let domain = domain.to_owned();
+        self.connection.call(info, move |connection| work(connection, &domain))
     }
 }
 
 impl Hypervisor for Libvirt {
-    fn facts(&self) -> Result<HostInfo> {
-        host::facts(&self.session)
+    fn host_info(&self) -> Result<HostInfo> {
+        let uri = self.connection.uri().to_owned();
+        let info = CallInfo::new("ask", "the hypervisor at", &uri).probing().read_only();
+        self.connection.call(info, move |connection| host::info(connection, &uri))
     }
 
     fn ensure_pool(&self) -> Result<()> {
-        storage::ensure_pool(&self.session, &self.realm)
+        self.call(CallInfo::new("set up", "storage pool", self.prefix.pool()), storage::ensure_pool)
     }
 
     fn ensure_network(&self, spec: &NetworkSpec) -> Result<()> {
-        networks::ensure(&self.session, &self.realm, spec)
+        let spec = spec.clone();
+        self.call(CallInfo::new("set up", "network", self.prefix.network()), move |connection, prefix| {
+            networks::ensure(connection, prefix, &spec)
+        })
     }
 
     fn volumes(&self) -> Result<Vec<Volume>> {
-        storage::volumes(&self.session, &self.realm)
+        let info = CallInfo::new("list", "volumes of storage pool", self.prefix.pool());
+        self.call(info.read_only(), storage::volumes)
     }
 
     fn upload(
@@ -84,50 +110,86 @@ impl Hypervisor for Libvirt {
         deadline: &Deadline,
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
-        storage::upload(&self.session, &self.realm, volume, file, deadline, progress)
+        let (prefix, name, file) = (self.prefix.clone(), volume.to_owned(), file.to_owned());
+        self.connection.call_with_updates(
+            CallInfo::new("upload", "volume", volume),
+            move |connection, channel| storage::upload(connection, &prefix, &name, &file, channel),
+            |bytes| {
+                progress(bytes);
+                let what = format!("upload volume {volume}");
+                deadline.check(&what).map_err(|source| HypervisorError::GaveUp { what, source })
+            },
+        )
     }
 
     fn create_overlay(&self, volume: &str, backing: &str, capacity: Bytes) -> Result<()> {
-        storage::create_overlay(&self.session, &self.realm, volume, backing, capacity)
+        let (name, backing) = (volume.to_owned(), backing.to_owned());
+        self.call(CallInfo::new("create", "volume", volume), move |connection, prefix| {
+            storage::create_overlay(connection, prefix, &name, &backing, capacity)
+        })
     }
 
     fn download(&self, volume: &str, offset: u64, to: &mut dyn Write) -> Result<u64> {
-        storage::download(&self.session, &self.realm, volume, offset, to)
+        let info = CallInfo::new("download", "volume", volume).read_only();
+        let (prefix, name, object) = (self.prefix.clone(), volume.to_owned(), info.object.clone());
+        let mut written = 0;
+        self.connection.call_with_updates(
+            info,
+            move |connection, channel| storage::download(connection, &prefix, &name, offset, channel),
+            |bytes: Vec<u8>| {
+                written += bytes.len() as u64;
+                to.write_all(&bytes).map_err(|source| HypervisorError::File {
+                    verb: "write the downloaded bytes of",
+                    object: object.clone(),
+                    source,
+                })
+            },
+        )?;
+        Ok(written)
     }
 
     fn delete_volume(&self, volume: &str) -> Result<()> {
-        storage::delete(&self.session, &self.realm, volume)
+        let name = volume.to_owned();
+        self.call(CallInfo::new("delete", "volume", volume), move |connection, prefix| {
+            storage::delete(connection, prefix, &name)
+        })
     }
 
     fn define(&self, spec: &DomainSpec) -> Result<()> {
-        domains::define(&self.session, &self.realm, spec)
+        let info = CallInfo::new("define", "domain", &spec.name).probing();
+        let spec = spec.clone();
+        self.call(info, move |connection, prefix| domains::define(connection, prefix, &spec))
     }
 
     fn start(&self, domain: &str) -> Result<()> {
-        domains::start(&self.session, domain)
+        self.call_domain(CallInfo::new("start", "domain", domain).probing(), domain, domains::start)
     }
 
-    fn restart(&self, domain: &str, push: RestartMethod) -> Result<()> {
-        domains::restart(&self.session, domain, push)
+    fn restart(&self, domain: &str, method: RestartMethod) -> Result<()> {
+        let info = CallInfo::new("restart", "domain", domain).probing();
+        self.call_domain(info, domain, move |connection, name| domains::restart(connection, name, method))
     }
 
     fn power_off(&self, domain: &str) -> Result<()> {
-        domains::power_off(&self.session, domain)
+        self.call_domain(CallInfo::new("power off", "domain", domain), domain, domains::power_off)
     }
 
     fn undefine(&self, domain: &str) -> Result<()> {
-        domains::undefine(&self.session, domain)
+        self.call_domain(CallInfo::new("undefine", "domain", domain), domain, domains::undefine)
     }
 
     fn state(&self, domain: &str) -> Result<DomainState> {
-        domains::state(&self.session, domain)
+        self.call_domain(CallInfo::new("look at", "domain", domain).read_only(), domain, domains::state)
     }
 
     fn machines(&self) -> Result<Vec<Machine>> {
-        domains::machines(&self.session, &self.realm)
+        self.call(CallInfo::new("list", "domains", self.prefix.as_str()).read_only(), domains::machines)
     }
 
     fn set_ownership(&self, domain: &str, ownership: &Ownership) -> Result<()> {
-        domains::set_ownership(&self.session, domain, ownership)
+        let xml = ownership.render();
+        self.call_domain(CallInfo::new("label", "domain", domain), domain, move |connection, name| {
+            domains::set_metadata(connection, name, &xml)
+        })
     }
 }

@@ -1,7 +1,7 @@
-//! The pool and its volumes on libvirt. Bytes go through streams; no file of the hypervisor's is opened by us.
+//! The storage pool and its volumes on libvirt. Bytes go through streams; we never open a file of the hypervisor.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,197 +11,203 @@ use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
-use super::errors::{Failure, found, is_missing};
-use super::session::{CallChannel, Session, about};
+use super::connection::CallChannel;
+use super::errors::{Failure, found};
 use crate::catalog::quantity::Bytes;
-use crate::machine::hypervisor::{HypervisorError, Result, Volume};
+use crate::machine::hypervisor::{HypervisorError, Volume};
 use crate::machine::names::NamePrefix;
 use crate::machine::xml::{Element, el, text};
 use crate::support::deadline::Deadline;
 
-/// How much goes through a stream at once: what fits one of libvirt's messages.
+/// What fits one of libvirt's messages.
 const CHUNK: usize = 256 * 1024;
-/// For how long a refresh is tried while libvirt has jobs running in the pool.
+/// How long to retry a refresh while libvirt has jobs running in the pool.
 const BUSY: Duration = Duration::from_secs(10);
 
-pub(super) fn ensure_pool(session: &Session, realm: &NamePrefix) -> Result<()> {
-    let realm = realm.clone();
-    session.call(about("set up", "storage pool", realm.pool()), move |connection| {
-        let name = realm.pool();
-        let pool = match found(connection.lookup_storage_pool_by_name(name))? {
-            Some(pool) => pool,
-            None => match connection.define_storage_pool_xml(&pool_xml(&realm).render(), 0) {
-                Ok(pool) => pool,
-                // Another process was faster.
-                Err(error) => found(connection.lookup_storage_pool_by_name(name))?.ok_or(error)?,
-            },
-        };
-        if pool.is_active()? {
-            return Ok(());
-        }
-        let started = pool.build(0).and_then(|()| pool.create(0));
-        match started {
-            Ok(()) => Ok(()),
-            // Another process was faster.
-            Err(_) if pool.is_active()? => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    })
+pub(super) fn ensure_pool(connection: &Connect, prefix: &NamePrefix) -> Result<(), Failure> {
+    let pool = match find_pool(connection, prefix)? {
+        Some(pool) => pool,
+        None => match connection.define_storage_pool_xml(&pool_xml(prefix), 0) {
+            Ok(pool) => pool,
+            // Another process may have been faster.
+            Err(error) => find_pool(connection, prefix)?.ok_or(error)?,
+        },
+    };
+    if pool.is_active()? {
+        return Ok(());
+    }
+    match pool.build(0).and_then(|()| pool.create(0)) {
+        // Another process may have been faster.
+        Err(error) if !pool.is_active()? => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
-pub(super) fn volumes(session: &Session, realm: &NamePrefix) -> Result<Vec<Volume>> {
-    let realm = realm.clone();
-    session.call(about("list", "volumes of storage pool", realm.pool()).looking(), move |connection| {
-        let pool = lookup_pool(connection, &realm)?;
-        refresh(&pool)?;
-        let mut volumes = Vec::new();
-        for volume in pool.list_all_volumes(0)? {
-            match volume.xml_desc(0) {
-                Ok(xml) => volumes.extend(read_volume(&xml)),
-                // It went away meanwhile.
-                Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        volumes.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(volumes)
-    })
+pub(super) fn volumes(connection: &Connect, prefix: &NamePrefix) -> Result<Vec<Volume>, Failure> {
+    let pool = require_pool(connection, prefix)?;
+    refresh(&pool)?;
+    let mut volumes = Vec::new();
+    for volume in pool.list_all_volumes(0)? {
+        // A volume may be deleted while we list.
+        volumes.extend(found(volume.xml_desc(0))?.and_then(|xml| read_volume(&xml)));
+    }
+    volumes.sort_by(|a: &Volume, b| a.name.cmp(&b.name));
+    Ok(volumes)
 }
 
 pub(super) fn upload(
-    session: &Session,
-    realm: &NamePrefix,
-    volume: &str,
-    file: &Path,
-    deadline: &Deadline,
-    progress: &mut dyn FnMut(u64),
-) -> Result<()> {
-    let about = about("upload", "volume", volume);
-    let (realm, name, path) = (realm.clone(), volume.to_owned(), file.to_owned());
-    let what = format!("upload volume {volume}");
-    session.converse(
-        about,
-        move |connection, line: &CallChannel<u64>| {
-            let file = File::open(&path).map_err(|source| unreadable(&path, source))?;
-            let pool = lookup_pool(connection, &realm)?;
-            let volume = StorageVol::create_xml(&pool, &empty_volume(&realm, &name).render(), 0)?;
-            let sent = send(connection, &volume, file, &path, line);
-            if sent.is_err() {
-                let _ = volume.delete(0);
-            }
-            refresh(&pool)?;
-            sent
-        },
-        |bytes| {
-            progress(bytes);
-            deadline.check(&what).map_err(|source| HypervisorError::Ended { what: what.clone(), source })
-        },
-    )
-}
-
-pub(super) fn create_overlay(
-    session: &Session,
-    realm: &NamePrefix,
-    volume: &str,
-    backing: &str,
-    capacity: Bytes,
-) -> Result<()> {
-    let (realm, name, backing) = (realm.clone(), volume.to_owned(), backing.to_owned());
-    session.call(about("create", "volume", volume), move |connection| {
-        let pool = lookup_pool(connection, &realm)?;
-        let backing = lookup_volume(&pool, &backing)?;
-        let capacity = capacity.max(Bytes(backing.info()?.capacity));
-        let store =
-            el("backingStore").with(text("path", backing.path()?)).with(el("format").attr("type", "qcow2"));
-        let xml = el("volume")
-            .with(text("name", &name))
-            .with(text("capacity", capacity.0).attr("unit", "bytes"))
-            .with(el("target").with(el("format").attr("type", "qcow2")).with(permissions(&realm, &name)))
-            .with(store);
-        StorageVol::create_xml(&pool, &xml.render(), 0)?;
-        Ok(())
-    })
+    connection: &Connect,
+    prefix: &NamePrefix,
+    name: &str,
+    path: &Path,
+    channel: &CallChannel<u64>,
+) -> Result<(), Failure> {
+    let unreadable = |source: io::Error| HypervisorError::File {
+        verb: "read",
+        object: path.display().to_string(),
+        source,
+    };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let pool = require_pool(connection, prefix)?;
+    // The volume grows with what is uploaded.
+    let xml = volume_xml(prefix, name, Bytes(0), "raw").render();
+    let volume = StorageVol::create_xml(&pool, &xml, 0)?;
+    let (mut buffer, mut total) = (vec![0; CHUNK], 0);
+    let send = |stream: &Stream| {
+        let read = file.read(&mut buffer).map_err(unreadable)?;
+        let mut rest = buffer.get(..read).unwrap_or_default();
+        while !rest.is_empty() {
+            let sent = usize::try_from(stream.send(rest)?).unwrap_or_default();
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+        total += read as u64;
+        channel.send(total)?;
+        Ok(read > 0)
+    };
+    let sent = transfer(connection, |stream| volume.upload(stream, 0, 0, 0), send);
+    if sent.is_err() {
+        let _ = volume.delete(0);
+    }
+    refresh(&pool)?;
+    sent
 }
 
 pub(super) fn download(
-    session: &Session,
-    realm: &NamePrefix,
-    volume: &str,
+    connection: &Connect,
+    prefix: &NamePrefix,
+    name: &str,
     offset: u64,
-    to: &mut dyn Write,
-) -> Result<u64> {
-    let about = about("download", "volume", volume).looking();
-    let (realm, name, object) = (realm.clone(), volume.to_owned(), about.object.clone());
-    let mut written = 0;
-    session.converse(
-        about,
-        move |connection, line: &CallChannel<Vec<u8>>| {
-            let pool = lookup_pool(connection, &realm)?;
-            let volume = lookup_volume(&pool, &name)?;
-            receive(connection, &volume, offset, line)
-        },
-        |bytes| {
-            written += bytes.len() as u64;
-            to.write_all(&bytes).map_err(|source| HypervisorError::File {
-                verb: "write what was downloaded of",
-                object: object.clone(),
-                source,
-            })
-        },
-    )?;
-    Ok(written)
+    channel: &CallChannel<Vec<u8>>,
+) -> Result<(), Failure> {
+    let volume = lookup_volume(&require_pool(connection, prefix)?, name)?;
+    let receive = |stream: &Stream| {
+        let mut buffer = vec![0; CHUNK];
+        let received = stream.recv(&mut buffer)?;
+        buffer.truncate(usize::try_from(received).unwrap_or_default());
+        let more = !buffer.is_empty();
+        channel.send(buffer)?;
+        Ok(more)
+    };
+    transfer(connection, |stream| volume.download(stream, offset, 0, 0), receive)
 }
 
-pub(super) fn delete(session: &Session, realm: &NamePrefix, volume: &str) -> Result<()> {
-    let (realm, name) = (realm.clone(), volume.to_owned());
-    session.call(about("delete", "volume", volume), move |connection| {
-        let Some(pool) = found(connection.lookup_storage_pool_by_name(realm.pool()))? else { return Ok(()) };
-        if !pool.is_active()? {
-            return Ok(());
+/// Opens a stream and repeats `step` until it returns false.
+fn transfer(
+    connection: &Connect,
+    begin: impl FnOnce(&Stream) -> Result<(), Error>,
+    mut step: impl FnMut(&Stream) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let stream = Stream::new(connection, 0)?;
+    begin(&stream)?;
+    loop {
+        match step(&stream) {
+            Ok(true) => {}
+            Ok(false) => return Ok(stream.finish()?),
+            Err(failure) => {
+                let _ = stream.abort();
+                return Err(failure);
+            }
         }
-        let volume = match lookup_volume(&pool, &name) {
-            Ok(volume) => volume,
-            Err(Failure::Libvirt(error)) if is_missing(&error) => return Ok(()),
-            Err(failure) => return Err(failure),
-        };
-        match volume.delete(0) {
-            Err(error) if !is_missing(&error) => Err(error.into()),
-            _ => Ok(()),
-        }
-    })
+    }
 }
 
-/// Where the pool's files lie on the hypervisor.
-pub(super) fn pool_dir(connection: &Connect, realm: &NamePrefix) -> Result<String, Failure> {
-    let xml = lookup_pool(connection, realm)?.xml_desc(0)?;
+pub(super) fn create_overlay(
+    connection: &Connect,
+    prefix: &NamePrefix,
+    name: &str,
+    backing: &str,
+    capacity: Bytes,
+) -> Result<(), Failure> {
+    let pool = require_pool(connection, prefix)?;
+    let backing = lookup_volume(&pool, backing)?;
+    let capacity = capacity.max(Bytes(backing.info()?.capacity));
+    let store =
+        el("backingStore").with(text("path", backing.path()?)).with(el("format").attr("type", "qcow2"));
+    StorageVol::create_xml(&pool, &volume_xml(prefix, name, capacity, "qcow2").with(store).render(), 0)?;
+    Ok(())
+}
+
+pub(super) fn delete(connection: &Connect, prefix: &NamePrefix, name: &str) -> Result<(), Failure> {
+    if let Some(pool) = find_pool(connection, prefix)?
+        && pool.is_active()?
+    {
+        found(lookup_volume(&pool, name).and_then(|volume| volume.delete(0)))?;
+    }
+    Ok(())
+}
+
+/// Removes the pool with every volume in it, if it exists.
+pub(super) fn remove_pool(connection: &Connect, prefix: &NamePrefix) -> Result<(), Failure> {
+    let Some(pool) = find_pool(connection, prefix)? else { return Ok(()) };
+    if pool.is_active()? {
+        refresh(&pool)?;
+        for volume in pool.list_all_volumes(0)? {
+            volume.delete(0)?;
+        }
+        pool.destroy()?;
+    }
+    // Deletes the pool's folder, unless somebody put a folder of their own into it.
+    let _ = pool.delete(0);
+    Ok(pool.undefine()?)
+}
+
+/// Where the pool's files are on the hypervisor.
+pub(super) fn pool_dir(connection: &Connect, prefix: &NamePrefix) -> Result<String, Failure> {
+    let xml = require_pool(connection, prefix)?.xml_desc(0)?;
     let document = roxmltree::Document::parse(&xml).ok();
     let path = document.as_ref().and_then(|document| {
         let target = document.descendants().find(|node| node.has_tag_name("target"))?;
         target.children().find(|node| node.has_tag_name("path"))?.text()
     });
-    path.map(str::to_owned).ok_or_else(|| no_pool(realm).into())
+    path.map(str::to_owned).ok_or_else(|| no_pool(prefix).into())
 }
 
-fn lookup_pool(connection: &Connect, realm: &NamePrefix) -> Result<StoragePool, Failure> {
-    found(connection.lookup_storage_pool_by_name(realm.pool()))?.ok_or_else(|| no_pool(realm).into())
+fn find_pool(connection: &Connect, prefix: &NamePrefix) -> Result<Option<StoragePool>, Error> {
+    found(connection.lookup_storage_pool_by_name(prefix.pool()))
 }
 
-fn no_pool(realm: &NamePrefix) -> HypervisorError {
-    HypervisorError::NotFound { object: format!("storage pool {}", realm.pool()) }
+fn require_pool(connection: &Connect, prefix: &NamePrefix) -> Result<StoragePool, Failure> {
+    find_pool(connection, prefix)?.ok_or_else(|| no_pool(prefix).into())
 }
 
-/// A file that somebody else made in the pool (a console's log) is a volume only after a refresh.
-fn lookup_volume(pool: &StoragePool, name: &str) -> Result<StorageVol, Failure> {
-    if let Some(volume) = found(pool.lookup_storage_vol_by_name(name))? {
-        return Ok(volume);
+fn no_pool(prefix: &NamePrefix) -> HypervisorError {
+    HypervisorError::NotFound { object: format!("storage pool {}", prefix.pool()) }
+}
+
+/// A file that QEMU or virtlogd made in the pool (a console log) is a volume only after a refresh.
+fn lookup_volume(pool: &StoragePool, name: &str) -> Result<StorageVol, Error> {
+    match found(pool.lookup_storage_vol_by_name(name))? {
+        Some(volume) => Ok(volume),
+        None => refresh(pool).and_then(|()| pool.lookup_storage_vol_by_name(name)),
     }
-    refresh(pool)?;
-    Ok(pool.lookup_storage_vol_by_name(name)?)
 }
 
-/// Libvirt refuses to refresh a pool in which it creates or copies a volume.
+/// Libvirt refuses to refresh a pool while it creates or copies a volume there.
 fn refresh(pool: &StoragePool) -> Result<(), Error> {
     let deadline = Deadline::uninterrupted(BUSY, "refresh");
+    let is_busy = |error: &Error| {
+        error.code().is(ErrorNumber::InternalError) && error.message().contains("asynchronous jobs running")
+    };
     loop {
         match pool.refresh(0) {
             Err(error) if is_busy(&error) && !deadline.remaining().is_zero() => {
@@ -212,92 +218,24 @@ fn refresh(pool: &StoragePool) -> Result<(), Error> {
     }
 }
 
-fn is_busy(error: &Error) -> bool {
-    error.code().is(ErrorNumber::InternalError) && error.message().contains("asynchronous jobs running")
-}
-
-fn send(
-    connection: &Connect,
-    volume: &StorageVol,
-    mut file: File,
-    path: &Path,
-    line: &CallChannel<u64>,
-) -> Result<(), Failure> {
-    let stream = Stream::new(connection, 0)?;
-    volume.upload(&stream, 0, 0, 0)?;
-    let mut buffer = vec![0; CHUNK];
-    let mut total = 0;
-    let mut pump = || -> Result<bool, Failure> {
-        let read = file.read(&mut buffer).map_err(|source| unreadable(path, source))?;
-        let mut rest = buffer.get(..read).unwrap_or_default();
-        while !rest.is_empty() {
-            let sent = usize::try_from(stream.send(rest)?).unwrap_or_default();
-            rest = rest.get(sent..).unwrap_or_default();
-        }
-        total += read as u64;
-        line.say(total)?;
-        Ok(read > 0)
-    };
-    loop {
-        match pump() {
-            Ok(true) => {}
-            Ok(false) => return Ok(stream.finish()?),
-            Err(failure) => {
-                let _ = stream.abort();
-                return Err(failure);
-            }
-        }
-    }
-}
-
-fn receive(
-    connection: &Connect,
-    volume: &StorageVol,
-    offset: u64,
-    line: &CallChannel<Vec<u8>>,
-) -> Result<(), Failure> {
-    let stream = Stream::new(connection, 0)?;
-    volume.download(&stream, offset, 0, 0)?;
-    loop {
-        let mut buffer = vec![0; CHUNK];
-        let news = stream.recv(&mut buffer).map_err(Failure::from).and_then(|got| {
-            buffer.truncate(usize::try_from(got).unwrap_or_default());
-            let more = !buffer.is_empty();
-            line.say(buffer)?;
-            Ok(more)
-        });
-        match news {
-            Ok(true) => {}
-            Ok(false) => return Ok(stream.finish()?),
-            Err(failure) => {
-                let _ = stream.abort();
-                return Err(failure);
-            }
-        }
-    }
-}
-
-fn pool_xml(realm: &NamePrefix) -> Element {
-    // QEMU's own user must be able to pass through, nobody to list.
+fn pool_xml(prefix: &NamePrefix) -> String {
+    // QEMU's user must be able to enter the folder; nobody needs to list it.
     let target = el("target")
-        .with(text("path", realm.pool_target()))
+        .with(text("path", prefix.pool_target()))
         .with(el("permissions").with(text("mode", "0711")));
-    el("pool").attr("type", "dir").with(text("name", realm.pool())).with(target)
+    el("pool").attr("type", "dir").with(text("name", prefix.pool())).with(target).render()
 }
 
-/// A volume that grows with what is uploaded.
-fn empty_volume(realm: &NamePrefix, name: &str) -> Element {
+fn volume_xml(prefix: &NamePrefix, name: &str, capacity: Bytes, format: &'static str) -> Element {
+    // Libvirt gives a machine's own volumes to QEMU's user, and a seed holds a private key. A golden image is only read, by
+    // the QEMUs of several machines.
+    let mode = if prefix.domain_of(name).is_some() { "0600" } else { "0644" };
+    let target =
+        el("target").with(el("format").attr("type", format)).with(el("permissions").with(text("mode", mode)));
     el("volume")
         .with(text("name", name))
-        .with(text("capacity", 0))
-        .with(el("target").with(el("format").attr("type", "raw")).with(permissions(realm, name)))
-}
-
-/// QEMU's user is given a machine's own volumes by libvirt, and a seed holds a private key; a golden image is only read,
-/// by QEMUs of several machines.
-fn permissions(realm: &NamePrefix, name: &str) -> Element {
-    let mode = if realm.domain_of(name).is_some() { "0600" } else { "0644" };
-    el("permissions").with(text("mode", mode))
+        .with(text("capacity", capacity.0).attr("unit", "bytes"))
+        .with(target)
 }
 
 fn read_volume(xml: &str) -> Option<Volume> {
@@ -312,28 +250,5 @@ fn read_volume(xml: &str) -> Option<Volume> {
         allocation,
         length: bytes("physical").unwrap_or(allocation),
         backing: backing.and_then(|path| path.text()).map(str::to_owned),
-    })
-}
-
-fn unreadable(path: &Path, source: std::io::Error) -> HypervisorError {
-    HypervisorError::File { verb: "read", object: path.display().to_string(), source }
-}
-
-/// Removes the pool with every volume in it; it need not be there.
-pub(super) fn remove_pool(session: &Session, realm: &NamePrefix) -> Result<()> {
-    let realm = realm.clone();
-    session.call(about("remove", "storage pool", realm.pool()), move |connection| {
-        let Some(pool) = found(connection.lookup_storage_pool_by_name(realm.pool()))? else { return Ok(()) };
-        if pool.is_active()? {
-            refresh(&pool)?;
-            for volume in pool.list_all_volumes(0)? {
-                volume.delete(0)?;
-            }
-            pool.destroy()?;
-        }
-        // Its folder: not empty if somebody else put a folder of his own into it.
-        let _ = pool.delete(0);
-        pool.undefine()?;
-        Ok(())
     })
 }

@@ -1,11 +1,11 @@
 use super::*;
 
-fn spec(prefix: u8) -> NetworkSpec {
-    NetworkSpec { subnet: Subnet { network: Ipv4Addr::new(10, 213, 47, 0), prefix } }
+fn spec(length: u8) -> NetworkSpec {
+    NetworkSpec { subnet: Subnet { network: Ipv4Addr::new(10, 213, 47, 0), prefix: length } }
 }
 
 #[test]
-fn the_network_is_natted_and_gives_each_slot_its_address() {
+fn the_network_has_nat_and_a_fixed_address_for_each_slot() {
     insta::assert_snapshot!(spec(24).render(&NamePrefix::default()));
 }
 
@@ -20,7 +20,7 @@ fn the_no_egress_filter_lets_a_guest_reach_its_own_subnet_only() {
 }
 
 #[test]
-fn every_slot_fits_the_smallest_subnet_beside_gateway_and_broadcast() {
+fn all_slots_fit_into_the_smallest_subnet() {
     let small = spec(28);
     let addresses: Vec<_> = Slot::all().map(|slot| slot.address(small.subnet)).collect();
     assert_eq!(addresses.first(), Some(&Ipv4Addr::new(10, 213, 47, 10)));
@@ -28,7 +28,7 @@ fn every_slot_fits_the_smallest_subnet_beside_gateway_and_broadcast() {
 }
 
 #[test]
-fn the_lowest_free_slot_is_taken_and_none_when_all_are() {
+fn the_lowest_free_slot_is_chosen_if_one_is_free() {
     assert_eq!(Slot::free([Slot(0), Slot(2)]), Some(Slot(1)));
     assert_eq!(Slot::free(Slot::all()), None);
     assert_eq!(Slot::new(SLOTS), None);
@@ -36,24 +36,24 @@ fn the_lowest_free_slot_is_taken_and_none_when_all_are() {
 }
 
 #[test]
-fn a_network_as_libvirt_shows_it_matches_unless_subnet_bridge_or_slots_differ() {
-    let realm = NamePrefix::default();
+fn libvirts_xml_matches_unless_subnet_bridge_or_slots_differ() {
+    let prefix = NamePrefix::default();
     let shown = spec(24)
-        .render(&realm)
+        .render(&prefix)
         .replace(
             "<forward mode=\"nat\"/>",
             "<forward mode='nat'><nat><port start='1024' end='65535'/></nat></forward>",
         )
         .replace("<name>", "<uuid>9d6f1dd5-93fd-4d2e-9c5c-000000000000</uuid><name>");
-    assert!(spec(24).matches(&realm, &shown));
-    assert!(!spec(25).matches(&realm, &shown));
+    assert!(spec(24).matches(&prefix, &shown));
+    assert!(!spec(25).matches(&prefix, &shown));
     assert!(!spec(24).matches(&NamePrefix::named("dev"), &shown));
-    assert!(!spec(24).matches(&realm, &shown.replace("52:54:00:62:69:01", "52:54:00:62:69:0a")));
-    assert!(!spec(24).matches(&realm, "no xml"));
+    assert!(!spec(24).matches(&prefix, &shown.replace("52:54:00:62:69:01", "52:54:00:62:69:0a")));
+    assert!(!spec(24).matches(&prefix, "no xml"));
 }
 
 #[test]
-fn docker_on_this_machine_is_noted() {
+fn docker_on_this_machine_gives_a_warning() {
     let net = tempfile::tempdir().unwrap();
     assert_eq!(host_note(net.path()), None);
     std::fs::create_dir(net.path().join("docker0")).unwrap();

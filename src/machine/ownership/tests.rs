@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A machine of a trial whose owner is process 7 of machine `here`, started at tick 700, boot `b1`.
+/// The ownership of a trial's VM. Its owner is process 7 of machine `here`, started at tick 700, boot `b1`.
 pub(in crate::machine) fn sample() -> Ownership {
     Ownership {
         run: "20260617T120000-askari".into(),
@@ -24,97 +24,107 @@ pub(in crate::machine) fn sample() -> Ownership {
     }
 }
 
-/// When a process started that nothing is shown of.
+/// Marks a hidden process in a [`Table`].
 const HIDDEN: u64 = 0;
 
-/// Machine `here`, boot `b1`, with these processes.
-pub(in crate::machine) struct Table(pub(in crate::machine) &'static [(u32, u64)]);
+/// Machine `here`, with these processes: id and start time.
+pub(in crate::machine) struct Table {
+    this: Owner,
+    processes: &'static [(u32, u64)],
+}
+
+impl Table {
+    /// In boot `b1`.
+    pub(in crate::machine) fn new(processes: &'static [(u32, u64)]) -> Self {
+        Self::in_boot("b1", processes)
+    }
+
+    pub(in crate::machine) fn in_boot(boot_id: &str, processes: &'static [(u32, u64)]) -> Self {
+        let this = Owner { boot_id: boot_id.to_owned(), pid_namespace: Some(1), ..sample().owner };
+        Self { this, processes }
+    }
+}
 
 impl Processes for Table {
-    fn hostname(&self) -> &str {
-        "here"
-    }
-
-    fn boot_id(&self) -> &str {
-        "b1"
-    }
-
-    fn pid_namespace(&self) -> Option<u64> {
-        Some(1)
+    fn this_process(&self) -> &Owner {
+        &self.this
     }
 
     fn look(&self, pid: u32) -> ProcessState {
-        match self.0.iter().find(|(id, _)| *id == pid) {
+        match self.processes.iter().find(|(id, _)| *id == pid) {
             Some((_, HIDDEN)) => ProcessState::Hidden,
-            Some((_, started)) => ProcessState::Lives(*started),
+            Some((_, started)) => ProcessState::Alive(*started),
             None => ProcessState::Gone,
         }
     }
 }
 
 #[rstest::rstest]
-#[case::its_owner_lives(&[(7, 700)], false)]
+#[case::its_owner_is_alive(&[(7, 700)], false)]
 #[case::its_owner_is_gone(&[(8, 700)], true)]
-#[case::another_process_got_the_id(&[(7, 701)], true)]
-#[case::a_process_of_the_id_is_hidden_from_us(&[(7, HIDDEN)], false)]
-fn a_trials_machine_is_an_orphan_once_its_owner_is_dead(
+#[case::another_process_has_its_id(&[(7, 701)], true)]
+#[case::the_process_with_its_id_is_hidden(&[(7, HIDDEN)], false)]
+fn a_trials_vm_is_an_orphan_once_its_owner_is_dead(
     #[case] processes: &'static [(u32, u64)],
     #[case] orphan: bool,
 ) {
-    assert_eq!(sample().is_orphan(&Table(processes)), orphan);
+    assert_eq!(sample().is_orphan(&Table::new(processes)), orphan);
 }
 
 #[test]
-fn a_reboot_of_the_owners_machine_orphans_and_another_machine_is_not_judged() {
-    let everyone = Table(&[(7, 700)]);
+fn a_reboot_of_the_owners_machine_makes_an_orphan_but_another_machines_process_is_unknown() {
+    let everyone = Table::new(&[(7, 700)]);
     let mut before = sample();
     before.owner.boot_id = "b0".into();
     assert!(before.is_orphan(&everyone));
     let mut elsewhere = sample();
     elsewhere.owner.hostname = "there".into();
-    assert!(!elsewhere.is_orphan(&Table(&[])));
+    assert!(!elsewhere.is_orphan(&Table::new(&[])));
 }
 
 #[rstest::rstest]
-#[case::the_same(Some(1), true)]
-#[case::not_known(None, true)]
-#[case::anothers(Some(2), false)]
-fn an_id_of_another_namespace_is_not_looked_for_among_ours(
+#[case::same(Some(1), true)]
+#[case::unknown(None, true)]
+#[case::different(Some(2), false)]
+fn a_process_id_of_another_namespace_is_not_looked_up_in_ours(
     #[case] theirs: Option<u64>,
     #[case] orphan: bool,
 ) {
     let mut owned = sample();
     owned.owner.pid_namespace = theirs;
-    assert_eq!(owned.is_orphan(&Table(&[])), orphan);
+    assert_eq!(owned.is_orphan(&Table::new(&[])), orphan);
     owned.owner.boot_id = "b0".into();
-    assert!(owned.is_orphan(&Table(&[])), "no process outlives a boot");
+    assert!(owned.is_orphan(&Table::new(&[])), "no process outlives a boot");
 }
 
 #[rstest::rstest]
 #[case(Lifetime::Manual)]
 #[case(Lifetime::Kept { session: "s1".into() })]
-fn what_a_person_keeps_is_never_an_orphan(#[case] lifetime: Lifetime) {
+fn a_kept_vm_is_never_an_orphan(#[case] lifetime: Lifetime) {
     let kept = Ownership { lifetime, ..sample() };
-    assert!(!kept.is_orphan(&Table(&[])));
+    assert!(!kept.is_orphan(&Table::new(&[])));
 }
 
 #[test]
-fn the_start_time_is_read_behind_a_command_with_blanks_and_parentheses() {
+fn the_start_time_follows_a_command_with_blanks_and_parentheses() {
     let tail = "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
     assert_eq!(start_time(&format!("7 (a) b (c)) S {tail}")), Some(4711));
     assert_eq!(start_time(&format!("7 (a) Z {tail}")), None);
     assert_eq!(start_time("7 (a"), None);
 }
 
-/// As it is where `/proc` is mounted with `hidepid=invisible`: no file, and whether there is a process is told by a signal.
+/// With `hidepid=invisible`, `/proc` has no file for it, but a signal shows that it exists.
 #[rstest::rstest]
-#[case::ours(|| std::process::id(), ProcessState::Hidden)]
-#[case::an_init_that_may_be_anothers(|| 1, ProcessState::Hidden)]
-#[case::none(|| ended(), ProcessState::Gone)]
-#[case::no_process_id(|| 0, ProcessState::Gone)]
-#[case::beyond_all_process_ids(|| u32::MAX, ProcessState::Gone)]
-fn a_process_without_a_file_is_hidden_and_not_gone(#[case] pid: fn() -> u32, #[case] sight: ProcessState) {
-    assert_eq!(unshown(pid()), sight);
+#[case::this_process(|| std::process::id(), ProcessState::Hidden)]
+#[case::init_of_another_user(|| 1, ProcessState::Hidden)]
+#[case::ended(|| ended(), ProcessState::Gone)]
+#[case::zero(|| 0, ProcessState::Gone)]
+#[case::beyond_all_ids(|| u32::MAX, ProcessState::Gone)]
+fn a_process_without_a_stat_file_is_hidden_if_it_exists(
+    #[case] pid: fn() -> u32,
+    #[case] state: ProcessState,
+) {
+    assert_eq!(without_stat(pid()), state);
 }
 
 /// The id of a process that has ended and was waited for.
@@ -126,14 +136,14 @@ fn ended() -> u32 {
 }
 
 #[test]
-fn this_process_lives() {
-    let here = ProcFs::here().unwrap();
+fn this_process_is_alive() {
+    let here = ProcFs::new().unwrap();
     assert!(here.this_process().started > 0 && here.this_process().pid_namespace.is_some());
     assert_eq!(here.this_process().is_alive(&here), Some(true));
 }
 
 #[test]
-fn metadata_that_is_missing_or_not_ours_gives_nothing() {
+fn missing_or_foreign_metadata_has_no_ownership() {
     assert_eq!(Ownership::read("<domain/>"), None);
     assert_eq!(Ownership::read("<domain><metadata><machine xmlns='urn:other'/></metadata></domain>"), None);
     assert_eq!(Ownership::read("<domain"), None);
@@ -150,7 +160,7 @@ fn lifetime() -> impl Strategy<Value = Lifetime> {
 
 proptest! {
     #[test]
-    fn ownership_survives_the_way_through_xml(
+    fn ownership_written_to_xml_is_read_back_unchanged(
         run in "[ -~ä<>&\"']{0,30}",
         scenario in proptest::option::of("[a-z][a-z0-9]{0,20}"),
         lifetime in lifetime(),

@@ -1,5 +1,5 @@
-//! Key pairs of a run, made by ssh-keygen: the client's, and the guest's host key, so that host checking is strict from
-//! the first connection on.
+//! A run's SSH key pairs, made by ssh-keygen: the client's, and the guest's host key. As we know the host key, host key
+//! checking is strict from the first connection on.
 
 use std::fs;
 use std::io;
@@ -16,48 +16,48 @@ pub struct KeyPair {
     public: String,
 }
 
-/// Why there is no key pair.
+/// Why a key pair could not be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// A file of the pair cannot be used.
     #[error("cannot {what} the key file {}", path.display())]
     File {
-        /// What was tried: a verb.
+        /// As in "cannot … the key file": `read`.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
     /// ssh-keygen failed.
-    #[error("cannot make an SSH key")]
+    #[error("cannot generate an SSH key")]
     Keygen(#[source] Box<ProcessError>),
 }
 
 impl KeyPair {
-    /// Makes a pair without a passphrase in `dir`.
+    /// Generates a pair without a passphrase in `dir`.
     ///
     /// # Errors
-    /// [`KeyError`], also when there is a key of that name: a run's keys are never replaced.
+    /// [`KeyError`], also when a key of that name exists: a run's keys are never replaced.
     pub fn generate(dir: &Path, name: &str, deadline: &Deadline) -> Result<Self, KeyError> {
         let path = dir.join(name);
         if path.exists() {
-            return Err(KeyError::file("make", &path)(io::ErrorKind::AlreadyExists.into()));
+            return Err(KeyError::file("generate", &path)(io::ErrorKind::AlreadyExists.into()));
         }
         let keygen =
             Process::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "boma-it", "-f"]);
         keygen.arg(&path).run_ok(deadline).map_err(|source| KeyError::Keygen(source.into()))?;
-        // Whatever the umask.
+        // In spite of the umask.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
             .map_err(KeyError::file("protect", &path))?;
         Self::open(dir, name)
     }
 
-    /// The pair that an earlier process of the same run made.
+    /// The pair that an earlier process of the same run generated.
     ///
     /// # Errors
-    /// [`KeyError::File`] when it is not there.
+    /// [`KeyError::File`] when it does not exist.
     pub fn open(dir: &Path, name: &str) -> Result<Self, KeyError> {
         let (private_path, public_path) = (dir.join(name), dir.join(format!("{name}.pub")));
         fs::metadata(&private_path).map_err(KeyError::file("find", &private_path))?;
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_pair_is_private_and_found_again() {
+    fn a_generated_pair_is_private_and_can_be_opened_again() {
         let dir = tempfile::tempdir().unwrap();
         let pair = generate(dir.path()).unwrap();
         let mode = fs::metadata(pair.private_path()).unwrap().permissions().mode();
@@ -116,12 +116,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pair = generate(dir.path()).unwrap();
         let error = generate(dir.path()).unwrap_err();
-        assert!(matches!(error, KeyError::File { what: "make", .. }), "{error}");
+        assert!(matches!(error, KeyError::File { what: "generate", .. }), "{error}");
         assert_eq!(KeyPair::open(dir.path(), "id").unwrap(), pair);
     }
 
     #[test]
-    fn a_pair_that_is_not_there_is_named() {
+    fn the_error_names_the_missing_key_file() {
         let error = KeyPair::open(Path::new("/no/such/run"), "id").unwrap_err();
         assert_eq!(error.to_string(), "cannot find the key file /no/such/run/id");
     }

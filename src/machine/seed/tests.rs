@@ -1,4 +1,4 @@
-//! What a guest will read, read back.
+//! Reads the seed back as a guest would.
 
 use std::io::{Cursor, Read};
 use std::time::Duration;
@@ -26,8 +26,8 @@ fn spec() -> SeedSpec {
 }
 
 #[test]
-fn the_files_as_a_guest_reads_them() {
-    let SeedFiles { user_data, meta_data, network_config } = spec().files().unwrap();
+fn the_files_of_a_seed() {
+    let SeedFiles { user_data, meta_data, network_config } = spec().files();
     insta::assert_snapshot!(format!(
         "{user_data}\n--- meta-data\n{meta_data}\n--- network-config\n{network_config}"
     ));
@@ -35,11 +35,11 @@ fn the_files_as_a_guest_reads_them() {
 
 #[test]
 fn without_masks_there_is_no_boot_command() {
-    let files = SeedSpec { first_boot_masks: Vec::new(), ..spec() }.files().unwrap();
+    let files = SeedSpec { first_boot_masks: Vec::new(), ..spec() }.files();
     assert!(!files.user_data.contains("bootcmd"), "{}", files.user_data);
 }
 
-/// What is in the volume, read by the same library.
+/// The volume's label and files, read by the same library.
 fn read_back(volume: Vec<u8>) -> (String, Vec<(String, String)>) {
     let volume = FileSystem::new(Cursor::new(volume), FsOptions::new()).unwrap();
     let label = volume.read_volume_label_from_root_dir().unwrap().unwrap();
@@ -53,8 +53,8 @@ fn read_back(volume: Vec<u8>) -> (String, Vec<(String, String)>) {
 }
 
 #[test]
-fn the_volume_holds_the_three_files_under_the_label() {
-    let files = spec().files().unwrap();
+fn the_volume_has_the_label_and_the_three_files() {
+    let files = spec().files();
     let (label, found) = read_back(spec().render().unwrap());
     assert_eq!(label.trim_end(), LABEL);
     let expected = [
@@ -66,19 +66,19 @@ fn the_volume_holds_the_three_files_under_the_label() {
 }
 
 #[test]
-fn other_programs_read_the_volume_too() {
+fn blkid_mtools_and_fsck_accept_the_volume() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("seed.img");
     std::fs::write(&path, spec().render().unwrap()).unwrap();
     let deadline = Deadline::uninterrupted(Duration::from_secs(30), "the test");
     let run =
         |process: Process| process.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").run_ok(&deadline).unwrap();
-    // What udev asks in the guest, and so what /dev/disk/by-label is made from.
+    // udev in the guest asks the same, to make /dev/disk/by-label.
     let probe = run(Process::new("blkid").args(["-p", "-o", "export"]).arg(&path));
     assert!(probe.lines().any(|line| line == "LABEL=CIDATA"), "{probe}");
     assert!(probe.lines().any(|line| line == "TYPE=vfat"), "{probe}");
     let user_data = run(Process::new("mtype").arg("-i").arg(&path).arg("::user-data"));
-    assert_eq!(user_data, spec().files().unwrap().user_data);
+    assert_eq!(user_data, spec().files().user_data);
     run(Process::new("fsck.fat").arg("-n").arg(&path));
 }
 
@@ -88,13 +88,13 @@ fn the_same_spec_gives_the_same_bytes() {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error_and_no_torn_volume() {
+fn files_that_do_not_fit_are_an_error_and_give_no_volume() {
     let huge = SeedSpec { authorized_key: "k".repeat(1 << 20), ..spec() };
     let error = huge.render().unwrap_err();
-    assert!(matches!(error, SeedError::Volume { bytes, .. } if bytes > 1 << 20), "{error}");
+    assert!(error.bytes > 1 << 20, "{error}");
 }
 
-/// Text that a YAML 1.1 reader would take for something else, or not at all, if it were plain.
+/// Text that a YAML 1.1 reader would misread or reject if it were plain.
 #[rstest::rstest]
 #[case::truth("on")]
 #[case::base_60("52:54:00:12:34:56")]
@@ -102,9 +102,9 @@ fn what_does_not_fit_is_an_error_and_no_torn_volume() {
 #[case::merge_key("<<")]
 #[case::line_break("a\u{85}b\u{2028}c")]
 #[case::not_printable("\u{7f}\u{feff}")]
-fn nothing_is_left_to_the_readers_judgement(#[case] odd: &str) {
+fn every_string_is_read_as_a_string(#[case] odd: &str) {
     let spec = SeedSpec { hostname: odd.into(), mac: odd.into(), ..spec() };
-    let SeedFiles { meta_data, network_config, .. } = spec.files().unwrap();
+    let SeedFiles { meta_data, network_config, .. } = spec.files();
     for (text, path) in [(meta_data, "/local-hostname"), (network_config, "/ethernets/lan/match/macaddress")]
     {
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON quotes every string");
@@ -116,7 +116,7 @@ fn nothing_is_left_to_the_readers_judgement(#[case] odd: &str) {
 
 proptest! {
     #[test]
-    fn odd_characters_reach_the_guest_unchanged(
+    fn any_characters_reach_the_guest_unchanged(
         hostname in "\\PC{1,40}",
         key in "[ -~]{0,60}[!-~]",
         host_key in "([ -~]{0,70}\n){1,4}",
@@ -130,7 +130,7 @@ proptest! {
             first_boot_masks: vec![mask.clone()],
             ..spec()
         };
-        let files = odd.files().unwrap();
+        let files = odd.files();
         prop_assert!(files.user_data.starts_with("#cloud-config\n"));
         let user: Value = serde_yaml::from_str(&files.user_data).unwrap();
         prop_assert_eq!(user["hostname"].as_str(), Some(hostname.as_str()));
