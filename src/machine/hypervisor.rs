@@ -173,7 +173,7 @@ pub enum StopReason {
     ByGuest,
     /// Its power was cut.
     Destroyed,
-    /// QEMU died.
+    /// QEMU crashed.
     Crashed,
     /// It failed to start.
     FailedToStart,

@@ -85,7 +85,7 @@ fn what_a_dead_process_left_behind_is_reaped_with_a_note_and_what_a_living_one_h
     owned.lifetime = Lifetime::Trial { session: "before".to_owned() };
     lab.fake.set_ownership(ASKARI, &owned).unwrap();
     let said = refusal(&lab, &world, &short(&lab, "ubongo"));
-    assert!(said.contains(&format!("for process {} on ", std::process::id())), "{said}");
+    assert!(said.contains(&format!("owned by process {} on ", std::process::id())), "{said}");
 
     // Another process once had our number.
     owned.owner = Owner { started: owned.owner.started + 1, ..owned.owner };

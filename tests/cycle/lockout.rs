@@ -72,7 +72,7 @@ fn a_guest_that_came_up_and_lets_nobody_in_is_a_lockout(#[case] after: After, #[
     "the firmware cannot boot"
 )]
 #[case::emergency(After::Says("Linux version 6.12\r\nYou are in emergency mode.\r\n"), "in emergency mode")]
-#[case::dead(After::Ends(DomainState::ShutOff(StopReason::Crashed)), "QEMU died under the guest")]
+#[case::dead(After::Ends(DomainState::ShutOff(StopReason::Crashed)), "QEMU crashed")]
 #[case::shut_down(After::Ends(DomainState::ShutOff(StopReason::ByGuest)), "the guest shut itself down")]
 fn a_vm_that_did_not_boot_is_never_the_declared_lockout(#[case] after: After, #[case] words: &str) {
     let report = go_wrong(after, Some(ExpectedFault::Unreachable), SHORT);

@@ -145,7 +145,7 @@ fn a_vm_that_dies_under_a_playbook_ends_it_at_once(
     assert!(took < Duration::from_secs(5), "told {took:?} late");
     lab.assert_nothing_left(&report);
     assert_eq!((report.outcome, last_but_down(&report)), (Outcome::Errored, (stage, Outcome::Errored)));
-    let words = if domain { "QEMU died under the guest" } else { "the kernel panicked" };
+    let words = if domain { "QEMU crashed" } else { "the kernel panicked" };
     assert!(
         report.seen.contains("the VM was lost while Ansible ran") && report.seen.contains(words),
         "{}",

@@ -55,10 +55,10 @@ fn run_expecting(
 }
 
 #[rstest::rstest]
-#[case(DomainState::ShutOff(StopReason::Crashed), "QEMU died under the guest")]
+#[case(DomainState::ShutOff(StopReason::Crashed), "QEMU crashed")]
 #[case(DomainState::ShutOff(StopReason::ByGuest), "the guest shut itself down")]
-#[case(DomainState::ShutOff(StopReason::Destroyed), "somebody destroyed the domain")]
-#[case(DomainState::Paused(PauseReason::CpuError), "BOMA_IT_ACCEL=tcg does without KVM")]
+#[case(DomainState::ShutOff(StopReason::Destroyed), "the domain was destroyed from outside")]
+#[case(DomainState::Paused(PauseReason::CpuError), "set BOMA_IT_ACCEL=tcg to run without KVM")]
 #[case(DomainState::Paused(PauseReason::DiskError), "is the hypervisor's disk full?")]
 #[case(DomainState::Panicked, "the guest's kernel panicked")]
 fn a_vm_that_died_or_froze_is_noticed_at_once_and_named(#[case] state: DomainState, #[case] words: &str) {
