@@ -1,9 +1,8 @@
 //! How a process ends. Every error has a class, and the class decides both the driver's exit code and whether `cargo test`
 //! ignores a trial.
 //!
-//! An error type with a class of its own implements [`Classify`] by an exhaustive match: a new variant does not compile
-//! until it is classified. Any other type leaves the decision to its cause; a test lists those, and fails for a type that
-//! is in neither place.
+//! [`class_of`] is the one place that classifies. Its matches are exhaustive, so that a new variant does not compile until
+//! it is classified; a test finds error types that are neither there nor listed as left to their cause.
 
 use std::error::Error;
 use std::io;
@@ -22,64 +21,16 @@ use crate::support::env::{InvalidVariable, RepeatRemoved};
 use crate::support::interrupt::{Interrupt, Interrupted};
 use crate::support::process::{ProcessError, is_available};
 
-/// The exit codes of the driver, as `--help` and docs/reference.md list them.
+/// How the driver ends. `--help` and docs/reference.md list the exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// 0
     Passed,
-    /// 1: an assertion failed, or an expectation was not met.
+    /// An assertion failed, or an expectation was not met.
     Failed,
-    /// 2: the command line, the environment or a file is wrong.
-    Usage,
-    /// 3: could not find out.
-    Infrastructure,
-    /// 4: refused by a guard.
-    Refused,
-    /// 128 plus the number of the signal.
-    Interrupted(i32),
+    /// There is no outcome.
+    Error(ErrorClass),
     /// The exit code of the command that `boma-it ssh` ran.
     Command(u8),
-}
-
-impl Exit {
-    pub(crate) fn of_run(outcome: Outcome, interrupt: &Interrupt) -> Self {
-        match outcome {
-            Outcome::Passed => Self::Passed,
-            Outcome::Failed => Self::Failed,
-            Outcome::Errored => Self::Infrastructure,
-            Outcome::Interrupted => {
-                Self::Interrupted(interrupt.check().err().map_or(2, |Interrupted(signal)| signal))
-            }
-        }
-    }
-
-    /// For an error that no run has reported.
-    pub(crate) fn of_error(error: &anyhow::Error) -> Self {
-        match ErrorClass::of(error) {
-            ErrorClass::Usage => Self::Usage,
-            ErrorClass::Refused | ErrorClass::MachineLacks { refused: true } => Self::Refused,
-            ErrorClass::Infrastructure | ErrorClass::MachineLacks { refused: false } => Self::Infrastructure,
-            ErrorClass::Interrupted(signal) => Self::Interrupted(signal),
-        }
-    }
-
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Self::Passed => 0,
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::Infrastructure => 3,
-            Self::Refused => 4,
-            Self::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(130),
-            Self::Command(code) => code,
-        }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
-    }
 }
 
 /// What an error means for whoever started the process.
@@ -100,157 +51,107 @@ pub(crate) enum ErrorClass {
     Interrupted(i32),
 }
 
+impl Exit {
+    pub(crate) fn of_run(outcome: Outcome, interrupt: &Interrupt) -> Self {
+        match outcome {
+            Outcome::Passed => Self::Passed,
+            Outcome::Failed => Self::Failed,
+            Outcome::Errored => Self::Error(ErrorClass::Infrastructure),
+            Outcome::Interrupted => {
+                let signal = interrupt.check().err().map_or(2, |Interrupted(signal)| signal);
+                Self::Error(ErrorClass::Interrupted(signal))
+            }
+        }
+    }
+
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Failed => 1,
+            Self::Error(ErrorClass::Usage) => 2,
+            Self::Error(ErrorClass::Infrastructure | ErrorClass::MachineLacks { refused: false }) => 3,
+            Self::Error(ErrorClass::Refused | ErrorClass::MachineLacks { refused: true }) => 4,
+            Self::Error(ErrorClass::Interrupted(signal)) => u8::try_from(128 + signal).unwrap_or(130),
+            Self::Command(code) => code,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
 impl ErrorClass {
     /// The class of the outermost error in the chain that has one.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
-        let class = |cause: &(dyn Error + 'static)| CLASSES.iter().find_map(|class_of| class_of(cause));
-        error.chain().find_map(class).unwrap_or(Self::Infrastructure)
+        error.chain().find_map(class_of).unwrap_or(Self::Infrastructure)
     }
 }
 
-/// An error type with a class of its own.
-trait Classify: Error + Sized + 'static {
-    /// The class; `None` leaves it to the cause.
-    fn class(&self) -> Option<ErrorClass>;
-
-    fn class_of(cause: &(dyn Error + 'static)) -> Option<ErrorClass> {
-        cause.downcast_ref().and_then(Self::class)
+/// `None` leaves the class to the cause, and without one it is [`ErrorClass::Infrastructure`].
+fn class_of(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
+    if let Some(Interrupted(signal)) = error.downcast_ref::<Interrupted>() {
+        return Some(ErrorClass::Interrupted(*signal));
     }
-}
-
-type ClassOf = fn(&(dyn Error + 'static)) -> Option<ErrorClass>;
-
-/// Every type that implements [`Classify`].
-const CLASSES: [ClassOf; 12] = [
-    HypervisorError::class_of,
-    ImageError::class_of,
-    Interrupted::class_of,
-    InvalidVariable::class_of,
-    LockHeld::class_of,
-    NoRunningVm::class_of,
-    ProjectError::class_of,
-    Refusal::class_of,
-    RepeatRemoved::class_of,
-    SecretError::class_of,
-    SiteError::class_of,
-    UnmetRequirement::class_of,
-];
-
-impl Classify for HypervisorError {
-    fn class(&self) -> Option<ErrorClass> {
-        match self {
-            Self::BadUri { .. } => Some(ErrorClass::Usage),
-            Self::NoDaemon { .. } | Self::Permission { .. } => {
+    if error.is::<ProjectError>() || error.is::<InvalidVariable>() || error.is::<RepeatRemoved>() {
+        return Some(ErrorClass::Usage);
+    }
+    if error.is::<NoRunningVm>() {
+        return Some(ErrorClass::Usage);
+    }
+    if error.is::<Refusal>() || error.is::<LockHeld>() {
+        return Some(ErrorClass::Refused);
+    }
+    if let Some(error) = error.downcast_ref::<HypervisorError>() {
+        use HypervisorError as E;
+        return match error {
+            E::BadUri { .. } => Some(ErrorClass::Usage),
+            E::NoDaemon { .. } | E::Permission { .. } => Some(ErrorClass::MachineLacks { refused: false }),
+            E::NotFound { .. } | E::Exists { .. } | E::DiskFull { .. } | E::NetworkConflict { .. } => None,
+            E::Hung { .. } | E::GaveUp { .. } | E::File { .. } | E::Other { .. } => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<SiteError>() {
+        use SiteError as E;
+        return match error {
+            E::Inventory { .. } | E::UnknownHost { .. } | E::BadVariables { .. } => Some(ErrorClass::Usage),
+            E::BrokenPlaybook { .. } | E::NoPlay { .. } | E::UnknownRole { .. } => Some(ErrorClass::Usage),
+            E::TooOld { .. } => Some(ErrorClass::MachineLacks { refused: false }),
+            E::Process(ProcessError::Start { program, source }) if is_absent(program, source) => {
                 Some(ErrorClass::MachineLacks { refused: false })
             }
-            Self::NotFound { .. }
-            | Self::Exists { .. }
-            | Self::DiskFull { .. }
-            | Self::Hung { .. }
-            | Self::NetworkConflict { .. }
-            | Self::GaveUp { .. }
-            | Self::File { .. }
-            | Self::Other { .. } => None,
-        }
+            E::Process(_) | E::NoSsh { .. } | E::Io { .. } => None,
+        };
     }
-}
-
-impl Classify for ImageError {
-    fn class(&self) -> Option<ErrorClass> {
-        match self {
-            Self::Unknown { .. } => Some(ErrorClass::Usage),
-            Self::Missing(_)
-            | Self::NoRoom(_)
-            | Self::Official(_)
-            | Self::Unfit { .. }
-            | Self::Step { .. }
-            | Self::Read { .. }
-            | Self::Io { .. }
-            | Self::Lock(_) => None,
-        }
+    if let Some(error) = error.downcast_ref::<SecretError>() {
+        return match error {
+            SecretError::Refused(_) => Some(ErrorClass::Refused),
+            SecretError::Site(_) => None,
+        };
     }
-}
-
-impl Classify for SiteError {
-    fn class(&self) -> Option<ErrorClass> {
-        match self {
-            Self::TooOld { .. } => Some(ErrorClass::MachineLacks { refused: false }),
-            Self::Process(ProcessError::Start { program, source }) if is_absent(program, source) => {
-                Some(ErrorClass::MachineLacks { refused: false })
-            }
-            Self::Inventory { .. }
-            | Self::UnknownHost { .. }
-            | Self::BadVariables { .. }
-            | Self::BrokenPlaybook { .. }
-            | Self::NoPlay { .. }
-            | Self::UnknownRole { .. } => Some(ErrorClass::Usage),
-            Self::Process(_) | Self::NoSsh { .. } | Self::Io { .. } => None,
-        }
+    if let Some(error) = error.downcast_ref::<UnmetRequirement>() {
+        return match error {
+            UnmetRequirement::Program { .. } => Some(ErrorClass::MachineLacks { refused: true }),
+            UnmetRequirement::Remote { .. } | UnmetRequirement::Missing { .. } => Some(ErrorClass::Refused),
+        };
     }
+    if let Some(error) = error.downcast_ref::<ImageError>() {
+        use ImageError as E;
+        return match error {
+            E::Unknown { .. } => Some(ErrorClass::Usage),
+            E::Missing(_) | E::NoRoom(_) | E::Official(_) | E::Unfit { .. } => None,
+            E::Step { .. } | E::Read { .. } | E::Io { .. } | E::Lock(_) => None,
+        };
+    }
+    None
 }
 
 /// Whether a program that did not start is not on `PATH` at all. `NotFound` alone is not enough: the system also reports it
 /// for a script whose interpreter is gone, and for a configured path that does not exist.
 fn is_absent(program: &str, error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound && !program.contains('/') && !is_available(program)
-}
-
-impl Classify for SecretError {
-    fn class(&self) -> Option<ErrorClass> {
-        match self {
-            Self::Refused(_) => Some(ErrorClass::Refused),
-            Self::Site(_) => None,
-        }
-    }
-}
-
-impl Classify for UnmetRequirement {
-    fn class(&self) -> Option<ErrorClass> {
-        Some(match self {
-            Self::Program { .. } => ErrorClass::MachineLacks { refused: true },
-            Self::Remote { .. } | Self::Missing { .. } => ErrorClass::Refused,
-        })
-    }
-}
-
-impl Classify for Refusal {
-    fn class(&self) -> Option<ErrorClass> {
-        match self {
-            Self::Busy { .. } | Self::Taken { .. } | Self::Memory { .. } => Some(ErrorClass::Refused),
-        }
-    }
-}
-
-impl Classify for NoRunningVm {
-    fn class(&self) -> Option<ErrorClass> {
-        match self {
-            Self::Absent { .. } | Self::NotRunning { .. } | Self::Unowned { .. } => Some(ErrorClass::Usage),
-        }
-    }
-}
-
-impl Classify for Interrupted {
-    fn class(&self) -> Option<ErrorClass> {
-        Some(ErrorClass::Interrupted(self.0))
-    }
-}
-
-/// Types that are not enums: the type says it all.
-macro_rules! classify {
-    ($($type:ty => $class:ident),+ $(,)?) => {$(
-        impl Classify for $type {
-            fn class(&self) -> Option<ErrorClass> {
-                Some(ErrorClass::$class)
-            }
-        }
-    )+};
-}
-
-classify! {
-    InvalidVariable => Usage,
-    LockHeld => Refused,
-    ProjectError => Usage,
-    RepeatRemoved => Usage,
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub fn main() -> ExitCode {
     log::init();
     run_trials().unwrap_or_else(|error| {
         print_error(&error);
-        Exit::of_error(&error).into()
+        Exit::Error(ErrorClass::of(&error)).into()
     })
 }
 
@@ -51,7 +51,7 @@ fn run_trials() -> anyhow::Result<ExitCode> {
     let conclusion = libtest_mimic::run(&arguments, trials(&project, &interrupt));
     Ok(match interrupt.check() {
         Ok(()) => conclusion.exit_code(),
-        Err(interrupted) => Exit::Interrupted(interrupted.0).into(),
+        Err(interrupted) => Exit::Error(ErrorClass::Interrupted(interrupted.0)).into(),
     })
 }
 

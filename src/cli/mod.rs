@@ -14,7 +14,7 @@ use clap::Parser;
 use crate::catalog::RunOptions;
 use crate::catalog::schema;
 use crate::cycle::{self, Job};
-use crate::exit::Exit;
+use crate::exit::{ErrorClass, Exit};
 use crate::machine::VmVolumes;
 use crate::machine::teardown::PruneScope;
 use crate::report::terminal::print_error;
@@ -35,12 +35,13 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Passed }.into();
+            let usage = Exit::Error(ErrorClass::Usage);
+            return if error.use_stderr() { usage } else { Exit::Passed }.into();
         }
     };
     let exit = run(cli).unwrap_or_else(|error| {
         print_error(&error);
-        Exit::of_error(&error)
+        Exit::Error(ErrorClass::of(&error))
     });
     exit.into()
 }
@@ -122,7 +123,7 @@ fn ssh(driver: &Driver, target: &Target, command: &[String]) -> anyhow::Result<E
     let status = vm.ssh_command()?.args(command).interact()?;
     Ok(match status.code() {
         Some(code) => Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)),
-        None => Exit::Infrastructure,
+        None => Exit::Error(ErrorClass::Infrastructure),
     })
 }
 
