@@ -59,7 +59,7 @@ pub struct Removed {
     pub secrets: Vec<PathBuf>,
 }
 
-/// Removes orphaned VMs, volumes, keys and leftover secrets below `runs`; with [`PruneScope::All`] everything of ours but
+/// Removes orphaned VMs, volumes, keys and leftover secrets below `runs`; with [`PruneScope::Everything`] everything of ours but
 /// the images. Returns what was removed, and the first error: the rest is tried all the same, as a later prune cannot
 /// find the keys of a VM that is gone.
 pub fn prune(context: &RunContext, runs: &Path, scope: PruneScope) -> (Removed, anyhow::Result<()>) {

@@ -1,7 +1,7 @@
 //! Layer 4, the only orchestrator: the story of a run.
 //!
 //! [`run()`] does a [`Job`] of a plan in a [`RunContext`]. It checks everything that can refuse the run
-//! ([`admission`]), runs the stages in order ([`up`], [`playbook`], [`reboot`]), judges what was observed ([`judge`]),
+//! ([`admission`]), runs the stages in order ([`up`], [`playbook`], [`reboot`]), judges what was observed (`judge`),
 //! collects [`diagnostics`] while the VM runs, and tears the VM down or keeps it. [`down()`] ends a kept VM, and
 //! [`prune()`] removes what killed runs left.
 

@@ -1,10 +1,10 @@
 //! Layer 3, the VM seen from inside: SSH sessions with a strict host key, the wait for a ready guest, the proof of a reboot,
 //! what console and journal show of a boot, and diagnostics.
 //!
-//! This module knows how to log in ([`SshAccess`]) and nothing of hypervisors or Ansible. Its waits ask a closure whether the
+//! This module knows how to log in (`SshAccess`) and nothing of hypervisors or Ansible. Its waits ask a closure whether the
 //! VM still runs, and the caller reads the console.
 //!
-//! [`SshAccess`]: crate::support::ssh_access::SshAccess
+//! `SshAccess`: crate::support::ssh_access::SshAccess
 
 mod boot_log;
 pub mod diagnostics;

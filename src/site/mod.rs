@@ -9,7 +9,7 @@
 //!    configuration and a `known_hosts` that know the VM and refuse every other host.
 //! 3. [`Workspace::run`] for each [`Phase`]: `ansible-playbook` as a child; what it does is heard live and ends in a
 //!    [`PlaybookReport`] or a typed [`PlaybookError`].
-//! 4. [`verification`] turns the report of `verify.yml` into named assertions.
+//! 4. `verification` turns the report of `verify.yml` into named assertions.
 //!
 //! **What stays reachable.** No SSH of Ansible's gets anywhere but to the VM, whatever a play, a role or an override
 //! says. A task that runs on this machine (`delegate_to: localhost`, which `verify.yml` needs to look from outside) is
