@@ -116,7 +116,7 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
     if let Some(error) = error.downcast_ref::<SiteError>() {
         use SiteError as E;
         return match error {
-            E::Inventory { .. } | E::UnknownHost { .. } | E::BadVariables { .. } => Some(ErrorClass::Usage),
+            E::Inventory { .. } | E::UnknownHost { .. } | E::InvalidFile { .. } => Some(ErrorClass::Usage),
             E::BrokenPlaybook { .. } | E::NoPlay { .. } | E::UnknownRole { .. } => Some(ErrorClass::Usage),
             E::TooOld { .. } => Some(ErrorClass::MachineLacks { refused: false }),
             E::Process(ProcessError::Start { program, source }) if is_absent(program, source) => {

@@ -11,7 +11,7 @@ use super::running_vm::keys;
 use crate::catalog::Plan;
 use crate::catalog::plan::{Risk, Tier};
 use crate::machine::network::NetworkSpec;
-use crate::site::certs::pebble::Files;
+use crate::site::certs::pebble::PebbleFiles;
 use crate::site::certs::{Acme, Pebble, TierRequirements, UnmetRequirement};
 use crate::support::run_folder::RunFolder;
 
@@ -64,7 +64,7 @@ impl Certs {
         if plan.certs == Tier::Pebble && self.pebble.is_none() {
             recorder.doing("starting the ACME server");
             let gateway = NetworkSpec { subnet: plan.harness.subnet }.gateway();
-            let files = Files { folder: folder.join("certs"), key: keys(folder).join("acme") };
+            let files = PebbleFiles { folder: folder.join("certs"), key: keys(folder).join("acme") };
             let deadline = recorder.deadline(START, "the ACME server");
             self.pebble = Some(Pebble::start(&files, gateway.into(), &deadline)?);
         }

@@ -82,7 +82,7 @@ fn prune_secrets(context: &RunContext, runs: &Path) -> anyhow::Result<Vec<PathBu
     let soon = Deadline::after(Duration::from_secs(1), "prune", context.interrupt.clone(), Waited::default());
     match FileLock::acquire(&context.state.join("vm.lock"), "boma-it prune", &soon, |_| Busy::GiveUp) {
         Ok(_lock) => {
-            secrets::forget_leftovers(runs).context("cannot remove the secrets that a killed run left")
+            secrets::remove_leftovers(runs).context("cannot remove the secrets that a killed run left")
         }
         Err(LockError::Held { .. }) => Ok(Vec::new()),
         Err(error) => Err(error.into()),

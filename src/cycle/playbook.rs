@@ -17,7 +17,7 @@ use crate::guest::{ReadyError, wait_ready};
 use crate::outcome::{Assertion, Outcome, Stage};
 use crate::site::certs::Acme;
 use crate::site::{
-    self, Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Verification, Workspace,
+    self, CheckedSite, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Verification, Workspace,
 };
 use crate::support::deadline::Deadline;
 
@@ -28,7 +28,7 @@ const CHECK: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// What is wrong with the playbooks, the inventory, the roles or Ansible itself.
-pub(super) fn check(plan: &Plan, recorder: &RunRecorder) -> anyhow::Result<Checked> {
+pub(super) fn check(plan: &Plan, recorder: &RunRecorder) -> anyhow::Result<CheckedSite> {
     // The address of the VM is not known yet. Nothing connects to it here.
     let unknown = IpAddr::V4(plan.harness.subnet.network);
     let deadline = recorder.deadline(CHECK, "the check of the site");
@@ -138,7 +138,7 @@ fn declares_failure(expect: &Expectation, phase: Phase) -> bool {
 
 /// Why some assertions were not evaluated.
 fn gaps(found: &Verification) -> Vec<String> {
-    let trouble = found.trouble.as_ref().map(|task| {
+    let trouble = found.inconclusive.as_ref().map(|task| {
         let message = task.message.as_deref().unwrap_or("no message");
         format!("task `{}` of verify.yml ({}) failed: {message}", task.task, task.path)
     });

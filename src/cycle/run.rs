@@ -10,7 +10,7 @@ use super::running_vm::RunningVm;
 use crate::catalog::Plan;
 use crate::machine::{Hypervisor, Ownership};
 use crate::outcome::Stage;
-use crate::site::Checked;
+use crate::site::CheckedSite;
 use crate::support::run_folder::RunFolder;
 
 pub(super) struct Run<'a> {
@@ -18,7 +18,7 @@ pub(super) struct Run<'a> {
     pub plan: &'a Plan,
     pub job: Job,
     /// The site, checked at admission.
-    pub checked: Checked,
+    pub checked: CheckedSite,
     pub certs: Certs,
     pub recorder: RunRecorder,
     pub cleanup: Cleanup<'a>,

@@ -87,7 +87,7 @@ pub(super) fn scrub(folder: &RunFolder, recorder: &RunRecorder) {
 /// When one exists and cannot be removed.
 pub(super) fn remove_leftovers(runs: &Path, recorder: &RunRecorder) -> anyhow::Result<()> {
     let removed =
-        secrets::forget_leftovers(runs).context("cannot remove the secrets that a killed run left")?;
+        secrets::remove_leftovers(runs).context("cannot remove the secrets that a killed run left")?;
     for path in removed {
         recorder.note(format!("removed the secrets that a killed run left: {}", path.display()));
     }

@@ -1,25 +1,27 @@
-//! Why a site is not in order, or a workspace cannot be made: all of it known before any VM exists.
+//! Errors of checking a site, which come before any VM exists, and of running a playbook.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::OLDEST_ANSIBLE;
 use super::inventory::UnknownHost;
-use super::preflight::OLDEST;
+use crate::outcome::{Outcome, TaskResult};
+use crate::support::deadline::WaitError;
 use crate::support::process::ProcessError;
 
-/// Why a site cannot be run, or a workspace not be made.
+/// Why a site cannot be run, or its workspace cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SiteError {
-    /// A program of Ansible's could not be run, or not to its end.
+    /// A program of Ansible did not start, or did not finish.
     #[error("cannot run Ansible")]
     Process(#[source] ProcessError),
     /// ansible-core is too old.
     #[error(
-        "ansible-core {found} is too old: {}.{} or newer is needed to drive Debian 13 (`make setup` installs one into .venv; `ansible` of harness.yml names its folder)",
-        OLDEST.0, OLDEST.1
+        "ansible-core {found} is too old: {}.{} or newer is needed for Debian 13 (`make setup` installs one into .venv; `ansible` of harness.yml names its folder)",
+        OLDEST_ANSIBLE.0, OLDEST_ANSIBLE.1
     )]
     TooOld {
-        /// What was found, `unknown` if it did not say.
+        /// The installed version; `unknown` if its output has none.
         found: String,
     },
     /// There is no SSH client.
@@ -27,38 +29,38 @@ pub enum SiteError {
         "no `{program}` on PATH: Ansible reaches the VM by OpenSSH's client (Debian: apt install openssh-client)"
     )]
     NoSsh {
-        /// The program that is missing.
+        /// The missing program.
         program: &'static str,
     },
-    /// `ansible-inventory` refused.
+    /// `ansible-inventory` failed.
     #[error("cannot read the inventory {}\n{shown}", path.display())]
     Inventory {
         /// The production inventory.
         path: PathBuf,
-        /// What Ansible said.
+        /// Ansible's output.
         shown: String,
     },
-    /// The host is not in it.
+    /// The host is not in the inventory.
     #[error("in the inventory {}", path.display())]
     UnknownHost {
         /// The production inventory.
         path: PathBuf,
-        /// Which, and which there are.
+        /// The host, and the hosts that there are.
         #[source]
         source: UnknownHost,
     },
-    /// An override file, or a scenario, cannot be used.
+    /// The site's `ansible.cfg`, an override file or a scenario is invalid.
     #[error("{what}: {why}")]
-    BadVariables {
+    InvalidFile {
         /// The file, or `vars of the scenario`.
         what: String,
         /// What is wrong, and what is expected.
         why: String,
     },
     /// `ansible-playbook` cannot load the site playbook or `verify.yml`.
-    #[error("the playbook cannot be loaded\n{shown}")]
+    #[error("cannot load the playbook\n{shown}")]
     BrokenPlaybook {
-        /// What Ansible said, with file and line.
+        /// Ansible's output, with file and line.
         shown: String,
     },
     /// No play is for the host.
@@ -71,9 +73,9 @@ pub enum SiteError {
         /// Names of its plays.
         plays: String,
     },
-    /// A role of the profile is no tag of the playbook.
+    /// A role of the profile is not a tag of the playbook.
     #[error(
-        "role `{role}` of the profile is no tag in {}, in a play for host `{host}`{}; the tags there are {known}",
+        "role `{role}` of the profile is not a tag in {}, in a play for host `{host}`{}; the tags there are {known}",
         playbook.display(),
         .near.as_deref().map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
     )]
@@ -84,9 +86,9 @@ pub enum SiteError {
         playbook: PathBuf,
         /// The host.
         host: String,
-        /// A tag of nearly that name.
+        /// A tag with a similar name.
         near: Option<String>,
-        /// The tags there are.
+        /// All tags.
         known: String,
     },
     /// A file of the site or of the workspace cannot be read or written.
@@ -94,8 +96,117 @@ pub enum SiteError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
+}
+
+impl SiteError {
+    /// For an operation on the file at `path`.
+    pub(super) fn io(path: &Path) -> impl Fn(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path: path.clone(), source }
+    }
+}
+
+/// Why a playbook did not do its work. Only [`PlaybookError::TaskFailed`] is the site's own failure; all others leave open
+/// whether the site works.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaybookError {
+    /// A task of the site playbook failed on the host under test.
+    #[error("task `{}` ({}) failed{}", task.task, task.path, after_colon(task))]
+    TaskFailed {
+        /// The task.
+        task: Box<TaskResult>,
+    },
+    /// The VM did not answer.
+    #[error("the VM was unreachable at task `{}` ({}){}", task.task, task.path, after_colon(task))]
+    Unreachable {
+        /// The task.
+        task: Box<TaskResult>,
+    },
+    /// A task tried to reach a host other than the VM, and was refused.
+    #[error(
+        "task `{}` ({}) tried to reach `{wanted}`, but only the VM is in scope: stub it in the host's override, or skip it if `boma_it` is set",
+        task.task, task.path
+    )]
+    OutOfScope {
+        /// The task.
+        task: Box<TaskResult>,
+        /// The host, and why it was refused if it is not by SSH.
+        wanted: String,
+    },
+    /// No play was for the host.
+    #[error("no play matched host `{host}`: nothing ran, and that never passes")]
+    NoHostMatched {
+        /// The host.
+        host: String,
+    },
+    /// There were plays, but no task ran on the host.
+    #[error("no task ran on host `{host}`, and that never passes (do the tags select any task?)")]
+    NothingRan {
+        /// The host.
+        host: String,
+    },
+    /// Ansible could not load the playbook.
+    #[error("ansible-playbook could not start ({exit})\n{output}")]
+    BadPlaybook {
+        /// Its exit status in words.
+        exit: String,
+        /// What it printed about the error.
+        output: String,
+    },
+    /// Ansible ended in a way that its record does not explain.
+    #[error(
+        "ansible-playbook ended with {exit}{}, and no failed task explains it\n{output}",
+        task.as_deref().map(|task| format!(" in or after task `{task}`")).unwrap_or_default()
+    )]
+    Died {
+        /// Its exit status in words.
+        exit: String,
+        /// The task that started last.
+        task: Option<String>,
+        /// What it printed about the error.
+        output: String,
+    },
+    /// The record of tasks is missing or incomplete.
+    #[error("cannot trust the record of tasks: {what}")]
+    NoRecord {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The deadline passed or the run was interrupted; Ansible was stopped.
+    #[error(
+        "ansible-playbook was stopped{}",
+        task.as_deref().map(|task| format!(" in task `{task}`")).unwrap_or_default()
+    )]
+    Stopped {
+        /// The task that started last.
+        task: Option<String>,
+        /// Why.
+        #[source]
+        source: WaitError,
+    },
+    /// `ansible-playbook` could not be run.
+    #[error("cannot run ansible-playbook")]
+    Process(#[source] ProcessError),
+    /// The workspace could not be used.
+    #[error(transparent)]
+    Workspace(#[from] SiteError),
+}
+
+fn after_colon(task: &TaskResult) -> String {
+    task.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default()
+}
+
+impl PlaybookError {
+    /// The outcome of a run that ends with this error.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::TaskFailed { .. } => Outcome::Failed,
+            Self::Stopped { source: WaitError::Interrupted(_), .. } => Outcome::Interrupted,
+            _ => Outcome::Errored,
+        }
+    }
 }

@@ -1,10 +1,9 @@
-//! The production inventory, as `ansible-inventory --list` tells it, and the transient inventory of one host made
-//! from it.
+//! The production inventory, as `ansible-inventory --list` prints it, and the transient inventory of one host made from it.
 //!
-//! The one host keeps its groups, their ancestors and all its variables, flattened onto it with the precedence
-//! Ansible gave them. Templates stay templates and vaulted values stay vaulted (`--list` tells both raw). The other
-//! groups of production are there and empty, so that `groups['monitoring']` means what it says: nobody. What says
-//! how the real host is reached ([`is_connection_var`]) is replaced by what reaches the VM.
+//! The one host keeps its groups, their ancestors and all its variables, flattened onto it with Ansible's precedence.
+//! Templates stay templates and vaulted values stay vaulted (`--list` prints both raw). The other groups of production exist
+//! and are empty, so `groups['monitoring']` is an empty list and not an error. Variables about the connection to the real host
+//! ([`is_connection_var`]) are replaced by those for the VM.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +14,12 @@ use crate::catalog::variables::is_connection_var;
 use crate::support::name::near_miss;
 use crate::support::ssh_access::SshAccess;
 
-/// Interpreter in the guest: named, so that no discovery costs a round trip or warns.
+/// Python in the guest. Without this Ansible looks for it, which takes a round trip and prints a warning.
 const INTERPRETER: &str = "/usr/bin/python3";
 
 /// The production inventory.
 #[derive(Debug)]
-pub(super) struct Production {
+pub(super) struct ProductionInventory {
     hostvars: BTreeMap<String, Map<String, Value>>,
     groups: BTreeMap<String, Group>,
 }
@@ -38,11 +37,11 @@ struct Group {
 pub struct HostEntry {
     /// Its inventory name.
     pub host: String,
-    /// Its variables, group variables included, without those that say how it is reached.
+    /// Its variables and those of its groups, without those about the connection.
     pub vars: Map<String, Value>,
-    /// Names of the variables that were left out as they say how the real host is reached.
+    /// Names of the variables about the connection to the real host, which are left out.
     pub dropped: Vec<String>,
-    /// Every group of production but `all` and `ungrouped`: its child groups, and whether the host is named in it.
+    /// Every group of production but `all` and `ungrouped`: its child groups, and whether it lists the host itself.
     groups: BTreeMap<String, (BTreeSet<String>, bool)>,
 }
 
@@ -58,21 +57,23 @@ pub struct UnknownHost {
     known: String,
 }
 
-impl Production {
+impl ProductionInventory {
     /// From the output of `ansible-inventory --list`.
     pub(super) fn parse(json: &str) -> Result<Self, serde_json::Error> {
-        #[derive(Deserialize)]
+        #[derive(Default, Deserialize)]
         struct Meta {
             #[serde(default)]
             hostvars: BTreeMap<String, Map<String, Value>>,
         }
-        let mut top: BTreeMap<String, Value> = serde_json::from_str(json)?;
-        let meta = top.remove("_meta").map(serde_json::from_value::<Meta>).transpose()?;
-        let groups = top.into_iter().map(|(name, group)| Ok((name, serde_json::from_value(group)?)));
-        Ok(Self {
-            hostvars: meta.map(|meta| meta.hostvars).unwrap_or_default(),
-            groups: groups.collect::<Result<_, serde_json::Error>>()?,
-        })
+        #[derive(Deserialize)]
+        struct List {
+            #[serde(default, rename = "_meta")]
+            meta: Meta,
+            #[serde(flatten)]
+            groups: BTreeMap<String, Group>,
+        }
+        let List { meta, groups } = serde_json::from_str(json)?;
+        Ok(Self { hostvars: meta.hostvars, groups })
     }
 
     /// The host of this name.
@@ -83,63 +84,52 @@ impl Production {
             return Err(UnknownHost {
                 host: name.to_owned(),
                 near: near_miss(name, hosts.iter().copied()).map(str::to_owned),
-                known: enumerate(&hosts, "no host at all"),
+                known: enumerate(hosts, "no host at all"),
             });
         }
         let all = self.hostvars.get(name).cloned().unwrap_or_default();
         let (dropped, vars): (Map<_, _>, Map<_, _>) =
             all.into_iter().partition(|(key, _)| is_connection_var(key));
-        let ours = self.groups.iter().filter(|(group, _)| !matches!(group.as_str(), "all" | "ungrouped"));
-        let mut groups: BTreeMap<String, (BTreeSet<String>, bool)> = BTreeMap::new();
-        for (group, Group { hosts, children }) in ours {
-            let is_member = hosts.iter().any(|host| host == name);
-            groups.insert(group.clone(), (children.iter().cloned().collect(), is_member));
-        }
-        Ok(HostEntry {
-            host: name.to_owned(),
-            vars,
-            dropped: dropped.into_iter().map(|(k, _)| k).collect(),
-            groups,
-        })
+        let dropped = dropped.into_iter().map(|(key, _)| key).collect();
+        let groups = self.groups.iter().filter(|(group, _)| !matches!(group.as_str(), "all" | "ungrouped"));
+        let groups = groups.map(|(group, Group { hosts, children })| {
+            (group.clone(), (children.iter().cloned().collect(), hosts.iter().any(|host| host == name)))
+        });
+        Ok(HostEntry { host: name.to_owned(), vars, dropped, groups: groups.collect() })
     }
 }
 
 impl HostEntry {
     /// The transient inventory, in the JSON form of Ansible's `yaml` inventory plugin.
-    pub(super) fn render(&self, target: &SshAccess) -> Value {
+    pub(super) fn render(&self, access: &SshAccess) -> Value {
         let mut vars = self.vars.clone();
-        let SshAccess { address, port, user, private_key, .. } = target;
-        let connection = json!({
-            "ansible_connection": "ssh",
-            "ansible_host": address,
-            "ansible_port": port,
-            "ansible_user": user,
-            "ansible_ssh_private_key_file": private_key,
-            "ansible_python_interpreter": INTERPRETER,
-        });
-        if let Value::Object(connection) = connection {
-            vars.extend(connection);
-        }
-        let empty = |names: &BTreeSet<String>| -> Map<String, Value> {
-            names.iter().map(|name| (name.clone(), json!({}))).collect()
-        };
-        let mut children = Map::new();
-        for (group, (below, is_member)) in &self.groups {
-            let mut body = Map::new();
+        let connection = [
+            ("ansible_connection", json!("ssh")),
+            ("ansible_host", json!(access.address)),
+            ("ansible_port", json!(access.port)),
+            ("ansible_user", json!(access.user)),
+            ("ansible_ssh_private_key_file", json!(access.private_key)),
+            ("ansible_python_interpreter", json!(INTERPRETER)),
+        ];
+        vars.extend(connection.map(|(name, value)| (name.to_owned(), value)));
+        let group = |(child_groups, is_member): &(BTreeSet<String>, bool)| {
+            let mut group = Map::new();
             if *is_member {
-                body.insert("hosts".into(), json!({ &self.host: {} }));
+                group.insert("hosts".to_owned(), json!({ &self.host: {} }));
             }
-            if !below.is_empty() {
-                body.insert("children".into(), Value::Object(empty(below)));
+            if !child_groups.is_empty() {
+                let children: Map<_, _> = child_groups.iter().map(|name| (name.clone(), json!({}))).collect();
+                group.insert("children".to_owned(), children.into());
             }
-            children.insert(group.clone(), Value::Object(body));
-        }
-        json!({"all": {"hosts": {&self.host: vars}, "children": children}})
+            Value::Object(group)
+        };
+        let groups: Map<_, _> = self.groups.iter().map(|(name, it)| (name.clone(), group(it))).collect();
+        json!({"all": {"hosts": {&self.host: vars}, "children": groups}})
     }
 }
 
-/// The first twenty of some names, for an error.
-pub(super) fn enumerate<'a>(names: impl IntoIterator<Item = &'a &'a str>, none: &str) -> String {
+/// Up to twenty names, for an error.
+pub(super) fn enumerate<'a>(names: impl IntoIterator<Item = &'a str>, none: &str) -> String {
     const SHOWN: usize = 20;
     let names: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
     match names.len() {
@@ -168,7 +158,7 @@ mod tests {
         "ops": {"hosts": ["ubongo", "bare"]}
     }"#;
 
-    fn target() -> SshAccess {
+    fn access() -> SshAccess {
         SshAccess {
             address: "10.213.47.10".parse().unwrap(),
             port: 22,
@@ -179,10 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn one_host_keeps_its_groups_and_variables_and_gets_the_vms_address() {
-        let entry = Production::parse(LIST).unwrap().host("askari").unwrap();
+    fn the_host_keeps_its_groups_and_variables_and_gets_the_address_of_the_vm() {
+        let entry = ProductionInventory::parse(LIST).unwrap().host("askari").unwrap();
         assert_eq!(entry.dropped, ["ansible_become_password", "ansible_host", "ansible_ssh_common_args"]);
-        insta::assert_json_snapshot!(entry.render(&target()), @r#"
+        insta::assert_json_snapshot!(entry.render(&access()), @r#"
         {
           "all": {
             "children": {
@@ -221,21 +211,21 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_variables_is_known_too() {
-        assert!(Production::parse(LIST).unwrap().host("bare").unwrap().vars.is_empty());
+    fn a_host_without_variables_is_found() {
+        assert!(ProductionInventory::parse(LIST).unwrap().host("bare").unwrap().vars.is_empty());
     }
 
     #[test]
-    fn an_unknown_host_is_told_with_the_near_miss_and_the_hosts_there_are() {
-        let error = Production::parse(LIST).unwrap().host("askary").unwrap_err().to_string();
+    fn an_error_about_an_unknown_host_names_a_similar_one_and_all_hosts() {
+        let error = ProductionInventory::parse(LIST).unwrap().host("askary").unwrap_err().to_string();
         insta::assert_snapshot!(error, @"host `askary` is not in the inventory (did you mean `askari`?); it has `askari`, `bare`, `ubongo`");
     }
 
     proptest::proptest! {
         #[test]
-        fn no_address_of_production_survives(key in "ansible_(host|port|user|ssh_[a-z_]{1,12}|connection)") {
+        fn no_connection_variable_of_production_is_kept(key in "ansible_(host|port|user|ssh_[a-z_]{1,12}|connection)") {
             let list = json!({"_meta": {"hostvars": {"h": {key: "production"}}}, "g": {"hosts": ["h"]}}).to_string();
-            let rendered = Production::parse(&list).unwrap().host("h").unwrap().render(&target()).to_string();
+            let rendered = ProductionInventory::parse(&list).unwrap().host("h").unwrap().render(&access()).to_string();
             proptest::prop_assert!(!rendered.contains("production"), "{}", rendered);
         }
     }

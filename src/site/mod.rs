@@ -1,45 +1,46 @@
-//! Floor 3, Ansible: the site's playbooks run for real, against one host that is the VM.
+//! Layer 3, Ansible: runs the site's real playbooks against one host, the VM.
 //!
-//! The way through this room:
+//! In the order of a run:
 //!
-//! 1. [`check`] before any VM exists: Ansible is there and new enough, the host is in the production inventory, both
-//!    playbooks parse and have a play for it, every role of the profile is a tag there.
-//!    Before that, [`secrets::read`]: what the roles need is there.
-//! 2. [`Workspace::prepare`] in the run folder: a transient inventory of one host, and a configuration, an SSH
-//!    configuration and a `known_hosts` that know the VM and refuse every other host.
-//! 3. [`Workspace::run`] for each [`Phase`]: `ansible-playbook` as a child; what it does is heard live and ends in a
-//!    [`PlaybookReport`] or a typed [`PlaybookError`].
+//! 1. [`secrets::read`] and [`check`], before any VM exists. The secrets that the roles need are there. Ansible is installed
+//!    and new enough, the host is in the production inventory, both playbooks load and have a play for it, and every role of
+//!    the profile is a tag there.
+//! 2. [`Workspace::prepare`] in the run folder: a transient inventory of one host; and configurations of Ansible and SSH, and
+//!    a `known_hosts`, that know the VM and refuse every other host.
+//! 3. [`Workspace::run`] for each [`Phase`]: `ansible-playbook` as a child process. Its tasks are reported while it runs, and
+//!    it ends in a [`PlaybookReport`] or a [`PlaybookError`].
 //! 4. `verification` turns the report of `verify.yml` into named assertions.
 //!
-//! **What stays reachable.** No SSH of Ansible's gets anywhere but to the VM, whatever a play, a role or an override
-//! says. A task that runs on this machine (`delegate_to: localhost`, which `verify.yml` needs to look from outside) is
-//! an ordinary local process, though: a `uri` task may talk to any address this machine reaches. `ssh`, `scp` and
-//! `sftp` started by name are confined as well, and no SSH agent is handed on.
+//! **What stays reachable.** Ansible's SSH reaches only the VM, whatever a play, a role or an override sets. The same holds for
+//! `ssh`, `scp` and `sftp` that a task starts by these names, and no SSH agent is passed on. A task that runs on this machine
+//! (`delegate_to: localhost`, which `verify.yml` needs to look from outside) is an ordinary local process, though: its `uri`
+//! module can talk to any address that this machine reaches.
 //!
-//! VMs, the guest's own state and diagnostics belong to the rooms `machine` and `guest`.
+//! VMs, the guest's own state and diagnostics belong to the modules `machine` and `guest`.
 
+mod ansible;
+mod ansible_cfg;
 pub mod certs;
-mod config;
-mod control;
-mod environment;
 mod error;
 mod inventory;
-mod listing;
 mod playbook;
 mod preflight;
 mod record;
 mod results;
 pub mod secrets;
-mod ssh_config;
+mod ssh;
 mod vars;
 mod verification;
 mod workspace;
 
-pub use error::SiteError;
+pub use error::{PlaybookError, SiteError};
 pub use inventory::{HostEntry, UnknownHost};
-pub use playbook::PlaybookError;
-pub use preflight::{Checked, check};
+pub use preflight::check;
 pub use results::{PlaybookReport, TaskEvent};
 pub use vars::{HarnessVars, Phase, VARIABLES};
-pub use verification::{Verification, VerificationError, verification};
-pub use workspace::Workspace;
+pub use verification::{InconclusiveReason, Verification, VerificationError, verification};
+pub use workspace::{CheckedSite, Workspace};
+
+/// The oldest supported ansible-core: the first that drives Debian 13's Python 3.13
+/// (<https://docs.ansible.com/ansible-core/devel/reference_appendices/release_and_maintenance.html>, support matrix).
+const OLDEST_ANSIBLE: (u32, u32) = (2, 18);

@@ -1,4 +1,4 @@
-//! What the callback plugin (`callback/boma_it.py`) says, line by line, and how it is heard and written down.
+//! The record that the callback plugin (`callback/boma_it.py`) writes, line by line, and its way from the pipe into a file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +20,7 @@ pub(super) enum Record {
     Ansible {
         version: String,
     },
-    /// Something of the playbook that lies ahead.
+    /// A task that the playbook has for the host.
     Declared(Declared),
     Play {
         play: String,
@@ -31,42 +31,42 @@ pub(super) enum Record {
     Start {
         task: String,
     },
-    /// A connection plugin was refused in the task whose result comes next: what it was to reach, and by which.
+    /// A connection was refused in the task whose result comes next.
     Refused {
         wanted: String,
     },
-    Result(Box<Finished>),
+    Result(Box<TaskRecord>),
     Stats {
-        hosts: BTreeMap<String, Stats>,
+        hosts: BTreeMap<String, HostStats>,
     },
-    /// The callback itself failed: something may be missing.
-    ServerFailure {
+    /// The callback plugin failed, so the record may be incomplete.
+    Problem {
         what: String,
     },
 }
 
-/// A task as written in the playbook, its name not templated yet.
+/// A task as written in the playbook: templates in its name are not replaced.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct Declared {
-    pub(super) kind: Kind,
+    pub(super) kind: DeclaredKind,
     pub(super) task: String,
     pub(super) path: String,
 }
 
-/// What a task is to a verification.
+/// The role of a task in a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(super) enum DeclaredKind {
     Assertion,
-    /// Whatever it includes is known once it runs.
+    /// Its tasks are unknown until it runs.
     Include,
-    /// An assertion or include that is for a failure only.
+    /// An assertion or include in a `rescue`, which runs only after a failure.
     Rescue,
 }
 
-/// Ansible's own count for a host.
+/// Ansible's own counts for a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Stats {
+pub(super) struct HostStats {
     #[serde(default)]
     pub(super) failures: usize,
     #[serde(default)]
@@ -75,22 +75,22 @@ pub(super) struct Stats {
     pub(super) rescued: usize,
 }
 
-/// One task's end on one host.
+/// The result of one task on one host.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-pub(super) struct Finished {
+pub(super) struct TaskRecord {
     play: String,
     task: String,
     path: String,
     action: String,
-    pub(super) host: String,
+    host: String,
     status: TaskStatus,
     changed: bool,
     ignored: bool,
-    /// A `rescue` took over from its failure.
+    /// Whether a `rescue` took over from its failure.
     #[serde(default)]
     pub(super) rescued: bool,
     assertion: bool,
-    /// An assertion that failed for another reason than that it does not hold, or an include that failed: nobody knows.
+    /// Whether it is a failed include, or an assertion that failed without being evaluated.
     #[serde(default)]
     pub(super) unevaluated: bool,
     seconds: f64,
@@ -98,7 +98,7 @@ pub(super) struct Finished {
     #[serde(default)]
     no_log: bool,
     #[serde(default)]
-    said: TaskOutput,
+    output: TaskOutput,
     #[serde(default)]
     items: Vec<Item>,
 }
@@ -118,11 +118,11 @@ struct Item {
     item: String,
     failed: bool,
     #[serde(default)]
-    said: TaskOutput,
+    output: TaskOutput,
 }
 
-impl Finished {
-    /// As the contract has it, with paths made `relative`.
+impl TaskRecord {
+    /// As reports have it, with the path made `relative`.
     pub(super) fn into_result(self, relative: impl Fn(&str) -> String) -> TaskResult {
         let message = self.message();
         TaskResult {
@@ -148,14 +148,14 @@ impl Finished {
         let broken: Vec<_> = self.items.iter().filter(|item| item.failed).collect();
         let message = if failed && !broken.is_empty() {
             let each = broken.iter().map(|item| {
-                let said = item.said.failure(self.assertion).unwrap_or_else(|| "failed".to_owned());
+                let said = item.output.failure(self.assertion).unwrap_or_else(|| "failed".to_owned());
                 format!("{}: {said}", item.item)
             });
             Some(each.collect::<Vec<_>>().join("\n"))
         } else if failed {
-            self.said.failure(self.assertion)
+            self.output.failure(self.assertion)
         } else {
-            self.said.reason.clone().or_else(|| self.said.msg.clone())
+            self.output.reason.clone().or_else(|| self.output.msg.clone())
         };
         match (&self.delegate, message) {
             (Some(delegate), Some(message)) if failed => Some(format!("on {delegate}: {message}")),
@@ -165,7 +165,7 @@ impl Finished {
 }
 
 impl TaskOutput {
-    /// What a person needs to know of a failure: the message, an assertion's condition, a command's own words.
+    /// The cause of a failure: the message, an assertion's condition, a command's exit status and output.
     fn failure(&self, assertion: bool) -> Option<String> {
         let mut parts: Vec<String> = self.msg.iter().map(|msg| msg.trim().to_owned()).collect();
         if let Some(condition) = self.condition.as_ref().filter(|_| assertion) {
@@ -186,12 +186,11 @@ impl TaskOutput {
     }
 }
 
-/// The longest text that is kept of a result, its end: enough for an error, too little to fill a disk. The plugin sends
-/// much more of it: half a secret is a secret, so that what is cut must be without them.
+/// Longest text kept of a result: enough for an error, too little to fill a disk. The plugin sends much more, because secrets
+/// must be removed before a text is cut: half a secret is not recognised.
 const LONGEST: usize = 4000;
 
-/// Takes the record out of a pipe, whole lines at a time, and writes it down without this process's secrets: what the
-/// plugin says rests nowhere as it said it.
+/// Reads the record from a pipe, whole lines at a time, and writes it to a file without this process's secrets.
 #[derive(Debug)]
 pub(super) struct RecordReader {
     pipe: File,
@@ -200,20 +199,20 @@ pub(super) struct RecordReader {
 }
 
 impl RecordReader {
-    /// Makes the pipe (fifo(7)) at `pipe`, and writes to `kept`, replaced if it is there.
+    /// Makes the pipe (fifo(7)) at `pipe`, and replaces the file at `kept`.
     pub(super) fn open(pipe: &Path, kept: &Path) -> std::io::Result<Self> {
         mknodat(CWD, pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
-        // Not blocking: writers come and go, and until one comes there is nothing to read.
+        // Not blocking: writers come and go, and until the first one there is nothing to read.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let pipe = File::from(rustix::fs::open(pipe, flags, Mode::empty())?);
         let kept = File::options().write(true).create(true).truncate(true).mode(0o600).open(kept)?;
         Ok(Self { pipe, partial: Vec::new(), kept })
     }
 
-    /// The lines that were completed since the last look.
+    /// The lines completed since the last call.
     pub(super) fn lines(&mut self) -> std::io::Result<Vec<String>> {
         match self.pipe.read_to_end(&mut self.partial) {
-            // What came before that was read.
+            // Everything before that was read.
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             read => drop(read?),
         }

@@ -1,18 +1,18 @@
-//! From the record of a playbook run to what became of it: pure, so that every failure path is a table of lines.
+//! From the record of a playbook run to its report or error. It is pure, so that each failure is tested by a table of lines.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::playbook::PlaybookError;
-use super::record::{Declared, Record, Stats};
-use super::ssh_config::REFUSAL;
+use super::error::PlaybookError;
+use super::record::{Declared, HostStats, Record};
+use super::ssh::REFUSAL;
 use super::vars::Phase;
 use crate::outcome::{TaskResult, TaskStatus};
 
-/// Something heard while a playbook runs.
+/// An event of a running playbook.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TaskEvent {
-    /// Ansible began a task.
+    /// Ansible started a task.
     Started {
         /// Its name.
         task: String,
@@ -21,12 +21,12 @@ pub enum TaskEvent {
     Finished(TaskResult),
 }
 
-/// What a playbook did to the host under test.
+/// The tasks of a playbook run on the host under test.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlaybookReport {
-    /// Every result, in order. Results on other hosts (`add_host`) are left out.
+    /// Every result, in order, without those on other hosts (`add_host`).
     pub tasks: Vec<TaskResult>,
-    /// Tasks that ended well; those that changed something are among them.
+    /// Successful tasks, including those that changed something.
     pub ok: usize,
     /// Tasks that changed something.
     pub changed: usize,
@@ -36,63 +36,51 @@ pub struct PlaybookReport {
     pub skipped: usize,
     /// Seconds from start to end of `ansible-playbook`.
     pub seconds: f64,
-    /// What lay ahead when `verify.yml` began, reached or not.
+    /// The assertions and includes of `verify.yml`, reached or not.
     pub(super) declared: Vec<Declared>,
-    /// Of `tasks`, by index, the assertions that could not be evaluated, and the includes that failed.
+    /// Indices in `tasks` of assertions that could not be evaluated, and of includes that failed.
     pub(super) unevaluated: Vec<usize>,
-    /// Of `tasks`, by index, the failures that a `rescue` took over from.
+    /// Indices in `tasks` of failures that a `rescue` took over from.
     pub(super) rescued: Vec<usize>,
 }
 
 /// Collects the record of one run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Collector {
     host: String,
-    phase: Phase,
     roots: Vec<String>,
     report: PlaybookReport,
     last_task: Option<String>,
-    is_recording: bool,
+    has_started: bool,
     plays: usize,
     plays_without_host: usize,
-    stats: Option<BTreeMap<String, Stats>>,
-    /// What a connection plugin was to reach and was refused, and the task, once its result is there.
+    stats: Option<BTreeMap<String, HostStats>>,
+    /// The first connection that was refused; and its task, once that has a result.
     refused: Option<(String, Option<Box<TaskResult>>)>,
-    trouble: Option<String>,
+    problem: Option<String>,
 }
 
 impl Collector {
-    /// For `host`; paths under one of `roots` are told relative to it.
-    pub(super) fn new(host: &str, phase: Phase, roots: &[&Path]) -> Self {
-        Self {
-            host: host.to_owned(),
-            phase,
-            roots: roots.iter().map(|root| format!("{}/", root.display())).collect(),
-            report: PlaybookReport::default(),
-            last_task: None,
-            is_recording: false,
-            plays: 0,
-            plays_without_host: 0,
-            stats: None,
-            refused: None,
-            trouble: None,
-        }
+    /// For `host`. Paths in one of `roots` become relative to it.
+    pub(super) fn new(host: &str, roots: &[&Path]) -> Self {
+        let roots = roots.iter().map(|root| format!("{}/", root.display())).collect();
+        Self { host: host.to_owned(), roots, ..Self::default() }
     }
 
-    /// Takes one line, and gives what is to be heard of it.
-    pub(super) fn take(&mut self, line: &str) -> Option<TaskEvent> {
+    /// Adds a line of the record. Returns the event to report, if it is one.
+    pub(super) fn add(&mut self, line: &str) -> Option<TaskEvent> {
         let record = match serde_json::from_str(line) {
             Ok(record) => record,
             Err(error) => {
                 let shown: String = line.chars().take(120).collect();
-                self.trouble.get_or_insert_with(|| format!("unreadable line `{shown}`: {error}"));
+                self.problem.get_or_insert_with(|| format!("unreadable line `{shown}`: {error}"));
                 return None;
             }
         };
         match record {
             Record::Ansible { version } => {
                 tracing::debug!(version, "ansible-playbook records its tasks");
-                self.is_recording = true;
+                self.has_started = true;
             }
             Record::Declared(declared) => {
                 let path = self.relative(&declared.path);
@@ -110,35 +98,31 @@ impl Collector {
                 self.last_task = Some(task.clone());
                 return Some(TaskEvent::Started { task });
             }
-            Record::Result(finished) if finished.host == self.host => {
+            Record::Result(record) => {
+                let (rescued, unevaluated) = (record.rescued, record.unevaluated);
+                let result = record.into_result(|path| self.relative(path));
+                // The first result after a refusal is that of the refused task.
+                if let Some((_, task @ None)) = &mut self.refused {
+                    *task = Some(Box::new(result.clone()));
+                }
+                if result.host != self.host {
+                    return None;
+                }
                 let index = self.report.tasks.len();
-                self.report.rescued.extend(finished.rescued.then_some(index));
-                self.report.unevaluated.extend(finished.unevaluated.then_some(index));
-                let result = finished.into_result(|path| self.relative(path));
-                self.blame(&result);
+                self.report.rescued.extend(rescued.then_some(index));
+                self.report.unevaluated.extend(unevaluated.then_some(index));
                 self.report.tasks.push(result.clone());
                 return Some(TaskEvent::Finished(result));
-            }
-            Record::Result(finished) => {
-                let result = finished.into_result(|path| self.relative(path));
-                self.blame(&result);
             }
             Record::Refused { wanted } => {
                 self.refused.get_or_insert((wanted, None));
             }
             Record::Stats { hosts } => self.stats = Some(hosts),
-            Record::ServerFailure { what } => {
-                self.trouble.get_or_insert(what);
+            Record::Problem { what } => {
+                self.problem.get_or_insert(what);
             }
         }
         None
-    }
-
-    /// The first result after a refusal is that of the task.
-    fn blame(&mut self, result: &TaskResult) {
-        if let Some((_, task @ None)) = &mut self.refused {
-            *task = Some(Box::new(result.clone()));
-        }
     }
 
     fn relative(&self, path: &str) -> String {
@@ -146,16 +130,18 @@ impl Collector {
         inside.unwrap_or(path).to_owned()
     }
 
-    /// The task that was begun last: what a run that was ended was at.
-    pub(super) fn last_task(&self) -> Option<&str> {
-        self.last_task.as_deref()
+    /// The task that started last.
+    pub(super) fn last_task(self) -> Option<String> {
+        self.last_task
     }
 
-    /// What became of the run. `exit` is Ansible's exit status in words if it is not 0, `said` what it complained of.
+    /// The report or error of the run. `exit` is Ansible's exit status in words if it is not 0, `output` what it printed about
+    /// an error.
     pub(super) fn conclude(
         mut self,
+        phase: Phase,
         exit: Option<&str>,
-        said: &str,
+        output: &str,
         seconds: f64,
     ) -> Result<PlaybookReport, PlaybookError> {
         let counted = self.stats.as_ref().and_then(|hosts| hosts.get(&self.host)).copied();
@@ -164,38 +150,40 @@ impl Collector {
         match self.refused.take() {
             Some((wanted, Some(task))) => return Err(PlaybookError::OutOfScope { task, wanted }),
             Some((wanted, None)) => {
-                let what = format!("a task wanted to reach {wanted}, was refused, and has no result");
+                let what = format!("a task tried to reach {wanted}, was refused, and has no result");
                 return Err(PlaybookError::NoRecord { what });
             }
             None => {}
         }
-        if let Some(task) = self.unreachable() {
-            return Err(task);
+        if let Some(error) = self.unreachable() {
+            return Err(error);
         }
-        // Else the wrong task would be named.
+        // Without all of them the error could name a task that was rescued.
         let known = self.report.rescued.len();
         let rescued = counted.map_or(known, |stats| stats.rescued);
         if known != rescued {
-            let what = format!("Ansible counted {rescued} rescued failures, and {known} are known");
+            let what = format!("Ansible counts {rescued} rescued failures, the record has {known}");
             return Err(PlaybookError::NoRecord { what });
         }
-        if let (Phase::Apply, Some(task)) = (self.phase, self.report.fatal().next()) {
+        if let (Phase::Apply, Some(task)) = (phase, self.report.fatal().next()) {
             return Err(PlaybookError::TaskFailed { task: Box::new(task.clone()) });
         }
         if self.plays == 0 {
-            let said = said.to_owned();
+            let output = output.to_owned();
             return Err(match exit {
-                Some(exit) => PlaybookError::BadPlaybook { exit: exit.to_owned(), said },
-                None if self.is_recording => PlaybookError::NothingRan { host: self.host },
-                None => PlaybookError::NoRecord { what: "Ansible never called the plugin".to_owned() },
+                Some(exit) => PlaybookError::BadPlaybook { exit: exit.to_owned(), output },
+                None if self.has_started => PlaybookError::NothingRan { host: self.host },
+                None => {
+                    PlaybookError::NoRecord { what: "Ansible never called the callback plugin".to_owned() }
+                }
             });
         }
-        if let Some(what) = self.trouble {
+        if let Some(what) = self.problem {
             return Err(PlaybookError::NoRecord { what });
         }
         let Some(stats) = self.stats else {
             let exit = exit.unwrap_or("exit status 0").to_owned();
-            return Err(PlaybookError::Died { exit, task: self.last_task, said: said.to_owned() });
+            return Err(PlaybookError::Died { exit, task: self.last_task, output: output.to_owned() });
         };
         if self.plays == self.plays_without_host {
             return Err(PlaybookError::NoHostMatched { host: self.host });
@@ -204,17 +192,17 @@ impl Collector {
         if counted.is_none() || self.report.tasks.iter().all(facts) {
             return Err(PlaybookError::NothingRan { host: self.host });
         }
-        // The exit status must be explained by what was recorded.
-        let is_explained = self.phase.is_verify() && self.report.fatal().next().is_some();
+        // The record must explain the exit status.
+        let is_explained = phase.is_verify() && self.report.fatal().next().is_some();
         match exit {
             Some(exit) if !is_explained => {
                 let others = stats.iter().filter(|(_, s)| s.failures + s.unreachable > 0);
                 let others: Vec<_> = others.map(|(host, _)| host.as_str()).collect();
-                let said = match others.is_empty() {
-                    true => said.to_owned(),
-                    false => format!("  hosts that failed: {}\n{said}", others.join(", ")),
+                let output = match others.is_empty() {
+                    true => output.to_owned(),
+                    false => format!("  hosts that failed: {}\n{output}", others.join(", ")),
                 };
-                Err(PlaybookError::Died { exit: exit.to_owned(), task: self.last_task, said })
+                Err(PlaybookError::Died { exit: exit.to_owned(), task: self.last_task, output })
             }
             _ => Ok(self.report),
         }
@@ -228,7 +216,7 @@ impl Collector {
         report.failed = report.fatal().count();
     }
 
-    /// Whether or not the playbook meant to go on (`ignore_unreachable`): what was not reached is never a pass.
+    /// The error if a host was not reached, even if the playbook ignores that (`ignore_unreachable`).
     fn unreachable(&self) -> Option<PlaybookError> {
         let task = self.report.tasks.iter().find(|task| task.status == TaskStatus::Unreachable)?;
         let message = task.message.clone().unwrap_or_default();

@@ -1,16 +1,16 @@
-//! The secrets of a plan: read where they come from, before any VM exists, and handed to playbooks by a file that is
-//! there only while Ansible runs. Here they are read; `vault` asks Ansible Vault, `handover` is that file.
+//! The secrets of a plan, read from their sources before any VM exists. `vault` opens Ansible Vault; `secrets_file` passes
+//! the secrets to a playbook in a file that exists only while Ansible runs.
 //!
-//! A value is never an argument, never in a child's environment, never in an error.
+//! A value is never in an argument, in a child's environment, or in an error.
 
-mod handover;
+mod secrets_file;
 mod vault;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::environment::Ansible;
+use super::ansible::Ansible;
 use super::error::SiteError;
 use crate::catalog::secrets::{SecretPlan, SecretSource};
 use crate::support::deadline::Deadline;
@@ -18,13 +18,13 @@ use crate::support::env;
 use crate::support::secret::{Secret, Unfit};
 use vault::Vaults;
 
-pub use handover::forget_leftovers;
-pub(super) use handover::{SecretsFile, lay_over};
+pub use secrets_file::remove_leftovers;
+pub(super) use secrets_file::{SecretsFile, lay_over};
 
-/// Where a person reads how secrets are given.
+/// Where the sources of secrets are documented.
 const DOCUMENT: &str = "docs/runbooks/integration-testing.md, Secrets";
 
-/// Secrets that were had, by name.
+/// Secrets by name.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets(Vec<(String, Secret)>);
 
@@ -33,126 +33,116 @@ impl Secrets {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Secret)> {
         self.0.iter().map(|(name, secret)| (name.as_str(), secret))
     }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
-/// Why secrets were not had.
+/// Why secrets could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// Some are not where they should be, or are not fit.
+    /// Some are missing or rejected.
     #[error("{}", lines(.0))]
-    Refused(Vec<Missing>),
-    /// Ansible Vault could not be asked.
+    Refused(Vec<UnreadableSecret>),
+    /// Ansible Vault could not be run.
     #[error("cannot ask Ansible Vault for secrets")]
     Site(#[from] SiteError),
 }
 
-/// A secret that is not to be had.
+/// A secret that is missing or rejected.
 #[derive(Debug, thiserror::Error)]
-#[error("the secret `{name}` is not to be had from {from}: {why}")]
-pub struct Missing {
+#[error("cannot read the secret `{name}` from {from}: {problem}")]
+pub struct UnreadableSecret {
     name: String,
     from: String,
-    why: Why,
+    problem: SourceProblem,
 }
 
-/// What is wrong with where a secret comes from.
+/// What is wrong with the source of a secret.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Why {
+pub(super) enum SourceProblem {
     #[error("it is not set")]
     NotSet,
     #[error("cannot read {}: {source}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("{} is no UTF-8 text", .0.display())]
+    #[error("{} is not UTF-8 text", .0.display())]
     NoText(PathBuf),
-    #[error("everybody on this machine may read {} (mode {mode:04o}); `chmod o= {}`", path.display(), path.display())]
+    #[error("everybody on this machine can read {} (mode {mode:04o}); `chmod o= {}`", path.display(), path.display())]
     Exposed { path: PathBuf, mode: u32 },
-    #[error("everybody on this machine may change {} (mode {mode:04o}); `chmod o-w {}`", path.display(), path.display())]
+    #[error("everybody on this machine can change {} (mode {mode:04o}); `chmod o-w {}`", path.display(), path.display())]
     Changeable { path: PathBuf, mode: u32 },
-    #[error("what is there is unfit: {0}")]
-    Unfit(#[from] Unfit),
+    #[error("its value is rejected: {0}")]
+    Rejected(#[from] Unfit),
     #[error("{0}")]
     Vault(String),
 }
 
-fn lines(missing: &[Missing]) -> String {
-    let each: Vec<_> = missing.iter().map(ToString::to_string).collect();
+fn lines(secrets: &[UnreadableSecret]) -> String {
+    let each: Vec<_> = secrets.iter().map(ToString::to_string).collect();
     format!("{} (see {DOCUMENT})", each.join("\n"))
 }
 
-/// Reads what `needs` names. `programs` is the folder of Ansible's programs, if it is not to be found on `PATH`; `root`
-/// the folder that a password command runs in. What needs no other program is read first: a token that is not there is
-/// told before anything is started.
+/// Reads the secrets of a plan. `programs` is the folder of Ansible's programs, unless they are on `PATH`; `root` is the
+/// folder in which a password command runs. Vaults come last, so that a missing token is reported before anything starts.
 ///
 /// # Errors
-/// [`SecretError::Refused`] with all that is missing; [`SecretError::Site`] where Ansible Vault could not be run.
+/// [`SecretError::Refused`] with all that are missing or rejected; [`SecretError::Site`] if Ansible Vault could not be run.
 pub fn read(
-    needs: &[SecretPlan],
+    plans: &[SecretPlan],
     programs: Option<&Path>,
     root: &Path,
     deadline: &Deadline,
 ) -> Result<Secrets, SecretError> {
-    let (vaulted, plain): (Vec<_>, Vec<_>) =
-        needs.iter().partition(|need| matches!(need.source, SecretSource::Vault { .. }));
-    let (mut secrets, mut missing) = (Secrets::default(), Vec::new());
-    let mut book = |need: &SecretPlan, had: Result<Secret, Why>| match had {
-        Ok(secret) => secrets.0.push((need.name.clone(), secret)),
-        Err(why) => missing.push(Missing { name: need.name.clone(), from: need.source.to_string(), why }),
-    };
-    for need in plain {
-        book(need, read_plain(&need.source));
-    }
-    let ansible = Ansible { programs: programs.map(Path::to_owned), site: root.to_owned() };
-    let mut vaults = Vaults::new(ansible, deadline);
-    for need in vaulted {
-        if let SecretSource::Vault { file, password } = &need.source {
-            book(need, vaults.read(&need.name, file, password)?);
+    let (mut secrets, mut unreadable) = (Secrets::default(), Vec::new());
+    let mut vaults =
+        Vaults::new(Ansible { programs: programs.map(Path::to_owned), site: root.to_owned() }, deadline);
+    let is_vault = |plan: &&SecretPlan| matches!(plan.source, SecretSource::Vault { .. });
+    let plain = plans.iter().filter(|plan| !is_vault(plan));
+    for plan in plain.chain(plans.iter().filter(is_vault)) {
+        let secret = match &plan.source {
+            SecretSource::Env(variable) => env::named(variable).ok_or(SourceProblem::NotSet).and_then(secret),
+            SecretSource::File(path) => check_private(path).and_then(|()| read_text(path)).and_then(secret),
+            SecretSource::Vault { file, password } => vaults.read(&plan.name, file, password)?,
+        };
+        match secret {
+            Ok(secret) => secrets.0.push((plan.name.clone(), secret)),
+            Err(problem) => {
+                let (name, from) = (plan.name.clone(), plan.source.to_string());
+                unreadable.push(UnreadableSecret { name, from, problem });
+            }
         }
     }
-    if missing.is_empty() { Ok(secrets) } else { Err(SecretError::Refused(missing)) }
+    if unreadable.is_empty() { Ok(secrets) } else { Err(SecretError::Refused(unreadable)) }
 }
 
-fn read_plain(source: &SecretSource) -> Result<Secret, Why> {
-    let text = match source {
-        SecretSource::Env(variable) => env::named(variable).ok_or(Why::NotSet)?,
-        SecretSource::File(path) => {
-            check_private(path)?;
-            read_text(path)?
-        }
-        SecretSource::Vault { file, .. } => read_text(file)?,
-    };
+fn secret(text: String) -> Result<Secret, SourceProblem> {
     Ok(Secret::new(text)?)
 }
 
-fn read_text(path: &Path) -> Result<String, Why> {
-    let bytes = fs::read(path).map_err(|source| Why::Unreadable { path: path.to_owned(), source })?;
-    String::from_utf8(bytes).map_err(|_| Why::NoText(path.to_owned()))
+fn read_text(path: &Path) -> Result<String, SourceProblem> {
+    let bytes =
+        fs::read(path).map_err(|source| SourceProblem::Unreadable { path: path.to_owned(), source })?;
+    String::from_utf8(bytes).map_err(|_| SourceProblem::NoText(path.to_owned()))
 }
 
-/// The file is for its owner, and at most its group.
-fn check_private(path: &Path) -> Result<(), Why> {
+/// Only the owner and the group can read the file, and nobody else can change it.
+fn check_private(path: &Path) -> Result<(), SourceProblem> {
     let mode = mode(path)?;
     if mode & 0o004 != 0 {
-        return Err(Why::Exposed { path: path.to_owned(), mode });
+        return Err(SourceProblem::Exposed { path: path.to_owned(), mode });
     }
     check_unchangeable(path)
 }
 
-/// Nobody else says what the file holds or does.
-fn check_unchangeable(path: &Path) -> Result<(), Why> {
+/// Only the owner and the group can change the file.
+fn check_unchangeable(path: &Path) -> Result<(), SourceProblem> {
     let mode = mode(path)?;
     if mode & 0o002 != 0 {
-        return Err(Why::Changeable { path: path.to_owned(), mode });
+        return Err(SourceProblem::Changeable { path: path.to_owned(), mode });
     }
     Ok(())
 }
 
-fn mode(path: &Path) -> Result<u32, Why> {
-    let metadata = fs::metadata(path).map_err(|source| Why::Unreadable { path: path.to_owned(), source })?;
+fn mode(path: &Path) -> Result<u32, SourceProblem> {
+    let metadata =
+        fs::metadata(path).map_err(|source| SourceProblem::Unreadable { path: path.to_owned(), source })?;
     Ok(metadata.permissions().mode() & 0o7777)
 }
 

@@ -1,26 +1,31 @@
-//! The variables that the harness hands to the site and to `verify.yml`. All are named `boma_it_*`, and they come
-//! last on the command line: nothing in a playbook, an override or a scenario replaces them.
+//! The variables that a playbook gets beside those of the inventory: the harness's own, and those of the override file.
+//!
+//! The harness's are named `boma_it` or `boma_it_*`. They come last on the command line, so nothing in a playbook, an override
+//! or a scenario can change them.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use super::certs::Acme;
+use super::error::SiteError;
+use super::secrets::Secrets;
 use crate::catalog::plan::Tier;
 
-/// Which playbook is run, and when in the cycle.
+/// Which playbook runs, and when in the cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The site playbook.
     Apply,
-    /// `verify.yml` before the restart.
+    /// `verify.yml` before the reboot.
     Before,
     /// `verify.yml` after the reboot.
     Assert,
 }
 
 impl Phase {
-    /// The word for it: the value of `boma_it_phase`, and the stem of its files in the run folder.
+    /// The value of `boma_it_phase`, and the stem of its files in the run folder.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Apply => "apply",
@@ -35,24 +40,24 @@ impl Phase {
     }
 }
 
-/// What the harness says about the run.
+/// What the variables say about the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HarnessVars {
     /// Inventory name of the host under test.
     pub host: String,
-    /// The scenario; none for the plain cycle.
+    /// The scenario; `None` in the plain cycle.
     pub scenario: Option<String>,
-    /// The VM's address, as this machine reaches it.
+    /// The VM's address, as seen from this machine.
     pub address: IpAddr,
     /// Certificate tier.
     pub certs: Tier,
-    /// What the tier gives.
+    /// What the tier provides.
     pub acme: Acme,
-    /// Whether the VM reaches anything beyond the harness's network.
+    /// Whether the VM reaches anything outside the harness's network.
     pub egress: bool,
 }
 
-/// Every variable with its meaning, for the documents.
+/// Every variable and its meaning, for the documentation.
 pub const VARIABLES: &[(&str, &str)] = &[
     ("boma_it", "always true: the host is a VM of boma-it's; use `boma_it | default(false)` in a role"),
     ("boma_it_host", "inventory name of the host under test"),
@@ -79,24 +84,75 @@ pub const VARIABLES: &[(&str, &str)] = &[
 
 impl HarnessVars {
     pub(super) fn render(&self, phase: Phase) -> Map<String, Value> {
-        let rendered = json!({
-            "boma_it": true,
-            "boma_it_host": self.host,
-            "boma_it_scenario": self.scenario,
-            "boma_it_phase": phase.as_str(),
-            "boma_it_address": self.address,
-            "boma_it_certs": self.certs,
-            "boma_it_acme_directory": self.acme.directory,
-            "boma_it_acme_ca": self.acme.ca,
-            "boma_it_acme_root": self.acme.root,
-            "boma_it_dns_provider": self.acme.dns,
-            "boma_it_certs_domain": self.acme.domain,
-            "boma_it_egress": self.egress,
-        });
-        match rendered {
-            Value::Object(map) => map,
-            _ => Map::new(),
+        let acme = &self.acme;
+        let vars = [
+            ("boma_it", json!(true)),
+            ("boma_it_host", json!(self.host)),
+            ("boma_it_scenario", json!(self.scenario)),
+            ("boma_it_phase", json!(phase.as_str())),
+            ("boma_it_address", json!(self.address)),
+            ("boma_it_certs", json!(self.certs)),
+            ("boma_it_acme_directory", json!(acme.directory)),
+            ("boma_it_acme_ca", json!(acme.ca)),
+            ("boma_it_acme_root", json!(acme.root)),
+            ("boma_it_dns_provider", json!(acme.dns)),
+            ("boma_it_certs_domain", json!(acme.domain)),
+            ("boma_it_egress", json!(self.egress)),
+        ];
+        vars.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// The variables of an override file. Ansible reads the file again, with its own tags; here they are only checked.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Overrides(serde_yaml::Mapping);
+
+impl Overrides {
+    pub(super) fn read(path: &Path) -> Result<Self, SiteError> {
+        let invalid = |why: String| SiteError::InvalidFile { what: path.display().to_string(), why };
+        let text = std::fs::read_to_string(path).map_err(SiteError::io(path))?;
+        match serde_yaml::from_str(&text).map_err(|error| invalid(error.to_string()))? {
+            serde_yaml::Value::Null => Ok(Self::default()),
+            serde_yaml::Value::Mapping(variables) => Ok(Self(variables)),
+            _ => Err(invalid("expected a mapping of Ansible variables, as `name: value`".to_owned())),
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().filter_map(serde_yaml::Value::as_str)
+    }
+
+    /// The variables that the override file at `path` sets and that hold `secrets` as well.
+    ///
+    /// # Errors
+    /// When one of them has a tagged value, which would be lost.
+    pub(super) fn values_for(&self, secrets: &Secrets, path: &Path) -> Result<Map<String, Value>, SiteError> {
+        let mut values = Map::new();
+        for (secret, _) in secrets.iter() {
+            let variable = secret.split('.').next().unwrap_or(secret);
+            let Some(value) = self.0.get(variable) else { continue };
+            if is_tagged(value) {
+                let why = format!(
+                    "`{variable}` holds the secret `{secret}` and a value with a tag (`!vault`, `!unsafe`): list the tagged value under `secrets` too"
+                );
+                return Err(SiteError::InvalidFile { what: path.display().to_string(), why });
+            }
+            values.insert(variable.to_owned(), serde_json::to_value(value).unwrap_or_default());
+        }
+        Ok(values)
+    }
+}
+
+fn is_tagged(value: &serde_yaml::Value) -> bool {
+    match value {
+        serde_yaml::Value::Tagged(_) => true,
+        serde_yaml::Value::Mapping(map) => map.values().any(is_tagged),
+        serde_yaml::Value::Sequence(list) => list.iter().any(is_tagged),
+        _ => false,
     }
 }
 
@@ -114,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_variable_is_documented_and_every_documented_one_is_set() {
+    fn the_documented_variables_are_those_that_are_set() {
         let rendered = vars(Tier::Internal, Acme::default());
         let documented: BTreeSet<_> = VARIABLES.iter().map(|(name, _)| *name).collect();
         assert_eq!(rendered.keys().map(String::as_str).collect::<BTreeSet<_>>(), documented);
@@ -122,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tier_changes_its_own_variables_and_no_other() {
+    fn a_tier_changes_only_its_own_variables() {
         let acme = Acme {
             directory: Some("https://10.213.47.1:14000/dir".to_owned()),
             ca: Some("the endpoint's root".to_owned()),

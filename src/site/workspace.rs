@@ -1,4 +1,4 @@
-//! The folder from which Ansible is run: everything that it reads beside the site itself.
+//! The folder that Ansible runs from: everything that it reads beside the site itself.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
@@ -7,76 +7,98 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::config::SiteConfig;
-use super::environment::Ansible;
+use super::ansible::Ansible;
+use super::ansible_cfg::SiteConfig;
 use super::error::SiteError;
 use super::inventory::HostEntry;
-use super::preflight::Checked;
-use super::secrets::SecretsFile;
-use super::ssh_config::{shim, ssh_config};
-use super::vars::{HarnessVars, Phase};
+use super::secrets::{Secrets, SecretsFile, lay_over};
+use super::ssh::{ssh_config, wrapper};
+use super::vars::{HarnessVars, Overrides, Phase};
 use crate::catalog::plan::SitePlan;
 use crate::support::env;
 use crate::support::process::{Process, find_program, quote};
 use crate::support::ssh_access::SshAccess;
 
-const CALLBACK: &str = include_str!("callback/boma_it.py");
+/// The callback plugin, and its module that Ansible must not take for another plugin.
+const PYTHON: [(&str, &str); 2] = [
+    ("callback/boma_it.py", include_str!("callback/boma_it.py")),
+    ("boma_it_guard.py", include_str!("callback/boma_it_guard.py")),
+];
 const SSH_PROGRAMS: [&str; 3] = ["ssh", "scp", "sftp"];
+
+/// A site that passed [`super::check`] for a host.
+#[derive(Clone, Debug)]
+pub struct CheckedSite {
+    /// Version of ansible-core: `2.19.14`.
+    pub ansible: String,
+    /// The host as production has it.
+    pub entry: HostEntry,
+    pub(super) overrides: Overrides,
+    pub(super) secrets: Secrets,
+}
+
+impl CheckedSite {
+    /// Adds the secrets that its roles need.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
+    }
+}
 
 /// A folder prepared for runs of Ansible against one VM.
 #[derive(Debug)]
 pub struct Workspace {
-    pub(super) folder: PathBuf,
+    folder: PathBuf,
     pub(super) site: SitePlan,
     pub(super) host: String,
-    ansible: Ansible,
-    /// Whether the override file says anything: Ansible refuses an empty one.
+    /// Whether the override file sets anything: Ansible refuses an empty one.
     has_overrides: bool,
-    /// What playbooks are handed, and removed again, for each run.
+    /// Extra variables with the secrets, in a file only while a playbook runs.
     secrets: Map<String, Value>,
 }
 
 impl Workspace {
-    /// Fills `folder` (made if need be; the run folder's `ansible/`) for a host that [`super::check`] found in order.
-    /// What an earlier process of the same run left there is replaced.
+    /// Fills `folder` (the run folder's `ansible/`, made if missing) for a site that [`super::check`] passed. Files of an
+    /// earlier process of the same run are replaced.
     ///
     /// # Errors
-    /// [`SiteError::Io`], or [`SiteError::NoSsh`] where there is no SSH client.
+    /// [`SiteError::Io`]; [`SiteError::NoSsh`] without an SSH client; [`SiteError::InvalidFile`] if a secret belongs into a
+    /// variable with a tagged value.
     pub fn prepare(
         folder: &Path,
         site: &SitePlan,
-        checked: &Checked,
-        target: &SshAccess,
+        checked: &CheckedSite,
+        access: &SshAccess,
     ) -> Result<Self, SiteError> {
-        let mut workspace = Self::fill(folder, site, &checked.entry, target, checked.has_overrides)?;
-        workspace.secrets = checked.secret_variables(site)?;
-        Ok(workspace)
+        let CheckedSite { entry, overrides, secrets, .. } = checked;
+        let scenario: Map<String, Value> = site.vars.clone().into_iter().collect();
+        let overridden = overrides.values_for(secrets, &site.overrides)?;
+        let secrets = lay_over(secrets, &[&entry.vars, &overridden, &scenario]);
+        Ok(Self { secrets, ..Self::fill(folder, site, entry, access, !overrides.is_empty())? })
     }
 
     pub(super) fn fill(
         folder: &Path,
         site: &SitePlan,
         entry: &HostEntry,
-        target: &SshAccess,
+        access: &SshAccess,
         has_overrides: bool,
     ) -> Result<Self, SiteError> {
-        let workspace = Self {
-            folder: folder.to_owned(),
-            site: site.clone(),
-            host: entry.host.clone(),
-            ansible: Ansible { programs: site.ansible.clone(), site: site.dir.clone() },
-            has_overrides,
-            secrets: Map::new(),
-        };
-        let config = read_site_config(&site.dir)?.render(&workspace.file("callback"));
+        let (folder, site, host) = (folder.to_owned(), site.clone(), entry.host.clone());
+        let workspace = Self { folder, site, host, has_overrides, secrets: Map::new() };
+        let config = read_site_config(&workspace.site.dir)?.render(&workspace.file("callback"));
         workspace.write("ansible.cfg", &config)?;
-        workspace.write("known_hosts", &target.known_hosts())?;
-        workspace.write("ssh_config", &ssh_config(target, &entry.host, &workspace.file("known_hosts")))?;
-        workspace.write("inventory.json", &format!("{:#}\n", entry.render(target)))?;
-        workspace.write("callback/boma_it.py", CALLBACK)?;
+        workspace.write("known_hosts", &access.known_hosts())?;
+        workspace.write("ssh_config", &ssh_config(access, &entry.host, &workspace.file("known_hosts")))?;
+        workspace.write("inventory.json", &format!("{:#}\n", entry.render(access)))?;
+        for (name, text) in PYTHON {
+            workspace.write(name, text)?;
+        }
         for program in SSH_PROGRAMS {
             let real = find_program(program, &env::path()).ok_or(SiteError::NoSsh { program })?;
-            workspace.write_executable(program, &shim(&real, &workspace.file("ssh_config")))?;
+            let path =
+                workspace.write(&format!("bin/{program}"), &wrapper(&real, &workspace.file("ssh_config")))?;
+            fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(SiteError::io(&path))?;
         }
         Ok(workspace)
     }
@@ -86,14 +108,14 @@ impl Workspace {
         self.folder.join(name)
     }
 
-    /// Writes the secrets where a playbook may read them, until this is dropped; nothing if there are none.
-    pub(super) fn hand_over(&self) -> Result<Option<SecretsFile>, SiteError> {
+    /// Writes the file with the secrets, which is removed when dropped; nothing if there are no secrets.
+    pub(super) fn write_secrets(&self) -> Result<Option<SecretsFile>, SiteError> {
         let needed = !self.secrets.is_empty();
         needed.then(|| SecretsFile::write(&self.folder, self.secrets.clone())).transpose()
     }
 
-    /// Writes the variables of a phase, and gives the arguments and environment common to every start of
-    /// `ansible-playbook`. `control` is the folder of SSH's sockets, `secrets` the file that holds them.
+    /// Writes the variables of a phase. Returns `ansible-playbook` with the arguments and environment of every run.
+    /// `control` is the folder of SSH's sockets, `secrets` the file with the secrets.
     pub(super) fn playbook(
         &self,
         vars: &HarnessVars,
@@ -101,77 +123,69 @@ impl Workspace {
         control: &Path,
         secrets: Option<&Path>,
     ) -> Result<Process, SiteError> {
-        // Each its own file: the scenario's values are laid over the override, the secrets over them, ours over all.
+        // Later files win: the scenario over the override, the secrets over both, the harness's variables over all.
         let scenario: Map<String, Value> = self.site.vars.clone().into_iter().collect();
-        let mut ours = vars.render(phase);
-        ours.extend(self.forced_vars(control));
+        let scenario = self.write("scenario.vars.json", &format!("{:#}\n", Value::Object(scenario)))?;
+        let mut harness = vars.render(phase);
+        harness.extend(self.forced_vars(control));
         let name = format!("{}.vars.json", phase.as_str());
-        self.write("scenario.vars.json", &format!("{:#}\n", Value::Object(scenario)))?;
-        self.write(&name, &format!("{:#}\n", Value::Object(ours)))?;
+        let harness = self.write(&name, &format!("{:#}\n", Value::Object(harness)))?;
         let overrides = self.has_overrides.then(|| self.site.overrides.clone());
-        let files = overrides.into_iter().chain([self.file("scenario.vars.json")]);
-        let files = files.chain(secrets.map(Path::to_owned)).chain([self.file(&name)]);
-        let mut process = self
-            .ansible
+        let files = [overrides, Some(scenario), secrets.map(Path::to_owned), Some(harness)];
+        let ansible = Ansible { programs: self.site.ansible.clone(), site: self.site.dir.clone() };
+        let mut process = ansible
             .program("ansible-playbook", &self.file("ansible.cfg"), Some(&self.file("bin")))
             .arg("--inventory")
             .arg(self.file("inventory.json"))
             .args(["--limit", &self.host]);
-        for file in files {
+        for file in files.into_iter().flatten() {
             process = process.arg("--extra-vars").arg(format!("@{}", file.display()));
         }
         Ok(process)
     }
 
-    /// What no play, role or override may replace, for every host that a task is delegated to: as extra variables,
-    /// which win over all others.
+    /// Variables that no play, role or override can change, for every host that a task is delegated to: extra variables
+    /// win over all others.
     fn forced_vars(&self, control: &Path) -> Map<String, Value> {
-        let program = |name: &str| self.file("bin").join(name);
+        let program = |name: &str| Value::from(self.file("bin").join(name).to_string_lossy());
         let config = quote(&self.file("ssh_config").to_string_lossy());
-        let forced_vars = json!({
-            "ansible_ssh_args": format!("-F {config} -o ControlMaster=auto -o ControlPersist=60s"),
-            "ansible_ssh_common_args": "",
-            "ansible_ssh_extra_args": "",
-            "ansible_sftp_extra_args": "",
-            "ansible_scp_extra_args": "",
-            "ansible_ssh_executable": program("ssh"),
-            "ansible_scp_executable": program("scp"),
-            "ansible_sftp_executable": program("sftp"),
-            "ansible_control_path_dir": control,
-            "ansible_host_key_checking": true,
-            "ansible_ssh_host_key_checking": true,
-        });
-        match forced_vars {
-            Value::Object(forced_vars) => forced_vars,
-            _ => Map::new(),
-        }
+        let forced = [
+            ("ansible_ssh_args", format!("-F {config} -o ControlMaster=auto -o ControlPersist=60s").into()),
+            ("ansible_ssh_common_args", "".into()),
+            ("ansible_ssh_extra_args", "".into()),
+            ("ansible_sftp_extra_args", "".into()),
+            ("ansible_scp_extra_args", "".into()),
+            ("ansible_ssh_executable", program("ssh")),
+            ("ansible_scp_executable", program("scp")),
+            ("ansible_sftp_executable", program("sftp")),
+            ("ansible_control_path_dir", json!(control)),
+            ("ansible_host_key_checking", true.into()),
+            ("ansible_ssh_host_key_checking", true.into()),
+        ];
+        forced.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    fn write(&self, name: &str, text: &str) -> Result<(), SiteError> {
+    /// Writes a file, mode 0600, and its folder, mode 0700.
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf, SiteError> {
         let path = self.file(name);
-        let io = |source| SiteError::Io { path: path.clone(), source };
-        let folder = path.parent().unwrap_or(&self.folder);
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
-        let mut options = File::options();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io)
-    }
-
-    fn write_executable(&self, program: &str, text: &str) -> Result<(), SiteError> {
-        let name = format!("bin/{program}");
-        self.write(&name, text)?;
-        let path = self.file(&name);
-        fs::set_permissions(&path, Permissions::from_mode(0o700))
-            .map_err(|source| SiteError::Io { path, source })
+        let write = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(path.parent().unwrap_or(&self.folder))?;
+            let mut options = File::options();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            options.open(&path)?.write_all(text.as_bytes())
+        };
+        write().map_err(SiteError::io(&path))?;
+        Ok(path)
     }
 }
 
-/// What the site's own `ansible.cfg` says, if it has one.
+/// The settings of the site's own `ansible.cfg`, if it has one.
 pub(super) fn read_site_config(dir: &Path) -> Result<SiteConfig, SiteError> {
     let path = dir.join("ansible.cfg");
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(SiteConfig::parse(&text, dir)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(SiteConfig::parse("", dir)),
-        Err(source) => Err(SiteError::Io { path, source }),
-    }
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(SiteError::io(&path))?,
+    };
+    let invalid = |why| SiteError::InvalidFile { what: path.display().to_string(), why };
+    SiteConfig::parse(&text, dir).map_err(invalid)
 }

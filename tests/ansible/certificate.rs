@@ -5,16 +5,16 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use boma_it::catalog::plan::{CertsPlan, DnsPlan, DnsProvider, Tier};
-use boma_it::site::certs::pebble::Files;
+use boma_it::site::certs::pebble::PebbleFiles;
 use boma_it::site::certs::{Acme, Pebble};
 use boma_it::support::env;
 use boma_it::support::process::{Finished, Process, is_available};
 use serde_json::{Value, json};
 
-use crate::world::{ansible, minute};
+use crate::fixture::{checkout, minute, newest_ansible};
 
 const DOMAIN: &str = "askari.boma.example";
 /// The tasks of the role that have to do with the certificate, for a host that is a folder.
@@ -66,7 +66,7 @@ impl Host {
     }
 
     fn pebble(&self) -> Pebble {
-        let files = Files { folder: self.path("certs"), key: self.path("key") };
+        let files = PebbleFiles { folder: self.path("certs"), key: self.path("key") };
         Pebble::start(&files, self.address, &minute()).unwrap()
     }
 
@@ -88,19 +88,20 @@ impl Host {
         vars.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         fs::write(self.path("vars.json"), vars.to_string()).unwrap();
         fs::write(self.path("play.yml"), PLAYBOOK).unwrap();
-        let program = ansible().map_or(PathBuf::from("ansible-playbook"), |dir| dir.join("ansible-playbook"));
+        let program =
+            newest_ansible().map_or(PathBuf::from("ansible-playbook"), |dir| dir.join("ansible-playbook"));
         let mut process = Process::new(program).arg("--inventory").arg("localhost,");
         let files = [
             "site/inventory/production/group_vars/all.yml",
             "site/inventory/production/host_vars/askari.yml",
             "overrides/askari.yml",
         ];
-        for file in files.map(ours).iter().chain([&self.path("vars.json")]) {
+        for file in files.map(checkout).iter().chain([&self.path("vars.json")]) {
             process = process.arg("--extra-vars").arg(format!("@{}", file.display()));
         }
         process
             .arg(self.path("play.yml"))
-            .env("ANSIBLE_ROLES_PATH", ours("site/roles"))
+            .env("ANSIBLE_ROLES_PATH", checkout("site/roles"))
             .env("ANSIBLE_HOME", self.path("ansible"))
             .run(&minute())
             .unwrap()
@@ -144,10 +145,6 @@ impl Host {
     fn asked(&self) -> String {
         fs::read_to_string(self.path("asked")).unwrap_or_default()
     }
-}
-
-fn ours(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 /// Whether this machine has what this takes; where CI looks it must.

@@ -1,19 +1,19 @@
-//! Room `site` against a real Ansible and a real sshd on loopback, and against scripted fakes where a failure cannot
-//! be had from the real one.
+//! Module `site` with a real Ansible and a real sshd on loopback, and with scripts where a real one does not fail on demand.
+//! What depends on the callback plugin runs with the oldest and the newest ansible-core that boma-it supports.
 
 #[cfg(test)]
 mod certificate;
 #[cfg(test)]
 mod confinement;
 #[cfg(test)]
-mod fake;
+mod fixture;
 #[cfg(test)]
-mod real;
+mod playbook_runs;
+#[cfg(test)]
+mod scripted_ansible;
 #[cfg(test)]
 mod sshd;
 #[cfg(test)]
 mod vault;
 #[cfg(test)]
 mod verification;
-#[cfg(test)]
-mod world;

@@ -9,7 +9,7 @@ use boma_it::support::deadline::Progress;
 use boma_it::support::process::Process;
 use boma_it::support::ssh_access::SshAccess;
 
-use crate::world::minute;
+use crate::fixture::minute;
 
 pub(crate) struct Sshd {
     dir: tempfile::TempDir,
@@ -50,7 +50,7 @@ impl Sshd {
         Self { dir, port, user }
     }
 
-    pub(crate) fn target(&self) -> SshAccess {
+    pub(crate) fn access(&self) -> SshAccess {
         SshAccess {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: self.port,

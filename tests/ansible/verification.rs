@@ -1,12 +1,15 @@
-//! What a real Ansible says of `verify.yml`: what is an assertion, and what is no verdict.
+//! Assertions out of `verify.yml` as a real Ansible runs it, and when a verification is inconclusive.
 
 use std::fs;
 
 use boma_it::outcome::{AssertionStatus, TaskStatus};
-use boma_it::site::{Phase, PlaybookError, VerificationError, verification};
+use boma_it::site::{
+    InconclusiveReason, Phase, PlaybookError, Verification, VerificationError, verification,
+};
 
+use crate::fixture::AnsibleVersion::{self, Newest, Oldest};
+use crate::fixture::TestSite;
 use crate::sshd::Sshd;
-use crate::world::World;
 
 const VERIFY: &str = "
 - name: for others
@@ -51,17 +54,39 @@ const VERIFY: &str = "
   tasks: [{name: in a later play, assert: {that: true}}]
 ";
 
-#[test]
-fn every_asserting_task_is_an_assertion_with_what_it_said() {
-    let world = World::new(&[("harness/verify.yml", VERIFY)]);
-    let (report, _) = world.run(Phase::Assert);
-    let found = verification(&report.unwrap(), "askari").unwrap();
+/// A playbook whose first assertion holds, and which goes on after failures.
+fn after_an_assertion_that_holds(task: &str) -> String {
+    format!(
+        "- hosts: all\n  gather_facts: false\n  ignore_errors: true\n  tasks:\n    - name: holds\n      assert: {{that: true}}\n    - name: unknown\n      {task}\n"
+    )
+}
+
+fn verify(site: &TestSite) -> Result<Verification, VerificationError> {
+    verification(&site.run(Phase::Assert).0.unwrap(), "askari")
+}
+
+/// Why task `unknown` leaves the verification inconclusive, and its message.
+#[track_caller]
+fn inconclusive(site: &TestSite) -> (InconclusiveReason, String) {
+    match verify(site).unwrap_err() {
+        VerificationError::Inconclusive { task, reason } => {
+            assert_eq!((task.task.as_str(), task.path.as_str()), ("unknown", "harness/verify.yml:7"));
+            (reason, task.message.unwrap())
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[rstest::rstest]
+fn every_asserting_task_is_an_assertion_with_its_message(#[values(Oldest, Newest)] version: AnsibleVersion) {
+    let Some(site) = TestSite::with_ansible(version, &[("harness/verify.yml", VERIFY)]) else { return };
+    let found = verify(&site).unwrap();
     let shown: Vec<String> = found
         .assertions
         .iter()
         .map(|a| format!("{:?} {} ({}) {}", a.status, a.name, a.path, a.message.as_deref().unwrap_or("-")))
         .collect();
-    insta::assert_snapshot!(shown.join("\n"), @r"
+    insta::allow_duplicates! { insta::assert_snapshot!(shown.join("\n"), @r"
     Failed port 22:22 is assert (harness/verify.yml:9) closed · did not hold: 1 == 2
     Failed looped (harness/verify.yml:12) 2: Assertion failed · did not hold: item < 2
     Failed secret (harness/verify.yml:16) -
@@ -69,26 +94,28 @@ fn every_asserting_task_is_an_assertion_with_what_it_said() {
     Skipped not for this host (harness/verify.yml:25) Conditional result was False
     Passed rescued (harness/verify.yml:33) -
     Failed stop (harness/verify.yml:35) enough
-    Skipped later (harness/verify.yml:37) not reached: the playbook, or a block of it, ended before it
-    Skipped in a later play (harness/verify.yml:41) not reached: the playbook, or a block of it, ended before it
-    ");
-    assert_eq!(found.trouble, None);
+    Skipped later (harness/verify.yml:37) not reached: the playbook or its block ended earlier
+    Skipped in a later play (harness/verify.yml:41) not reached: the playbook or its block ended earlier
+    ") }
+    assert_eq!(found.inconclusive, None);
     assert_eq!(found.assertions.iter().filter(|a| a.status == AssertionStatus::Failed).count(), 4);
-    // Of the record only: ansible-core 2.19 prints the message of a failed action in its own output, `no_log` or not.
-    let record = fs::read_to_string(world.folder().join("assert.tasks.jsonl")).unwrap();
+    // Only the record: ansible-core 2.19 prints the message of a failed action in its own output, with `no_log` too.
+    let record = fs::read_to_string(site.folder().join("assert.tasks.jsonl")).unwrap();
     assert!(!record.contains("hunter2"), "{record}");
 }
 
-#[test]
-fn a_task_of_verify_that_only_finds_out_and_fails_is_no_verdict() {
-    let verify = "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: holds\n      assert: {that: true}\n    - name: ask\n      command: sh -c 'echo no answer >&2; exit 7'\n      delegate_to: localhost\n";
-    let world = World::new(&[("harness/verify.yml", verify)]);
-    let report = world.run(Phase::Before).0.unwrap();
+#[rstest::rstest]
+fn a_failed_task_that_asserts_nothing_makes_the_verification_inconclusive(
+    #[values(Oldest, Newest)] version: AnsibleVersion,
+) {
+    let playbook = "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: holds\n      assert: {that: true}\n    - name: ask\n      command: sh -c 'echo no answer >&2; exit 7'\n      delegate_to: localhost\n";
+    let Some(site) = TestSite::with_ansible(version, &[("harness/verify.yml", playbook)]) else { return };
+    let report = site.run(Phase::Before).0.unwrap();
     assert_eq!(report.tasks[1].status, TaskStatus::Failed);
-    insta::assert_snapshot!(verification(&report, "askari").unwrap_err(), @r"
-    could not find out: task `ask` of verify.yml (harness/verify.yml:6) failed, and it is no assertion: on localhost: non-zero return code · exit status 7
+    insta::allow_duplicates! { insta::assert_snapshot!(verification(&report, "askari").unwrap_err(), @r"
+    verify.yml is inconclusive: task `ask` (harness/verify.yml:6) failed, and it is not an assertion: on localhost: non-zero return code · exit status 7
     no answer
-    ");
+    ") }
 }
 
 #[rstest::rstest]
@@ -100,93 +127,121 @@ fn a_task_of_verify_that_only_finds_out_and_fails_is_no_verdict() {
 #[case::result_of_a_tagged(
     "command: 'true'\n      delegate_to: localhost\n      tags: [assertion]\n      failed_when: nowhere"
 )]
-fn an_assertion_that_cannot_be_evaluated_is_no_verdict_though_failures_are_ignored(#[case] task: &str) {
-    let verify = format!(
-        "- hosts: all\n  gather_facts: false\n  ignore_errors: true\n  tasks:\n    - name: holds\n      assert: {{that: true}}\n    - name: unknown\n      {task}\n"
-    );
-    let world = World::new(&[("harness/verify.yml", &verify)]);
-    let error = verification(&world.run(Phase::Assert).0.unwrap(), "askari").unwrap_err().to_string();
-    let said = "could not find out: task `unknown` of verify.yml (harness/verify.yml:7) failed, and it could not be evaluated: ";
-    assert!(error.starts_with(said), "{error}");
+fn an_assertion_that_cannot_be_evaluated_is_inconclusive_even_if_errors_are_ignored(
+    #[case] task: &str,
+    #[values(Oldest, Newest)] version: AnsibleVersion,
+) {
+    let playbook = after_an_assertion_that_holds(task);
+    let Some(site) = TestSite::with_ansible(version, &[("harness/verify.yml", &playbook)]) else { return };
+    assert_eq!(inconclusive(&site).0, InconclusiveReason::NotEvaluated);
 }
 
 #[rstest::rstest]
 #[case::condition("include_tasks: more.yml\n      when: nowhere.answers", "nowhere")]
 #[case::file("ansible.builtin.include_tasks: '{{ nowhere }}.yml'", "nowhere")]
 #[case::missing("include_tasks: other.yml", "other.yml")]
-#[case::role("include_role: {name: '{{ nowhere }}'}", "nowhere")]
 #[case::one_of_a_loop("include_tasks: '{{ item.file }}'\n      loop: [{file: more.yml}, {}]", "file")]
-fn an_include_that_fails_is_no_verdict_though_failures_are_ignored(#[case] task: &str, #[case] why: &str) {
-    let verify = format!(
-        "- hosts: all\n  gather_facts: false\n  ignore_errors: true\n  tasks:\n    - name: holds\n      assert: {{that: true}}\n    - name: more\n      {task}\n"
-    );
+fn a_failed_include_is_inconclusive_even_if_errors_are_ignored(
+    #[case] task: &str,
+    #[case] cause: &str,
+    #[values(Oldest, Newest)] version: AnsibleVersion,
+) {
+    let playbook = after_an_assertion_that_holds(task);
     let more = "- name: not met\n  assert: {that: true}\n";
-    let world = World::new(&[("harness/verify.yml", &verify), ("harness/more.yml", more)]);
-    let error = verification(&world.run(Phase::Assert).0.unwrap(), "askari").unwrap_err().to_string();
-    let said = "could not find out: task `more` of verify.yml (harness/verify.yml:7) failed, and it may have assertions that nobody saw: ";
-    assert!(error.starts_with(said) && error.contains(why), "{error}");
+    let files = [("harness/verify.yml", playbook.as_str()), ("harness/more.yml", more)];
+    let Some(site) = TestSite::with_ansible(version, &files) else { return };
+    let (reason, message) = inconclusive(&site);
+    assert_eq!(reason, InconclusiveReason::FailedInclude);
+    assert!(message.contains(cause), "{message}");
+}
+
+/// Here the two versions differ: before 2.19 Ansible gives up without a result of the task.
+#[rstest::rstest]
+fn a_role_whose_name_is_undefined_is_never_a_verdict(#[values(Oldest, Newest)] version: AnsibleVersion) {
+    let playbook = after_an_assertion_that_holds("include_role: {name: '{{ nowhere }}'}");
+    let Some(site) = TestSite::with_ansible(version, &[("harness/verify.yml", &playbook)]) else { return };
+    match version {
+        Newest => assert_eq!(inconclusive(&site).0, InconclusiveReason::FailedInclude),
+        Oldest => {
+            let error = site.run(Phase::Assert).0.unwrap_err();
+            assert!(
+                matches!(&error, PlaybookError::Died { task: Some(task), .. } if task == "unknown"),
+                "{error}"
+            );
+        }
+    }
 }
 
 #[rstest::rstest]
-#[case::in_an_included_file("- include_tasks: a.yml", "what comes after “A” (harness/a.yml:1) in its file")]
+#[case::in_an_included_file("- include_tasks: a.yml", "the rest of the file after `A` (harness/a.yml:1)")]
 #[case::before_an_include(
     "- {name: A, assert: {that: false}}\n    - name: B\n      include_tasks: a.yml",
-    "“B” (harness/verify.yml:7)"
+    "`B` (harness/verify.yml:7)"
 )]
 #[case::in_a_rescued_block(
     "- block: [{name: A, assert: {that: false}}, {name: B, assert: {that: true}}]\n      rescue: [debug: {}]",
-    "“B” (harness/verify.yml:6)"
+    "`B` (harness/verify.yml:6)"
 )]
 #[case::all_was_reached(
     "- block: [{name: A, assert: {that: false}}]\n      rescue: [{name: B, fail: {msg: no}}]",
     ""
 )]
-fn what_a_failed_assertion_kept_the_playbook_from_is_known(#[case] tasks: &str, #[case] unreached: &str) {
-    let verify = format!(
+fn the_tasks_that_a_failed_assertion_kept_from_running_are_listed(
+    #[case] tasks: &str,
+    #[case] unreached: &str,
+    #[values(Oldest, Newest)] version: AnsibleVersion,
+) {
+    let playbook = format!(
         "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: holds\n      assert: {{that: true}}\n    {tasks}\n"
     );
     let a = "- name: A\n  assert: {that: false}\n- name: B\n  assert: {that: true}\n";
-    let world = World::new(&[("harness/verify.yml", &verify), ("harness/a.yml", a)]);
-    let found = verification(&world.run(Phase::Assert).0.unwrap(), "askari").unwrap();
+    let files = [("harness/verify.yml", playbook.as_str()), ("harness/a.yml", a)];
+    let Some(site) = TestSite::with_ansible(version, &files) else { return };
+    let found = verify(&site).unwrap();
     assert_eq!(found.unreached.join(", "), unreached);
-    assert_eq!(found.trouble, None);
+    assert_eq!(found.inconclusive, None);
 }
 
 #[test]
-fn a_probe_of_the_shipped_verification_that_fails_is_no_verdict() {
-    // Nothing lies beside it here, so that the probe cannot even begin.
-    let world = World::new(&[("harness/verify.yml", include_str!("../../harness/verify.yml"))]);
-    let error = verification(&world.run(Phase::Assert).0.unwrap(), "askari").unwrap_err().to_string();
-    assert!(error.starts_with("could not find out: task `Look from inside the VM` of verify.yml"), "{error}");
+fn a_failed_probe_of_the_shipped_verify_yml_is_inconclusive() {
+    // Its files are not beside it here, so the probe cannot even start.
+    let site = TestSite::new(&[("harness/verify.yml", include_str!("../../harness/verify.yml"))]);
+    match verify(&site).unwrap_err() {
+        VerificationError::Inconclusive { task, .. } => assert_eq!(task.task, "Look from inside the VM"),
+        other => panic!("{other}"),
+    }
 }
 
-#[test]
-fn a_tag_makes_no_assertion_of_what_asserts_nothing() {
+#[rstest::rstest]
+fn the_tag_makes_no_assertion_of_a_module_that_asserts_nothing(
+    #[values(Oldest, Newest)] version: AnsibleVersion,
+) {
     let sshd = Sshd::start();
-    let verify = "- hosts: all\n  tags: [assertion]\n  tasks:\n    - name: more\n      include_tasks: more.yml\n    - name: fact\n      set_fact: {known: 1}\n    - name: say\n      ansible.builtin.debug: {msg: x}\n";
+    let playbook = "- hosts: all\n  tags: [assertion]\n  tasks:\n    - name: more\n      include_tasks: more.yml\n    - name: fact\n      set_fact: {known: 1}\n    - name: say\n      ansible.builtin.debug: {msg: x}\n";
     let more = "- name: group\n  ansible.builtin.group_by: {key: known}\n";
-    let mut world = World::new(&[("harness/verify.yml", verify), ("harness/more.yml", more)]);
-    world.target = sshd.target();
-    let found = verification(&world.run(Phase::Assert).0.unwrap(), "askari");
-    assert_eq!(found.unwrap_err(), VerificationError::NoAssertions { host: "askari".into() });
+    let files = [("harness/verify.yml", playbook), ("harness/more.yml", more)];
+    let Some(site) = TestSite::with_ansible(version, &files) else { return };
+    let error = verify(&site.reached_by(&sshd)).unwrap_err();
+    assert_eq!(error, VerificationError::NoAssertions { host: "askari".into() });
 }
 
-#[test]
-fn what_was_not_reached_is_never_a_pass_though_the_playbook_ignores_it() {
-    let verify = |target: &str| {
-        format!(
-            "- hosts: all\n  gather_facts: false\n  ignore_unreachable: true\n  tasks:\n    - name: holds\n      assert: {{that: true}}\n    - name: works\n      command: 'true'\n      tags: [assertion]\n      {target}\n"
-        )
-    };
+#[rstest::rstest]
+#[case::the_vm("changed_when: false")]
+#[case::another_host("delegate_to: 203.0.113.9")]
+fn an_unreachable_host_is_never_a_pass_even_if_the_playbook_ignores_it(
+    #[case] keyword: &str,
+    #[values(Oldest, Newest)] version: AnsibleVersion,
+) {
     let sshd = Sshd::start();
-    let run = |target: &str| {
-        let mut world = World::new(&[("harness/verify.yml", &verify(target))]);
-        world.target = sshd.target();
-        world.target.port = 1;
-        world.run(Phase::Assert).0.unwrap_err()
-    };
-    let error = run("changed_when: false");
-    assert!(matches!(error, PlaybookError::Unreachable { .. }), "{error}");
-    let error = run("delegate_to: 203.0.113.9");
-    assert!(matches!(error, PlaybookError::OutOfScope { .. }), "{error}");
+    let playbook = format!(
+        "- hosts: all\n  gather_facts: false\n  ignore_unreachable: true\n  tasks:\n    - name: holds\n      assert: {{that: true}}\n    - name: works\n      command: 'true'\n      tags: [assertion]\n      {keyword}\n"
+    );
+    let Some(site) = TestSite::with_ansible(version, &[("harness/verify.yml", &playbook)]) else { return };
+    let mut site = site.reached_by(&sshd);
+    site.access.port = 1;
+    match (site.run(Phase::Assert).0.unwrap_err(), keyword) {
+        (PlaybookError::Unreachable { task }, "changed_when: false") => assert_eq!(task.task, "works"),
+        (PlaybookError::OutOfScope { wanted, .. }, _) => assert_eq!(wanted, "203.0.113.9"),
+        (other, _) => panic!("{other}"),
+    }
 }

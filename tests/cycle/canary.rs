@@ -150,7 +150,7 @@ fn a_secret_that_is_missing_is_refused_before_anything_is_asked() {
     assert!(matches!(error.downcast_ref(), Some(SecretError::Refused(_))), "{error:?}");
     let told = aviary.lab.plain(&error_chain(&error));
     assert!(
-        told.starts_with("the secret `vault.canary.token` is not to be had from the file [lab]/token"),
+        told.starts_with("cannot read the secret `vault.canary.token` from the file [lab]/token"),
         "{told}"
     );
     assert!(told.contains("integration-testing.md, Secrets"), "{told}");

@@ -319,7 +319,7 @@ pub(crate) fn record(play: &str, tasks: &[Task]) -> String {
         let line = serde_json::json!({
             "event": "result", "play": play, "task": name, "path": path, "action": "ansible.builtin.command",
             "host": "askari", "status": status, "changed": *status == "ok", "ignored": false, "assertion": assertion,
-            "seconds": 0.1, "said": {"msg": message},
+            "seconds": 0.1, "output": {"msg": message},
         });
         let _ = writeln!(script, "{line}");
         worst = worst.max(match *status {

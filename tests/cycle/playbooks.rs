@@ -50,9 +50,9 @@ fn no_stats(play: &str) -> String {
 #[case::died(no_stats("site") + "echo '[ERROR]: Unexpected' >&2; exit 250\n", "exit status 250 (unexpected exception)")]
 #[case::no_host(
     r#"printf '%s\n' '{"event": "ansible", "version": "2.19.4"}' '{"event": "play", "play": "site"}' '{"event": "no_hosts_matched", "play": "site"}' '{"event": "stats", "hosts": {}}' >"$BOMA_IT_RECORD"; exit 0"#.to_owned(),
-    "no play matched host `askari`: nothing was done, and that is never a pass"
+    "no play matched host `askari`: nothing ran, and that never passes"
 )]
-#[case::no_record("exit 0".to_owned(), "Ansible never called the plugin")]
+#[case::no_record("exit 0".to_owned(), "Ansible never called the callback plugin")]
 #[case::nothing_ran(record("site", &[]), "no task ran on host `askari`")]
 fn what_keeps_the_playbook_from_its_end_is_an_error(#[case] script: String, #[case] words: &str) {
     let (_lab, report) = cycle_with("apply", &script);
@@ -166,7 +166,11 @@ fn a_playbook_that_goes_on_for_ever_is_ended_at_its_deadline_with_the_task_it_wa
     let report = run(&world, &plan, Job::Cycle).unwrap();
     lab.assert_nothing_left(&report);
     assert_eq!(report.outcome, Outcome::Errored);
-    assert!(report.seen.contains("ansible-playbook was ended in task `base : firewall`"), "{}", report.seen);
+    assert!(
+        report.seen.contains("ansible-playbook was stopped in task `base : firewall`"),
+        "{}",
+        report.seen
+    );
     assert!(report.seen.contains("gave up after 1.0s"), "{}", report.seen);
 }
 
@@ -230,7 +234,7 @@ fn a_failing_assertion_is_named_and_explained_and_the_vm_stays_for_a_person() {
 #[case::empty(record("verify", &[Task::ok("look around")]), "verify.yml asserts nothing about host `askari`")]
 #[case::could_not_look(
     record("verify", &[Task::ok(PORTS).asserting(), Task::failed("ask the firewall", "no nft")]),
-    "could not find out: task `ask the firewall` of verify.yml (/p/verify.yml:7) failed"
+    "verify.yml is inconclusive: task `ask the firewall` (/p/verify.yml:7) failed"
 )]
 #[case::died(no_stats("verify") + "kill -9 $$\n", "ended with signal 9")]
 fn a_verification_that_says_nothing_is_an_error(#[case] script: String, #[case] words: &str) {
@@ -253,7 +257,7 @@ fn an_assertion_that_was_skipped_is_told_as_skipped_and_never_as_passed() {
     let tasks = [Task::skipped(PORTS).asserting(), Task::skipped("the mesh server answers").asserting()];
     let (_lab, report) = cycle_with("assert", &record("verify", &tasks));
     assert_eq!(report.outcome, Outcome::Errored, "{}", report.seen);
-    assert!(report.seen.contains("looked at none of its 2 assertions"), "{}", report.seen);
+    assert!(report.seen.contains("verify.yml skipped all 2 assertions"), "{}", report.seen);
 }
 
 /// The scenario of the incident: a failure is declared after the reboot, and none before.
@@ -302,7 +306,7 @@ fn a_declared_failure_passes_only_where_it_was_declared() {
     let probe = || Task::failed("ask the firewall", "no nft");
     let (_lab, report) = incident(&[holds()], &[fails(), probe()]);
     assert_eq!(report.outcome, Outcome::Errored, "what nobody looked at may have failed as well");
-    assert!(report.seen.starts_with("at assert: could not find everything out: “ask the firewall”"));
+    assert!(report.seen.starts_with("at assert: verify.yml is inconclusive: task `ask the firewall`"));
     assert!(report.compared.iter().any(|line| !line.holds), "{:?}", report.compared);
 }
 

@@ -1,11 +1,10 @@
-"""One JSON line for each thing that happens in a playbook run, written to the pipe that BOMA_IT_RECORD names.
+"""Records a playbook run: one JSON object a line, written to the pipe that BOMA_IT_RECORD names.
 
-Every line has an `event`: ansible, declared, play, no_hosts_matched, start, refused, result, stats or trouble. The reader is
-boma-it's `site` room. A callback that raises would only be warned about by Ansible and its result lost in silence, so
-trouble of our own is recorded as such and read as "could not find out".
+Every line has an `event`: ansible, declared, play, no_hosts_matched, start, refused, result, stats or problem. The
+reader is `src/site/record.rs`. If a callback raises, Ansible only warns and the result is lost, so an exception in here
+is recorded as a `problem`, and the run counts as errored.
 
-And one guard: a task is connected by OpenSSH, which is confined to the VM, or is delegated to this machine; every other
-connection is refused before it is made.
+The guard of connections is `boma_it_guard.py`. Without it this file does not load, and the run fails.
 """
 
 from __future__ import annotations
@@ -13,14 +12,18 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 import time
+from pathlib import Path
 
-from ansible.constants import LOCALHOST
-from ansible.errors import AnsibleConnectionFailure
-from ansible.plugins import connection
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import connection_loader
 from ansible.release import __version__ as ansible_version
+
+# Ansible loads every file of this folder as a callback, so the guard is one folder up.
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from boma_it_guard import guard_connections
 
 DOCUMENTATION = r"""
 name: boma_it
@@ -32,20 +35,44 @@ requirements:
   - enabled by boma-it in the ansible.cfg of a run
 """
 
-# Longest text taken over from a result. The reader takes secrets out and keeps much less: cutting here, before that,
-# could leave half a secret.
+# Longest text kept of a result. The reader removes secrets and then keeps much less; a shorter limit here could cut a
+# secret in half, and half a secret is not recognised.
 LONGEST = 200_000
 
-# The connection plugins that are let be, by file: a name may be an alias, or that of the site's own plugin.
-SSH, LOCAL = [os.path.join(os.path.dirname(connection.__file__), name) for name in ("ssh.py", "local.py")]
+# The ansible-core versions for which the private members below were checked, oldest first. `make setup` installs them,
+# and tests/ansible/ runs with each.
+CHECKED_AGAINST = ("2.18.0", "2.19.14")
 
-# Modules whose tasks are known once they run.
+# Members of Ansible that are private or undocumented. This section is the only place that reads them, except for
+# `_display` and `_get_item_label` of CallbackBase, which plugins are meant to use. The guard gets `connection_loader`
+# from here; of that it uses `get_with_context` (replaced), `find_plugin_with_context` and `aliases`.
+
+
+def uuid_of(task):
+    return task._uuid
+
+
+def parts_of(result):
+    """The task, the name of the host, and the values that the task returned."""
+    return result._task, result._host.name, result._result
+
+
+def inventory_of(variable_manager):
+    return variable_manager._inventory
+
+
+def task_kept_for_rescue(variable_manager, host):
+    """The failed task that Ansible keeps as `ansible_failed_task` for the `rescue` that takes over from it."""
+    return variable_manager._nonpersistent_fact_cache.get(host, {}).get("ansible_failed_task")
+
+
+# Modules whose tasks are unknown until they run.
 INCLUDES = ("include_role", "include_tasks")
 
-# Modules that assert nothing, whatever their tags: a play's tags are those of its facts and includes as well.
+# Modules that assert nothing, whatever their tags: a play's tags also apply to its fact gathering and includes.
 NO_ASSERTION = ("add_host", "debug", "gather_facts", "group_by", "meta", "set_fact", "setup")
 
-# How Ansible begins to say that a task was not carried out as its condition or arguments could not be evaluated.
+# How Ansible's message begins if it did not run a task because it could not evaluate its condition or arguments.
 UNEVALUATED = (
     "Task failed: Error while evaluating conditional",
     "Task failed: Finalization of task args",
@@ -55,52 +82,20 @@ UNEVALUATED = (
 
 
 def recorded(method):
-    """Turns an exception of ours into a record of it: a callback never breaks the run."""
+    """Records an exception in a callback instead of raising it."""
 
     @functools.wraps(method)
     def wrapper(self, *args, **kwargs):
         try:
             method(self, *args, **kwargs)
-        except Exception as error:  # pylint: disable=broad-except
-            self._record("trouble", what="%s: %s: %s" % (method.__name__, type(error).__name__, error))
+        except Exception as error:
+            self._record("problem", what=f"{method.__name__}: {type(error).__name__}: {error}")
 
     return wrapper
 
 
-def guard_connections(refuse):
-    """Lets no task be connected but by OpenSSH, or to this machine where it is delegated to it. Tasks run in forks of this
-    process, so that it holds for all.
-
-    `refuse` hears what was wanted before it fails: a playbook may survive that, or Ansible lose the words (in a loop).
-    """
-    get = connection_loader.get_with_context
-
-    def guarded(name, *args, **kwargs):
-        known_as = connection_loader.aliases.get(name, name)
-        found = connection_loader.find_plugin_with_context(known_as, collection_list=kwargs.get("collection_list"))
-        host = getattr(args[0], "remote_addr", None) if args else None
-        plugin = found.plugin_resolved_path
-        wanted = None
-        if kwargs.get("class_only"):
-            pass
-        elif plugin not in (SSH, LOCAL):
-            wanted = "%s by connection plugin %s" % (host or "a host", name)
-        # What is applied to the host under test would be applied to this machine. The task's own connection has its uuid; an
-        # action that takes another to do its part here (synchronize) has none.
-        elif plugin == LOCAL and "task_uuid" in kwargs and host not in LOCALHOST:
-            wanted = "this machine as if it were %s, by connection plugin local (delegate_to: localhost says so)" % host
-        if wanted:
-            refuse(wanted)
-            raise AnsibleConnectionFailure(
-                "boma-it: refused to reach %s: only ssh to the VM, and what is delegated to localhost, are in scope" % wanted
-            )
-        return get(name, *args, **kwargs)
-
-    connection_loader.get_with_context = guarded
-
-
 def is_assertion(task):
-    """Module `assert` or `fail` under any of its names, or a task tagged `assertion` that may assert something."""
+    """Whether a task runs module `assert` or `fail`, by any name, or is tagged `assertion` and can assert something."""
     module = task.action.rpartition(".")[2]
     if module in NO_ASSERTION or module.startswith(("include", "import_")):
         return False
@@ -112,7 +107,7 @@ def is_include(task):
 
 
 def is_unevaluated(task, values):
-    """Whether a failed task says nothing of what it asserts, as that could not be evaluated; or what it would include."""
+    """Whether a failed task leaves open what it asserts: its condition could not be evaluated, or it is an include."""
     if is_include(task):
         return True
     if not is_assertion(task):
@@ -124,12 +119,14 @@ def is_unevaluated(task, values):
         return False
     if task.action.rpartition(".")[2] == "assert":
         return "evaluated_to" not in values
-    # `failed_when` gives a boolean, or the words of why it could not.
-    return not isinstance(values.get("failed_when_result", False), bool) or str(values.get("msg")).startswith(UNEVALUATED)
+    # `failed_when_result` is a boolean, or a text if the condition could not be evaluated.
+    if not isinstance(values.get("failed_when_result", False), bool):
+        return True
+    return str(values.get("msg")).startswith(UNEVALUATED)
 
 
 def text(value):
-    """A value as text, the end of it if it is long; nothing if it is nothing."""
+    """A value as text, shortened to its end; None if it is empty."""
     if value is None or value == "" or value == []:
         return None
     if isinstance(value, (list, tuple)):
@@ -154,25 +151,25 @@ class CallbackModule(CallbackBase):
         self._begun = {}
         self._variables = None
         self._rescued = {}
-        guard_connections(lambda wanted: self._record("refused", wanted=wanted))
+        guard_connections(connection_loader, lambda wanted: self._record("refused", wanted=wanted))
         path = os.environ.get("BOMA_IT_RECORD")
         if path:
             try:
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
                 self._fd = os.open(path, flags, 0o600)
             except OSError as error:
-                self._display.warning("boma_it: cannot open %s: %s" % (path, error))
+                self._display.warning(f"boma_it: cannot open {path}: {error}")
         self._record("ansible", version=ansible_version)
 
     def _record(self, event, **fields):
-        """One write a line: whole lines for the reader, and nothing buffered for a forked worker to flush again."""
+        """Writes a line in one unbuffered call: the reader gets whole lines, a forked worker has nothing to flush."""
         if self._fd is None:
             return
         try:
             line = json.dumps(dict(fields, event=event), default=str) + "\n"
             os.write(self._fd, line.encode("utf-8", "surrogateescape"))
-        except Exception as error:  # pylint: disable=broad-except
-            self._display.warning("boma_it: lost a record: %s" % error)
+        except Exception as error:
+            self._display.warning(f"boma_it: lost a record: {error}")
 
     # -- plays ----------------------------------------------------------------------------------------------------
 
@@ -187,10 +184,10 @@ class CallbackModule(CallbackBase):
         self._record("play", play=self._play)
         if not self._declared and os.environ.get("BOMA_IT_DECLARE") and self._playbook is not None:
             self._declared = True
-            self._declare(self._variables._inventory)
+            self._declare(inventory_of(self._variables))
 
     def _declare(self, inventory):
-        """Names what lies ahead for the host under test, so that what is never reached is known."""
+        """Records the assertions and includes for the host under test: the reader sees which were never reached."""
         host = os.environ.get("BOMA_IT_DECLARE")
         for play in self._playbook.get_plays():
             if "{{" in str(play.hosts) or host not in [found.name for found in inventory.get_hosts(play.hosts)]:
@@ -201,7 +198,7 @@ class CallbackModule(CallbackBase):
     def _declare_block(self, block, play, is_rescue=False):
         for task in list(block.block) + list(block.always):
             self._declare_task(task, play, is_rescue)
-        # A rescue that was not needed is not an assertion that was missed.
+        # A rescue that did not run has missed no assertion.
         for task in block.rescue:
             self._declare_task(task, play, True)
 
@@ -219,14 +216,15 @@ class CallbackModule(CallbackBase):
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     @recorded
-    def v2_playbook_on_task_start(self, task, is_conditional):
-        # The name is templated now and raw again by the time of the result.
-        self._names[task._uuid] = task.get_name().strip()
-        self._begun[task._uuid] = time.monotonic()
+    def v2_playbook_on_task_start(self, task, is_conditional):  # noqa: ARG002 - Ansible passes it by this name
+        # Only here is the name templated; in the result it is raw again.
+        uuid = uuid_of(task)
+        self._names[uuid] = task.get_name().strip()
+        self._begun[uuid] = time.monotonic()
         self._record(
             "start",
             play=self._play,
-            task=self._names[task._uuid],
+            task=self._names[uuid],
             path=task.get_path() or "",
             action=task.action,
         )
@@ -236,7 +234,7 @@ class CallbackModule(CallbackBase):
 
     @recorded
     def v2_runner_on_start(self, host, task):
-        self._begun[(host.name, task._uuid)] = time.monotonic()
+        self._begun[(host.name, uuid_of(task))] = time.monotonic()
 
     @recorded
     def v2_runner_on_ok(self, result):
@@ -244,17 +242,18 @@ class CallbackModule(CallbackBase):
 
     @recorded
     def v2_runner_on_failed(self, result, ignore_errors=False):
-        # Of a loop, one item may have failed and another not been reached.
-        items = result._result.get("results") or []
+        # In a loop, one item may have failed and another may have been unreachable.
+        _, host, values = parts_of(result)
+        items = values.get("results") or []
         if any(isinstance(item, dict) and item.get("unreachable") for item in items):
             self._result(result, "unreachable")
         else:
-            rescued = self._is_rescued(result._host.name)
+            rescued = self._is_rescued(host)
             self._result(result, "failed", ignored=bool(ignore_errors), rescued=rescued)
 
     def _is_rescued(self, host):
-        """Whether a `rescue` takes over from the failure just seen: then Ansible has just kept it for that to read."""
-        kept = self._variables._nonpersistent_fact_cache.get(host, {}).get("ansible_failed_task")
+        """Whether a `rescue` takes over from the latest failure: then Ansible has just kept the failed task for it."""
+        kept = task_kept_for_rescue(self._variables, host)
         is_new = kept is not None and kept is not self._rescued.get(host)
         self._rescued[host] = kept
         return is_new
@@ -265,15 +264,15 @@ class CallbackModule(CallbackBase):
 
     @recorded
     def v2_runner_on_unreachable(self, result):
-        self._result(result, "unreachable", ignored=bool(result._task.ignore_unreachable))
+        self._result(result, "unreachable", ignored=bool(parts_of(result)[0].ignore_unreachable))
 
     def _result(self, result, status, ignored=False, rescued=False):
-        task, host, values = result._task, result._host.name, result._result
-        now = time.monotonic()
-        begun = self._begun.get((host, task._uuid), self._begun.get(task._uuid, now))
+        task, host, values = parts_of(result)
+        uuid, now = uuid_of(task), time.monotonic()
+        begun = self._begun.get((host, uuid), self._begun.get(uuid, now))
         record = {
             "play": self._play,
-            "task": self._names.get(task._uuid) or task.get_name().strip(),
+            "task": self._names.get(uuid) or task.get_name().strip(),
             "path": task.get_path() or "",
             "action": task.action,
             "tags": [str(tag) for tag in task.tags],
@@ -288,38 +287,39 @@ class CallbackModule(CallbackBase):
         }
         if task.delegate_to:
             record["delegate"] = str(task.delegate_to)
-        # What `no_log` hides, Ansible has taken out before we are called; this says so in our words.
+        # Ansible has already removed what `no_log` hides.
         if task.no_log is True or "censored" in values:
             record["no_log"] = True
         else:
-            record["said"] = self._said(values, status == "failed")
+            record["output"] = self._output(values, status == "failed")
             record["items"] = [self._item(item) for item in values.get("results") or [] if isinstance(item, dict)]
         self._record("result", **record)
 
     @staticmethod
-    def _said(values, failed):
-        # Words instead of a boolean say why `failed_when` could not be evaluated.
+    def _output(values, failed):
+        # A text instead of a boolean is the reason why `failed_when` could not be evaluated.
         judged = values.get("failed_when_result")
-        said = {
-            # A file that could not be included has a `reason`.
-            "msg": text(values.get("msg") or values.get("reason")) or (None if isinstance(judged, bool) else text(judged)),
+        unevaluated = None if isinstance(judged, bool) else text(judged)
+        output = {
+            # An include that could not load its file has a `reason`.
+            "msg": text(values.get("msg") or values.get("reason")) or unevaluated,
             "reason": text(values.get("skip_reason")),
-            # An assert's condition only says something when it is the one that did not hold.
+            # For an assert, the condition that did not hold.
             "condition": text(values.get("assertion")),
             "stderr": text(values.get("stderr") or values.get("module_stderr")),
             "stdout": text(values.get("stdout") or values.get("module_stdout")) if failed else None,
             "rc": values.get("rc") if isinstance(values.get("rc"), int) else None,
         }
-        return {key: value for key, value in said.items() if value is not None}
+        return {key: value for key, value in output.items() if value is not None}
 
     def _item(self, values):
         if values.get("_ansible_no_log") or "censored" in values:
-            return {"item": "(hidden)", "failed": bool(values.get("failed")), "said": {}}
+            return {"item": "(hidden)", "failed": bool(values.get("failed")), "output": {}}
         failed = bool(values.get("failed") or values.get("unreachable"))
         return {
             "item": text(self._get_item_label(values)) or "",
             "failed": failed,
-            "said": self._said(values, failed),
+            "output": self._output(values, failed),
         }
 
     # -- the end --------------------------------------------------------------------------------------------------

@@ -20,91 +20,91 @@ fn stats(text: &str) -> String {
 }
 
 fn conclude(phase: Phase, lines: &[&str], exit: Option<&str>) -> Result<PlaybookReport, String> {
-    let mut collector = Collector::new("askari", phase, &[Path::new("/srv")]);
+    let mut collector = Collector::new("askari", &[Path::new("/srv")]);
     for line in lines.iter().flat_map(|lines| lines.lines()) {
-        collector.take(line);
+        collector.add(line);
     }
-    collector.conclude(exit, "  [ERROR]: as Ansible says", 2.0).map_err(|error| error.to_string())
+    collector.conclude(phase, exit, "  [ERROR]: as Ansible says", 2.0).map_err(|error| error.to_string())
 }
 
 const FINE: &str =
     r#"{"askari":{"ok":1,"failures":0,"unreachable":0,"changed":1,"skipped":0,"rescued":0,"ignored":0}}"#;
 
 #[test]
-fn a_run_that_did_something_is_reported_with_paths_relative_to_the_repository() {
+fn a_successful_run_is_reported_with_paths_relative_to_the_repository() {
     let report = conclude(Phase::Apply, &[BEGIN, &result(""), &stats(FINE)], None).unwrap();
     assert_eq!((report.ok, report.changed, report.failed, report.skipped), (1, 1, 0, 0));
     assert_eq!(report.tasks[0].path, "site/roles/base/tasks/main.yml:3");
 }
 
 #[test]
-fn events_are_heard_as_they_come_and_those_of_other_hosts_are_not() {
-    let mut collector = Collector::new("askari", Phase::Apply, &[]);
+fn events_of_the_host_are_returned_and_those_of_other_hosts_are_not() {
+    let mut collector = Collector::new("askari", &[]);
     let start = r#"{"event":"start","play":"p","task":"base : rules","path":"","action":"copy"}"#;
-    assert_eq!(collector.take(start), Some(TaskEvent::Started { task: "base : rules".into() }));
-    assert!(matches!(collector.take(&result("")), Some(TaskEvent::Finished(_))));
-    assert_eq!(collector.take(&result("").replace("askari", "added")), None);
+    assert_eq!(collector.add(start), Some(TaskEvent::Started { task: "base : rules".into() }));
+    assert!(matches!(collector.add(&result("")), Some(TaskEvent::Finished(_))));
+    assert_eq!(collector.add(&result("").replace("askari", "added")), None);
     assert_eq!(collector.report.tasks.len(), 1);
 }
 
 #[rstest::rstest]
-#[case::empty("", None, "the record of tasks cannot be trusted: Ansible never called the plugin")]
+#[case::empty("", None, "cannot trust the record of tasks: Ansible never called the callback plugin")]
 #[case::parse_error(
     "",
     Some("exit status 4"),
-    "ansible-playbook could not begin (exit status 4)\n  [ERROR]: as Ansible says"
+    "ansible-playbook could not start (exit status 4)\n  [ERROR]: as Ansible says"
 )]
 #[case::no_play(
     r#"{"event":"ansible","version":"2.19.14"}"#,
     None,
-    "no task ran on host `askari`: nothing was done, and that is never a pass (do the tags select anything?)"
+    "no task ran on host `askari`, and that never passes (do the tags select any task?)"
 )]
 #[case::no_host(
     "BEGIN\n{\"event\":\"no_hosts_matched\",\"play\":\"edge hosts\"}\nSTATS{}",
     None,
-    "no play matched host `askari`: nothing was done, and that is never a pass"
+    "no play matched host `askari`: nothing ran, and that never passes"
 )]
 #[case::empty_stats(
     "BEGIN\nSTATS{}",
     None,
-    "no task ran on host `askari`: nothing was done, and that is never a pass (do the tags select anything?)"
+    "no task ran on host `askari`, and that never passes (do the tags select any task?)"
 )]
 #[case::only_facts(
     "BEGIN\nFACTS\nFINE",
     None,
-    "no task ran on host `askari`: nothing was done, and that is never a pass (do the tags select anything?)"
+    "no task ran on host `askari`, and that never passes (do the tags select any task?)"
 )]
 #[case::killed(
     "BEGIN\nOK",
     Some("signal 9"),
-    "ansible-playbook ended with signal 9, and no task's failure explains it\n  [ERROR]: as Ansible says"
+    "ansible-playbook ended with signal 9, and no failed task explains it\n  [ERROR]: as Ansible says"
 )]
 #[case::cut_short(
     "BEGIN\nOK",
     None,
-    "ansible-playbook ended with exit status 0, and no task's failure explains it\n  [ERROR]: as Ansible says"
+    "ansible-playbook ended with exit status 0, and no failed task explains it\n  [ERROR]: as Ansible says"
 )]
 #[case::unexplained(
     "BEGIN\nOK\nFINE",
     Some("exit status 2"),
-    "ansible-playbook ended with exit status 2, and no task's failure explains it\n  [ERROR]: as Ansible says"
+    "ansible-playbook ended with exit status 2, and no failed task explains it\n  [ERROR]: as Ansible says"
 )]
 #[case::other_host(
     "BEGIN\nOK\nSTATS{\"askari\":{\"ok\":1},\"added\":{\"unreachable\":1}}",
     Some("exit status 4"),
-    "ansible-playbook ended with exit status 4, and no task's failure explains it\n  hosts that failed: added\n  [ERROR]: as Ansible says"
+    "ansible-playbook ended with exit status 4, and no failed task explains it\n  hosts that failed: added\n  [ERROR]: as Ansible says"
 )]
 #[case::garbage(
     "BEGIN\nOK\n{\"event\":\"resu\nFINE",
     None,
-    "the record of tasks cannot be trusted: unreadable line `{\"event\":\"resu`: EOF while parsing a string at line 1 column 14"
+    "cannot trust the record of tasks: unreadable line `{\"event\":\"resu`: EOF while parsing a string at line 1 column 14"
 )]
-#[case::trouble(
-    "BEGIN\nOK\n{\"event\":\"trouble\",\"what\":\"v2_runner_on_ok: KeyError\"}\nFINE",
+#[case::problem(
+    "BEGIN\nOK\n{\"event\":\"problem\",\"what\":\"v2_runner_on_ok: KeyError\"}\nFINE",
     None,
-    "the record of tasks cannot be trusted: v2_runner_on_ok: KeyError"
+    "cannot trust the record of tasks: v2_runner_on_ok: KeyError"
 )]
-fn what_did_nothing_or_cannot_be_trusted_is_never_a_pass(
+fn a_run_that_did_nothing_or_has_a_bad_record_never_passes(
     #[case] lines: &str,
     #[case] exit: Option<&str>,
     #[case] expected: &str,
@@ -128,7 +128,7 @@ const FAILED: &str = r#"{"askari":{"ok":1,"failures":1,"rescued":0}}"#;
 
 #[test]
 fn a_failed_task_of_the_site_is_an_error_with_what_it_said_and_one_of_verify_is_a_result() {
-    let said = r#","said":{"msg":"non-zero return code","rc":3,"stderr":"no such table","stdout":""},"delegate":"localhost""#;
+    let said = r#","output":{"msg":"non-zero return code","rc":3,"stderr":"no such table","stdout":""},"delegate":"localhost""#;
     let lines = [BEGIN, &failed(said), &stats(FAILED)];
     let error = conclude(Phase::Apply, &lines, Some("exit status 2")).unwrap_err();
     assert_eq!(
@@ -154,18 +154,18 @@ fn what_the_playbook_ignored_or_rescued_does_not_fail_the_site() {
 }
 
 #[test]
-fn which_failures_were_rescued_is_known_of_all_or_no_task_is_named() {
+fn no_task_is_named_unless_all_rescued_failures_are_known() {
     let lines = [BEGIN, &failed(""), &failed(""), &stats(r#"{"askari":{"ok":1,"failures":1,"rescued":1}}"#)];
     let error = conclude(Phase::Apply, &lines, Some("exit status 2")).unwrap_err();
     assert_eq!(
         error,
-        "the record of tasks cannot be trusted: Ansible counted 1 rescued failures, and 0 are known"
+        "cannot trust the record of tasks: Ansible counts 1 rescued failures, the record has 0"
     );
 }
 
 #[test]
-fn what_was_not_reached_is_an_error_though_the_playbook_ignores_it() {
-    let gone = failed(r#","said":{"msg":"timed out"}"#).replace("failed", "unreachable");
+fn an_unreachable_host_is_an_error_even_if_the_playbook_ignores_it() {
+    let gone = failed(r#","output":{"msg":"timed out"}"#).replace("failed", "unreachable");
     let gone = gone.replace(r#""ignored":false"#, r#""ignored":true"#);
     for phase in [Phase::Apply, Phase::Assert] {
         let error = conclude(phase, &[BEGIN, &gone, &result(""), &stats(FINE)], None).unwrap_err();
@@ -174,13 +174,13 @@ fn what_was_not_reached_is_an_error_though_the_playbook_ignores_it() {
 }
 
 #[test]
-fn a_refused_connection_is_out_of_scope_whatever_became_of_its_task() {
+fn a_refused_connection_is_out_of_scope_even_if_its_task_is_ignored() {
     let refused = r#"{"event":"refused","wanted":"203.0.113.9 by connection plugin paramiko"}"#;
     let ignored = failed("").replace(r#""ignored":false"#, r#""ignored":true"#);
     let lines = [BEGIN, &result(""), refused, &ignored, &result("").replace("rules", "next"), &stats(FINE)];
     let error = conclude(Phase::Assert, &lines, None).unwrap_err();
     assert!(
-        error.starts_with("task `base : rules` (site/roles/base/tasks/main.yml:3) wanted to reach `203.0.113.9 by connection plugin paramiko`"),
+        error.starts_with("task `base : rules` (site/roles/base/tasks/main.yml:3) tried to reach `203.0.113.9 by connection plugin paramiko`"),
         "{error}"
     );
     let error = conclude(Phase::Assert, &[BEGIN, refused, &stats(FINE)], None).unwrap_err();
@@ -188,9 +188,9 @@ fn a_refused_connection_is_out_of_scope_whatever_became_of_its_task() {
 }
 
 #[test]
-fn an_unreachable_vm_and_a_refused_host_are_told_apart() {
+fn an_unreachable_vm_and_a_refused_host_are_different_errors() {
     let gone = |msg: &str| {
-        let said = format!(r#","said":{{"msg":"{msg}"}}"#);
+        let said = format!(r#","output":{{"msg":"{msg}"}}"#);
         failed(&said).replace("failed", "unreachable")
     };
     let stats = stats(r#"{"askari":{"unreachable":1}}"#);
@@ -204,24 +204,24 @@ fn an_unreachable_vm_and_a_refused_host_are_told_apart() {
     );
     insta::assert_snapshot!(
         conclude(Phase::Apply, &[BEGIN, &refused, &stats], Some("exit status 4")).unwrap_err(),
-        @"task `base : rules` (site/roles/base/tasks/main.yml:3) wanted to reach `203.0.113.9`, and only the VM is in scope of the run: stub it in the host's override, or guard it by `boma_it`"
+        @"task `base : rules` (site/roles/base/tasks/main.yml:3) tried to reach `203.0.113.9`, but only the VM is in scope: stub it in the host's override, or skip it if `boma_it` is set"
     );
 }
 
 #[test]
-fn the_items_of_a_loop_that_failed_are_told_and_what_no_log_hides_is_not() {
-    let items = r#","assertion_":0,"said":{"msg":"One or more items failed"},"items":[{"item":"80","failed":false,"said":{}},{"item":"443","failed":true,"said":{"msg":"closed","condition":"item in open"}}]"#;
+fn failed_items_of_a_loop_are_shown_and_what_no_log_hides_is_not() {
+    let items = r#","assertion_":0,"output":{"msg":"One or more items failed"},"items":[{"item":"80","failed":false,"output":{}},{"item":"443","failed":true,"output":{"msg":"closed","condition":"item in open"}}]"#;
     let looped = failed(items).replace(r#""assertion":false"#, r#""assertion":true"#);
     let report = conclude(Phase::Assert, &[BEGIN, &looped, &stats(FAILED)], Some("exit status 2")).unwrap();
     assert_eq!(report.tasks[0].message.as_deref(), Some("443: closed · did not hold: item in open"));
-    let hidden = failed(r#","no_log":true,"said":{"msg":"hunter2"}"#);
+    let hidden = failed(r#","no_log":true,"output":{"msg":"hunter2"}"#);
     let report = conclude(Phase::Assert, &[BEGIN, &hidden, &stats(FAILED)], Some("exit status 2")).unwrap();
     assert_eq!(report.tasks[0].message, None);
 }
 
 proptest::proptest! {
     #[test]
-    fn no_record_whatsoever_panics_or_passes_with_a_bad_exit(lines in proptest::collection::vec(".{0,60}", 0..6)) {
+    fn no_record_panics_or_passes_with_a_bad_exit(lines in proptest::collection::vec(".{0,60}", 0..6)) {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         proptest::prop_assert!(conclude(Phase::Apply, &lines, Some("exit status 2")).is_err());
         proptest::prop_assert!(conclude(Phase::Apply, &lines, None).is_err());

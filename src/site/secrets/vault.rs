@@ -1,5 +1,5 @@
-//! Ansible Vault: a file of it opened by `ansible-vault`, and a value taken out of its YAML. Its password goes from its
-//! own place to `ansible-vault` and is not seen here; what is decrypted comes over a pipe and is not written anywhere.
+//! Ansible Vault: `ansible-vault` opens a file, and a value is read from its YAML. The password goes straight from its source
+//! to `ansible-vault`. The decrypted text comes over a pipe and is written nowhere.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -9,16 +9,15 @@ use std::path::{Path, PathBuf};
 use serde_yaml::Value;
 use tempfile::TempDir;
 
-use super::{Why, check_private, check_unchangeable, mode, read_text};
+use super::{SourceProblem, check_private, check_unchangeable, mode, read_text, secret};
 use crate::catalog::secrets::VaultPassword;
-use crate::site::environment::Ansible;
+use crate::site::ansible::{Ansible, error_text};
 use crate::site::error::SiteError;
-use crate::site::preflight::complaint;
 use crate::support::deadline::Deadline;
 use crate::support::process::quote;
 use crate::support::secret::Secret;
 
-/// How a vaulted text begins.
+/// How a vaulted text starts.
 const HEADER: &str = "$ANSIBLE_VAULT;";
 /// The YAML tag of a vaulted value.
 const TAG: &str = "!vault";
@@ -35,68 +34,71 @@ impl<'a> Vaults<'a> {
         Self { ansible, deadline, open: BTreeMap::new() }
     }
 
-    /// The value at the dotted path `name` in `file`. The outer error is that Ansible Vault could not be run.
+    /// The value at the dotted path `name` in `file`. The outer error means that Ansible Vault could not be run.
     pub(super) fn read(
         &mut self,
         name: &str,
         file: &Path,
         password: &VaultPassword,
-    ) -> Result<Result<Secret, Why>, SiteError> {
+    ) -> Result<Result<Secret, SourceProblem>, SiteError> {
         if !self.open.contains_key(file) {
             match self.open(file, password)? {
                 Ok(values) => drop(self.open.insert(file.to_owned(), values)),
-                Err(why) => return Ok(Err(why)),
+                Err(problem) => return Ok(Err(problem)),
             }
         }
-        let found = self.open.get(file).and_then(|values| at(values, name)).cloned();
-        let text = match found {
-            None => {
-                let what = format!("it has no value at `{name}`, written as nested mappings");
-                return Ok(Err(Why::Vault(what)));
-            }
+        let problem = |what: String| Err(SourceProblem::Vault(what));
+        let text = match self.open.get(file).and_then(|values| at(values, name)) {
+            None => problem(format!("it has no value at `{name}`, written as nested mappings")),
             Some(Value::Tagged(tagged)) if tagged.tag == TAG => match tagged.value.as_str() {
                 Some(vaulted) => self.decrypt(vaulted, password)?,
-                None => Err(Why::Vault(format!("what is vaulted at `{name}` is no text"))),
+                None => problem(format!("the vaulted value at `{name}` is not text")),
             },
-            Some(value) => scalar(&value)
-                .ok_or_else(|| Why::Vault(format!("what is at `{name}` is a list or mapping, and no value"))),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(Value::Number(number)) => Ok(number.to_string()),
+            Some(Value::Bool(flag)) => Ok(flag.to_string()),
+            Some(_) => problem(format!("`{name}` is a list or a mapping, expected a value")),
         };
-        Ok(text.and_then(|text| Ok(Secret::new(text)?)))
+        Ok(text.and_then(secret))
     }
 
-    /// What a vault holds: a file that is vaulted as a whole, or a plain one with vaulted values.
-    fn open(&self, file: &Path, password: &VaultPassword) -> Result<Result<Value, Why>, SiteError> {
+    /// The values of a file that is vaulted as a whole, or of a plain one with vaulted values.
+    fn open(&self, file: &Path, password: &VaultPassword) -> Result<Result<Value, SourceProblem>, SiteError> {
         let text = match read_text(file) {
             Ok(text) => text,
             Err(why) => return Ok(Err(why)),
         };
         let is_whole = text.trim_start().starts_with(HEADER);
         if !is_whole && !text.contains(HEADER) {
-            let what = "nothing in it is vaulted: `ansible-vault encrypt` it".to_owned();
-            return Ok(Err(Why::Vault(what)));
+            let what = "it has no vaulted value: run `ansible-vault encrypt` on it".to_owned();
+            return Ok(Err(SourceProblem::Vault(what)));
         }
         let text = match is_whole {
             true => self.decrypt(&text, password)?,
             false => Ok(text),
         };
-        // Of the decrypted text nothing may be told, not even where it is wrong.
-        let parse = |text: String| serde_yaml::from_str(&text);
-        Ok(text.and_then(|text| parse(text).map_err(|_| Why::Vault("what it holds is no YAML".to_owned()))))
+        // The parser's error would quote the decrypted text.
+        let invalid = || SourceProblem::Vault("its content is not valid YAML".to_owned());
+        Ok(text.and_then(|text| serde_yaml::from_str(&text).map_err(|_| invalid())))
     }
 
-    /// A vaulted text without its vault.
-    fn decrypt(&self, vaulted: &str, password: &VaultPassword) -> Result<Result<String, Why>, SiteError> {
-        let bench = Bench::lay_out(password, &self.ansible.site)?;
+    /// Decrypts a vaulted text.
+    fn decrypt(
+        &self,
+        vaulted: &str,
+        password: &VaultPassword,
+    ) -> Result<Result<String, SourceProblem>, SiteError> {
+        let scratch = Scratch::create(password, &self.ansible.site)?;
         let file = match password {
-            VaultPassword::Command(_) => bench.script(),
+            VaultPassword::Command(_) => scratch.script(),
             VaultPassword::File(file) => match check_password(file) {
                 Ok(()) => file.clone(),
-                Err(why) => return Ok(Err(why)),
+                Err(problem) => return Ok(Err(problem)),
             },
         };
         let process = self
             .ansible
-            .program("ansible-vault", &bench.config(), None)
+            .program("ansible-vault", &scratch.config(), None)
             .arg("decrypt")
             .arg("--vault-password-file")
             .arg(file)
@@ -104,34 +106,34 @@ impl<'a> Vaults<'a> {
             .input(vaulted);
         let finished = process.run(self.deadline).map_err(SiteError::Process)?;
         if !finished.status.success() {
-            let what = format!("ansible-vault cannot open it by {password}\n{}", complaint(&finished));
-            return Ok(Err(Why::Vault(what)));
+            let what = format!("ansible-vault cannot open it with {password}\n{}", error_text(&finished));
+            return Ok(Err(SourceProblem::Vault(what)));
         }
         Ok(Ok(finished.stdout))
     }
 }
 
-/// What `ansible-vault` needs beside the vault, in a folder that goes away: a configuration that says nothing, as the
-/// operator's own may name other vault ids and ask for passwords; and for a password command a script that runs it, as
-/// Ansible takes one in the place of a password file. It names the command and holds no password.
-struct Bench(TempDir);
+/// A temporary folder with the other files that `ansible-vault` needs: an empty configuration, because the operator's own
+/// may name other vault ids and ask for passwords; and a script that runs the password command, because Ansible takes a script
+/// in the place of a password file. The script has the command and no password.
+struct Scratch(TempDir);
 
-impl Bench {
-    fn lay_out(password: &VaultPassword, root: &Path) -> Result<Self, SiteError> {
+impl Scratch {
+    fn create(password: &VaultPassword, root: &Path) -> Result<Self, SiteError> {
         let folder = tempfile::Builder::new().prefix("boma-it-vault-").tempdir();
-        let bench = Self(folder.map_err(|source| SiteError::Io { path: std::env::temp_dir(), source })?);
-        bench.write(&bench.config(), "", 0o600)?;
+        let scratch = Self(folder.map_err(SiteError::io(&std::env::temp_dir()))?);
+        scratch.write(&scratch.config(), "", 0o600)?;
         if let VaultPassword::Command(command) = password {
             let text = format!("#!/bin/sh\ncd {} || exit 1\n{command}\n", quote(&root.to_string_lossy()));
-            bench.write(&bench.script(), &text, 0o700)?;
+            scratch.write(&scratch.script(), &text, 0o700)?;
         }
-        Ok(bench)
+        Ok(scratch)
     }
 
     fn write(&self, path: &Path, text: &str, mode: u32) -> Result<(), SiteError> {
         fs::write(path, text)
             .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
-            .map_err(|source| SiteError::Io { path: self.0.path().to_owned(), source })
+            .map_err(SiteError::io(self.0.path()))
     }
 
     fn config(&self) -> PathBuf {
@@ -143,8 +145,8 @@ impl Bench {
     }
 }
 
-/// A password file is private; one that is executed may be read by all, but not changed.
-fn check_password(file: &Path) -> Result<(), Why> {
+/// A password file must be private. One that is executed can be readable by all, but not writable.
+fn check_password(file: &Path) -> Result<(), SourceProblem> {
     if mode(file)? & 0o111 == 0 { check_private(file) } else { check_unchangeable(file) }
 }
 
@@ -153,13 +155,4 @@ fn at<'v>(values: &'v Value, name: &str) -> Option<&'v Value> {
         Value::Mapping(map) => map.get(key),
         _ => None,
     })
-}
-
-fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        _ => None,
-    }
 }

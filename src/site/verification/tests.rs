@@ -1,5 +1,5 @@
 use super::*;
-use crate::site::record::{Declared, Kind};
+use crate::site::record::{Declared, DeclaredKind};
 
 fn task(name: &str, status: TaskStatus, assertion: bool) -> TaskResult {
     TaskResult {
@@ -25,15 +25,15 @@ fn shown(found: &Verification) -> Vec<(&str, AssertionStatus, Option<&str>)> {
     found.assertions.iter().map(|a| (a.name.as_str(), a.status, a.message.as_deref())).collect()
 }
 
-fn declared(kind: Kind, name: &str, line: usize) -> Declared {
+fn declared(kind: DeclaredKind, name: &str, line: usize) -> Declared {
     Declared { kind, task: name.into(), path: format!("harness/verify.yml:{line}") }
 }
 
 use AssertionStatus::{Failed, Passed, Skipped};
-use Kind::{Assertion, Include, Rescue};
+use DeclaredKind::{Assertion, Include, Rescue};
 
 #[test]
-fn an_ignored_failure_of_an_assertion_is_a_failure_and_the_rest_is_told_too() {
+fn an_ignored_failure_of_an_assertion_is_a_failure_and_later_assertions_are_listed() {
     let mut ignored = task("ports", TaskStatus::Failed, true);
     ignored.ignored = true;
     let tasks = [task("find out", TaskStatus::Ok, false), ignored, task("sshd", TaskStatus::Ok, true)];
@@ -42,31 +42,31 @@ fn an_ignored_failure_of_an_assertion_is_a_failure_and_the_rest_is_told_too() {
 }
 
 #[test]
-fn a_failed_task_that_asserts_nothing_is_trouble_and_no_verdict() {
+fn a_failed_task_that_asserts_nothing_is_inconclusive() {
     let tasks = [task("sshd", TaskStatus::Ok, true), task("find out", TaskStatus::Failed, false)];
-    insta::assert_snapshot!(verification(&report(tasks.clone()), "askari").unwrap_err(), @"could not find out: task `find out` of verify.yml (harness/verify.yml:8) failed, and it is no assertion: find out said");
+    insta::assert_snapshot!(verification(&report(tasks.clone()), "askari").unwrap_err(), @"verify.yml is inconclusive: task `find out` (harness/verify.yml:8) failed, and it is not an assertion: find out said");
     let mut survived = tasks.clone();
     survived[1].ignored = true;
-    assert_eq!(verification(&report(survived), "askari").unwrap().trouble, None);
-    let [_, trouble] = tasks;
-    let found = verification(&report([task("sshd", TaskStatus::Failed, true), trouble]), "askari").unwrap();
-    assert_eq!(found.trouble.unwrap().task, "find out");
+    assert_eq!(verification(&report(survived), "askari").unwrap().inconclusive, None);
+    let [_, failed] = tasks;
+    let found = verification(&report([task("sshd", TaskStatus::Failed, true), failed]), "askari").unwrap();
+    assert_eq!(found.inconclusive.unwrap().task, "find out");
 }
 
 #[test]
-fn an_assertion_that_could_not_be_evaluated_is_trouble_and_no_verdict_ignored_or_not() {
+fn an_assertion_that_cannot_be_evaluated_is_inconclusive_even_if_ignored() {
     let mut undefined = task("ports", TaskStatus::Failed, true);
     undefined.ignored = true;
     let ran = |first| PlaybookReport { unevaluated: vec![1], ..report([first, undefined.clone()]) };
     let error = verification(&ran(task("sshd", TaskStatus::Ok, true)), "askari").unwrap_err();
-    insta::assert_snapshot!(error, @"could not find out: task `ports` of verify.yml (harness/verify.yml:5) failed, and it could not be evaluated: ports said");
+    insta::assert_snapshot!(error, @"verify.yml is inconclusive: task `ports` (harness/verify.yml:5) failed, and it could not be evaluated: ports said");
     let found = verification(&ran(task("sshd", TaskStatus::Failed, true)), "askari").unwrap();
     assert_eq!(shown(&found), [("sshd", Failed, Some("sshd said")), ("ports", Skipped, Some("ports said"))]);
-    assert_eq!(found.trouble.unwrap().task, "ports");
+    assert_eq!(found.inconclusive.unwrap().task, "ports");
 }
 
 #[test]
-fn nothing_asserted_is_an_error_and_so_is_everything_skipped() {
+fn no_assertion_and_only_skipped_assertions_are_errors() {
     let none = verification(&report([task("find out", TaskStatus::Ok, false)]), "askari").unwrap_err();
     assert_eq!(none, VerificationError::NoAssertions { host: "askari".into() });
     let skipped = verification(&report([task("sshd", TaskStatus::Skipped, true)]), "askari").unwrap_err();
@@ -74,16 +74,16 @@ fn nothing_asserted_is_an_error_and_so_is_everything_skipped() {
 }
 
 #[test]
-fn what_lay_ahead_of_the_end_is_listed_as_skipped() {
+fn assertions_after_the_end_are_listed_as_skipped() {
     let mut ran = report([task("ports", TaskStatus::Failed, true)]);
     ran.declared =
         [(Assertion, "{{ x }}", 5), (Rescue, "mend", 30), (Include, "more", 35), (Assertion, "later", 40)]
             .map(|(kind, name, line)| declared(kind, name, line))
             .into();
     let found = verification(&ran, "askari").unwrap();
-    let not_reached = Some("not reached: the playbook, or a block of it, ended before it");
+    let not_reached = Some("not reached: the playbook or its block ended earlier");
     assert_eq!(shown(&found), [("ports", Failed, Some("ports said")), ("later", Skipped, not_reached)]);
-    let ahead = ["“more” (harness/verify.yml:35)", "“later” (harness/verify.yml:40)"];
+    let ahead = ["`more` (harness/verify.yml:35)", "`later` (harness/verify.yml:40)"];
     assert_eq!(found.unreached, ahead, "the playbook ended at its failure");
     ran.tasks[0].ignored = true;
     assert_eq!(verification(&ran, "askari").unwrap().unreached, Vec::<String>::new(), "it went on");
@@ -92,12 +92,12 @@ fn what_lay_ahead_of_the_end_is_listed_as_skipped() {
 }
 
 #[test]
-fn what_comes_after_a_failure_in_a_file_that_was_included_is_not_known() {
+fn the_rest_of_an_included_file_after_a_failure_is_unknown() {
     let mut ran = report([task("ports", TaskStatus::Failed, true)]);
     ran.declared = vec![declared(Include, "more", 4)];
     ran.tasks.push(task("more", TaskStatus::Ok, false));
     let found = verification(&ran, "askari").unwrap();
-    assert_eq!(found.unreached, ["what comes after “ports” (harness/verify.yml:5) in its file"]);
+    assert_eq!(found.unreached, ["the rest of the file after `ports` (harness/verify.yml:5)"]);
     ran.declared.push(declared(Rescue, "ports", 5));
     assert_eq!(verification(&ran, "askari").unwrap().unreached, Vec::<String>::new());
 }
@@ -115,7 +115,10 @@ fn two_tasks_of_one_name_are_two_assertions() {
 #[case([TaskStatus::Failed, TaskStatus::Ok], Failed)]
 #[case([TaskStatus::Skipped, TaskStatus::Ok], Passed)]
 #[case([TaskStatus::Ok, TaskStatus::Skipped], Passed)]
-fn results_of_one_task_are_one_assertion(#[case] statuses: [TaskStatus; 2], #[case] joined: AssertionStatus) {
+fn results_of_one_task_are_merged_into_one_assertion(
+    #[case] statuses: [TaskStatus; 2],
+    #[case] joined: AssertionStatus,
+) {
     let found = verification(&report(statuses.map(|status| task("ports", status, true))), "askari").unwrap();
     assert_eq!(found.assertions.len(), 1);
     assert_eq!(found.assertions[0].status, joined);

@@ -1,4 +1,4 @@
-//! A site in a temporary folder, and what a run of it is given.
+//! A site in a temporary folder, and the versions of Ansible that it can run with.
 
 use std::fs;
 use std::net::IpAddr;
@@ -8,12 +8,15 @@ use std::time::Duration;
 use boma_it::catalog::plan::{SitePlan, Tier};
 use boma_it::site::certs::Acme;
 use boma_it::site::{
-    Checked, HarnessVars, Phase, PlaybookError, PlaybookReport, SiteError, TaskEvent, Workspace, check,
+    CheckedSite, HarnessVars, Phase, PlaybookError, PlaybookReport, SiteError, TaskEvent, Workspace, check,
 };
 use boma_it::support::deadline::Deadline;
+use boma_it::support::env;
 use boma_it::support::process::is_available;
 use boma_it::support::ssh_access::SshAccess;
 use tempfile::TempDir;
+
+use crate::sshd::Sshd;
 
 pub(crate) const SITE: &[(&str, &str)] = &[
     (
@@ -37,15 +40,24 @@ pub(crate) const SITE: &[(&str, &str)] = &[
     ("overrides/askari.yml", "# nothing\n"),
 ];
 
-/// A repository of an operator's, and how its VM is reached.
-pub(crate) struct World {
-    pub(crate) dir: TempDir,
-    pub(crate) plan: SitePlan,
-    pub(crate) target: SshAccess,
+/// The ansible-core that a test runs with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnsibleVersion {
+    /// The oldest that boma-it supports.
+    Oldest,
+    /// The newest: the one that boma-it runs.
+    Newest,
 }
 
-impl World {
-    /// The plain site with `files` on top.
+/// A repository as an operator has it, and how its VM is reached.
+pub(crate) struct TestSite {
+    pub(crate) dir: TempDir,
+    pub(crate) plan: SitePlan,
+    pub(crate) access: SshAccess,
+}
+
+impl TestSite {
+    /// The plain site with `files` added, or in the place of files of it. Runs with the newest Ansible.
     pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -58,28 +70,49 @@ impl World {
             playbook: at("site/site.yml"),
             inventory: at("site/production"),
             verify: at("harness/verify.yml"),
-            ansible: ansible(),
+            ansible: newest_ansible(),
             overrides: at("overrides/askari.yml"),
             vars: Default::default(),
             roles: vec!["base".into()],
         };
-        let target = SshAccess {
+        let access = SshAccess {
             address: "192.0.2.1".parse().unwrap(),
             port: 22,
             user: "nobody".into(),
             private_key: at("no-key"),
             host_key: "ssh-ed25519 AAAA".into(),
         };
-        Self { dir, plan, target }
+        Self { dir, plan, access }
     }
 
-    /// With programs of Ansible's that are shell scripts: name and body.
+    /// The same with `version` of Ansible. `None` if this machine does not have it; under CI that is a failure.
+    pub(crate) fn with_ansible(version: AnsibleVersion, files: &[(&str, &str)]) -> Option<Self> {
+        let mut site = Self::new(files);
+        if version == AnsibleVersion::Oldest {
+            let programs = checkout(".venv-oldest/bin");
+            if !programs.join("ansible-playbook").is_file() {
+                assert!(!env::is_ci(), "no Ansible in .venv-oldest/bin: run `make setup`");
+                eprintln!("skipped: no Ansible in .venv-oldest/bin: run `make setup`");
+                return None;
+            }
+            site.plan.ansible = Some(programs);
+        }
+        Some(site)
+    }
+
+    /// The same site with a VM that `sshd` stands for.
+    pub(crate) fn reached_by(mut self, sshd: &Sshd) -> Self {
+        self.access = sshd.access();
+        self
+    }
+
+    /// The same site with shell scripts in the place of Ansible's programs: name and body.
     pub(crate) fn with_programs(mut self, programs: &[(&str, &str)]) -> Self {
         let bin = self.dir.path().join("bin");
         fs::create_dir_all(&bin).unwrap();
         for (name, body) in programs {
             fs::write(bin.join(format!("{name}.body")), body).unwrap();
-            let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ansible/program.sh");
+            let program = checkout("tests/ansible/scripted_program.sh");
             std::os::unix::fs::symlink(program, bin.join(name)).unwrap();
         }
         self.plan.ansible = Some(bin);
@@ -87,21 +120,21 @@ impl World {
     }
 
     pub(crate) fn vars(&self, host: &str) -> HarnessVars {
-        let address: IpAddr = self.target.address;
+        let address: IpAddr = self.access.address;
         let acme = Acme::default();
         HarnessVars { host: host.into(), scenario: None, address, certs: Tier::Internal, acme, egress: true }
     }
 
-    pub(crate) fn check(&self, host: &str) -> Result<Checked, SiteError> {
+    pub(crate) fn check(&self, host: &str) -> Result<CheckedSite, SiteError> {
         check(&self.plan, &self.vars(host), &minute())
     }
 
-    /// The complaint of [`check`] with its causes, this world's folder replaced by `.`.
-    pub(crate) fn refusal(&self, host: &str) -> String {
-        self.relative(&self.check(host).unwrap_err().into())
+    /// The error of [`check`] with its causes; `.` stands for the folder of the site.
+    pub(crate) fn check_error(&self, host: &str) -> String {
+        self.without_folder(&self.check(host).unwrap_err().into())
     }
 
-    pub(crate) fn relative(&self, error: &anyhow::Error) -> String {
+    pub(crate) fn without_folder(&self, error: &anyhow::Error) -> String {
         let root = self.dir.path().to_str().unwrap();
         format!("{error:#}").replace(root, ".")
     }
@@ -112,10 +145,10 @@ impl World {
 
     pub(crate) fn workspace(&self) -> Workspace {
         let checked = self.check("askari").unwrap_or_else(|error| panic!("{:#}", anyhow::Error::from(error)));
-        Workspace::prepare(&self.folder(), &self.plan, &checked, &self.target).unwrap()
+        Workspace::prepare(&self.folder(), &self.plan, &checked, &self.access).unwrap()
     }
 
-    /// Checks, prepares and runs.
+    /// Checks the site, prepares a workspace and runs the playbook.
     pub(crate) fn run(&self, phase: Phase) -> (Result<PlaybookReport, PlaybookError>, Vec<TaskEvent>) {
         let mut events = Vec::new();
         let result =
@@ -123,8 +156,9 @@ impl World {
         (result, events)
     }
 
-    pub(crate) fn error(&self, phase: Phase) -> String {
-        self.relative(&self.run(phase).0.unwrap_err().into())
+    /// The error of a run with its causes; `.` stands for the folder of the site.
+    pub(crate) fn run_error(&self, phase: Phase) -> String {
+        self.without_folder(&self.run(phase).0.unwrap_err().into())
     }
 }
 
@@ -132,12 +166,17 @@ pub(crate) fn minute() -> Deadline {
     Deadline::uninterrupted(Duration::from_secs(60), "the test")
 }
 
-/// The folder of Ansible's programs: the project's own first.
-pub(crate) fn ansible() -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin");
-    if own.join("ansible-playbook").is_file() {
-        return Some(own);
+/// The folder of Ansible's programs: those in this checkout, if it has any.
+pub(crate) fn newest_ansible() -> Option<PathBuf> {
+    let programs = checkout(".venv/bin");
+    if programs.join("ansible-playbook").is_file() {
+        return Some(programs);
     }
     assert!(is_available("ansible-playbook"), "no Ansible in .venv/bin or on PATH: run `make setup`");
     None
+}
+
+/// A file of this checkout.
+pub(crate) fn checkout(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }

@@ -1,5 +1,5 @@
-//! What a tier cannot do without. Looked at before anything exists, and told all at once: what is missing, how to have
-//! it, and where that is written.
+//! The requirements of a tier, checked before anything exists. The error lists everything that is missing, with what to do and
+//! where that is documented.
 
 use std::fs;
 
@@ -9,16 +9,16 @@ use crate::support::process::is_available;
 
 /// Where the tiers are documented.
 const TIERS: &str = "docs/runbooks/integration-testing.md#certificate-tiers";
-/// Where the risks are.
+/// Where the risks are documented.
 const RISKS: &str = "docs/security/accepted-risks.md";
 
-/// What there is to run a tier with.
+/// What a tier's requirements are checked against.
 pub struct TierRequirements<'a> {
     /// The tier's settings.
     pub settings: &'a CertsPlan,
     /// Whether the VM reaches the internet.
     pub egress: bool,
-    /// The risks that are taken for this run.
+    /// The risks that are accepted for this run.
     pub accepted: &'a [Risk],
     /// Whether there is a secret of this name.
     pub has_secret: &'a dyn Fn(&str) -> bool,
@@ -36,17 +36,17 @@ pub enum UnmetRequirement {
         /// Its name.
         program: &'static str,
     },
-    /// The VM runs on another machine, which has no ACME server of ours.
+    /// The VM runs on another machine, which cannot reach an ACME server here.
     #[error(
         "the certificate tier `pebble` runs an ACME server on this machine, where a VM of {uri} cannot reach it: use a \
-         hypervisor of this machine's ({TIERS})"
+         hypervisor on this machine ({TIERS})"
     )]
     Remote {
         /// The hypervisor's URI.
         uri: String,
     },
-    /// Something of what a tier of Let's Encrypt's needs is not there.
-    #[error("the certificate tier `{tier}` is refused, as {}", list(missing))]
+    /// A tier of Let's Encrypt lacks something.
+    #[error("the certificate tier `{tier}` is refused: {}", missing.join("; and "))]
     Missing {
         /// The tier.
         tier: Tier,
@@ -55,12 +55,8 @@ pub enum UnmetRequirement {
     },
 }
 
-fn list(missing: &[String]) -> String {
-    missing.join("; and ")
-}
-
 impl TierRequirements<'_> {
-    /// Whether `tier` can run: gives what `certs.root` holds, where that is set and the tier goes by it.
+    /// Checks whether `tier` can run. Returns the content of the file `certs.root`, if it is set and the tier uses it.
     ///
     /// # Errors
     /// [`UnmetRequirement`], with everything that is missing.
@@ -78,7 +74,7 @@ impl TierRequirements<'_> {
     fn lets_encrypt(&self, tier: Tier) -> Result<Option<String>, UnmetRequirement> {
         let mut missing = Vec::new();
         if !self.egress {
-            missing.push(format!("its VM has no egress, which ACME needs ({TIERS})"));
+            missing.push(format!("the VM has no egress, which ACME needs ({TIERS})"));
         }
         let token = &self.settings.dns.token;
         if !(self.has_secret)(token) {
@@ -89,7 +85,7 @@ impl TierRequirements<'_> {
         }
         if tier == Tier::LeProdWildcard && !self.accepted.contains(&Risk::R6) {
             missing.push(format!(
-                "nobody has accepted risk R6 for this run: read {RISKS}, then say `--accept-risk R6` or \
+                "risk R6 is not accepted for this run: read {RISKS}, then pass `--accept-risk R6` or set \
                  BOMA_IT_ACCEPT_RISK=R6"
             ));
         }
@@ -97,7 +93,7 @@ impl TierRequirements<'_> {
             let error = |why: String| format!("the file {} of `certs.root` {why}", path.display());
             match fs::read_to_string(path) {
                 Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => Ok(text),
-                Ok(_) => Err(error("holds no certificate: expected PEM".to_owned())),
+                Ok(_) => Err(error("has no certificate: expected PEM".to_owned())),
                 Err(source) => Err(error(format!("cannot be read ({source})"))),
             }
         });
@@ -123,44 +119,50 @@ mod tests {
         }
     }
 
-    fn told(tier: Tier, egress: bool, accepted: &[Risk], token: bool) -> Result<(), String> {
+    fn check(tier: Tier, egress: bool, accepted: &[Risk], token: bool) -> Result<(), String> {
         let has_secret = |name: &str| token && name == "vault.gandi.pat";
         let settings = settings();
-        let needs = TierRequirements { settings: &settings, egress, accepted, has_secret: &has_secret };
-        needs.check(tier).map(|_| ()).map_err(|unmet| unmet.to_string())
+        let requirements =
+            TierRequirements { settings: &settings, egress, accepted, has_secret: &has_secret };
+        requirements.check(tier).map(|_| ()).map_err(|unmet| unmet.to_string())
     }
 
     #[test]
-    fn a_tier_that_lacks_nothing_is_let_in() {
-        assert_eq!(told(Tier::Internal, false, &[], false), Ok(()));
-        assert_eq!(told(Tier::LeStaging, true, &[], true), Ok(()));
-        assert_eq!(told(Tier::LeProdWildcard, true, &[Risk::R6], true), Ok(()));
+    fn a_tier_with_everything_it_requires_passes() {
+        assert_eq!(check(Tier::Internal, false, &[], false), Ok(()));
+        assert_eq!(check(Tier::LeStaging, true, &[], true), Ok(()));
+        assert_eq!(check(Tier::LeProdWildcard, true, &[Risk::R6], true), Ok(()));
+    }
+
+    #[rstest::rstest]
+    #[case::all(Tier::LeProdWildcard, false, &[], false)]
+    #[case::risk(Tier::LeProdWildcard, true, &[], true)]
+    #[case::token(Tier::LeStaging, true, &[], false)]
+    #[case::egress(Tier::LeStaging, false, &[], true)]
+    fn the_error_lists_everything_that_is_missing(
+        #[case] tier: Tier,
+        #[case] egress: bool,
+        #[case] accepted: &[Risk],
+        #[case] token: bool,
+    ) {
+        let name = format!("missing_{tier}_egress_{egress}_token_{token}");
+        insta::assert_snapshot!(name, check(tier, egress, accepted, token).unwrap_err());
     }
 
     #[test]
-    fn everything_that_is_missing_is_named_at_once_with_where_it_is_written() {
-        insta::assert_snapshot!(told(Tier::LeProdWildcard, false, &[], false).unwrap_err());
-        let one = told(Tier::LeProdWildcard, true, &[], true).unwrap_err();
-        assert!(one.contains("R6") && !one.contains("token") && !one.contains("egress"), "{one}");
-        let one = told(Tier::LeStaging, true, &[], false).unwrap_err();
-        assert!(one.contains("`vault.gandi.pat`") && !one.contains("R6"), "{one}");
-        assert!(told(Tier::LeStaging, false, &[], true).unwrap_err().contains("egress"));
-    }
-
-    #[test]
-    fn the_file_of_roots_has_to_be_one() {
+    fn the_file_of_roots_must_have_a_certificate() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("roots.pem");
         let settings = CertsPlan { root: Some(file.clone()), ..settings() };
-        let check = || {
-            let needs =
+        let roots = || {
+            let requirements =
                 TierRequirements { settings: &settings, egress: true, accepted: &[], has_secret: &|_| true };
-            needs.check(Tier::LeStaging).map_err(|unmet| unmet.to_string())
+            requirements.check(Tier::LeStaging).map_err(|unmet| unmet.to_string())
         };
-        assert!(check().unwrap_err().contains("roots.pem of `certs.root` cannot be read"));
+        assert!(roots().unwrap_err().contains("roots.pem of `certs.root` cannot be read"));
         fs::write(&file, "no certificate").unwrap();
-        assert!(check().unwrap_err().contains("expected PEM"));
+        assert!(roots().unwrap_err().contains("expected PEM"));
         fs::write(&file, "-----BEGIN CERTIFICATE-----").unwrap();
-        assert_eq!(check().unwrap().as_deref(), Some("-----BEGIN CERTIFICATE-----"));
+        assert_eq!(roots().unwrap().as_deref(), Some("-----BEGIN CERTIFICATE-----"));
     }
 }

@@ -1,0 +1,168 @@
+//! Ansible's programs: how they are started, with the harness's configuration only and without what the caller's environment
+//! would add; and how their output is read.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use crate::support::env;
+use crate::support::process::{Finished, Process};
+
+/// Inherited variables that would change what Ansible reads or which hosts it reaches.
+const UNWANTED: &[&str] = &["ANSIBLE_", "SSH_", "PYTHON", "BOMA_IT_RECORD", "BOMA_IT_DECLARE"];
+/// How a line with the place of an error begins: in 2.19, and before.
+const PLACES: [&str; 2] = ["Origin: ", "The error appears to be in "];
+/// How many lines of Ansible's output an error shows.
+const SHOWN_LINES: usize = 30;
+
+/// Ansible's programs and the folder they are started in.
+#[derive(Clone, Debug)]
+pub(super) struct Ansible {
+    /// Folder of the programs; `None`: on `PATH`.
+    pub(super) programs: Option<PathBuf>,
+    /// The site's folder, the working directory.
+    pub(super) site: PathBuf,
+}
+
+impl Ansible {
+    /// `program` with the configuration file `config`. `wrappers` come first on the `PATH` of what it starts.
+    pub(super) fn program(&self, program: &str, config: &Path, wrappers: Option<&Path>) -> Process {
+        let ours = [
+            ("ANSIBLE_CONFIG", config.as_os_str().to_owned()),
+            ("ANSIBLE_NOCOLOR", "1".into()),
+            ("ANSIBLE_FORCE_COLOR", "0".into()),
+            ("PYTHONUNBUFFERED", "1".into()),
+            ("PYTHONDONTWRITEBYTECODE", "1".into()),
+            ("LC_ALL", "C.UTF-8".into()),
+            ("PATH", self.path(wrappers)),
+        ];
+        let executable = match &self.programs {
+            Some(dir) => dir.join(program),
+            None => program.into(),
+        };
+        let mut process = Process::new(executable).cwd(&self.site);
+        for name in env::names_starting_with(UNWANTED) {
+            if !ours.iter().any(|(ours, _)| name == *ours) {
+                process = process.env_remove(name);
+            }
+        }
+        ours.iter().fold(process, |process, (name, value)| process.env(name, value))
+    }
+
+    fn path(&self, wrappers: Option<&Path>) -> OsString {
+        let inherited = env::path();
+        let first = [wrappers, self.programs.as_deref()].into_iter().flatten().map(Path::to_owned);
+        std::env::join_paths(first.chain(std::env::split_paths(&inherited))).unwrap_or(inherited)
+    }
+}
+
+/// A play as `ansible-playbook --list-hosts --list-tags` prints it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ListedPlay {
+    pub(super) name: String,
+    pub(super) hosts: Vec<String>,
+    /// All tags of the play and its tasks.
+    pub(super) tags: BTreeSet<String>,
+}
+
+/// The plays of each playbook, in the order of the command line.
+pub(super) fn parse_plays(stdout: &str) -> Vec<Vec<ListedPlay>> {
+    let mut playbooks: Vec<Vec<ListedPlay>> = Vec::new();
+    let mut in_hosts = false;
+    for line in stdout.lines() {
+        let text = line.trim();
+        let indent = line.len() - line.trim_start().len();
+        if indent == 0 && text.starts_with("playbook: ") {
+            playbooks.push(Vec::new());
+            continue;
+        }
+        let Some(plays) = playbooks.last_mut() else { continue };
+        if indent == 2 && text.starts_with("play #") {
+            let (head, tags) = text.split_once("\tTAGS: ").unwrap_or((text, "[]"));
+            let name = head.split_once("): ").map_or(head, |(_, name)| name);
+            plays.push(ListedPlay { name: name.to_owned(), tags: tag_list(tags), ..ListedPlay::default() });
+            in_hosts = false;
+            continue;
+        }
+        let Some(play) = plays.last_mut() else { continue };
+        if let Some(tags) = text.strip_prefix("TASK TAGS: ") {
+            play.tags.extend(tag_list(tags));
+            continue;
+        }
+        match indent {
+            4 => in_hosts = text.starts_with("hosts ("),
+            6 if in_hosts => play.hosts.push(text.to_owned()),
+            _ => {}
+        }
+    }
+    playbooks
+}
+
+fn tag_list(text: &str) -> BTreeSet<String> {
+    let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
+    inner.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+}
+
+/// The version in a line such as `ansible-inventory [core 2.19.14]`.
+pub(super) fn version(stderr: &str) -> Option<((u32, u32), &str)> {
+    let text = stderr.split_once("[core ")?.1.split(']').next()?;
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some(((numbers.next()?.ok()?, numbers.next()?.ok()?), text))
+}
+
+/// What Ansible printed about an error, indented: from the error on if that names a place, else from the first warning on.
+pub(super) fn error_text(finished: &Finished) -> String {
+    let lines: Vec<&str> = finished.stderr.lines().filter(|line| !line.trim().is_empty()).collect();
+    let first_line_with = |prefix: &str| lines.iter().position(|line| line.starts_with(prefix));
+    let error = first_line_with("[ERROR]").or_else(|| first_line_with("ERROR!"));
+    let has_place = error
+        .is_some_and(|at| lines[at..].iter().any(|line| PLACES.iter().any(|place| line.starts_with(place))));
+    let from = if has_place { error } else { first_line_with("[WARNING]").or(error) };
+    let shown = lines[from.unwrap_or(0)..].iter().take(SHOWN_LINES);
+    shown.map(|line| format!("  {line}\n")).collect::<String>().trim_end().to_owned()
+}
+
+/// An exit status and its meaning in Ansible.
+pub(super) fn describe_exit(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(1), _) => "exit status 1 (error)".to_owned(),
+        (Some(2), _) => "exit status 2 (a task failed, or a bad option)".to_owned(),
+        (Some(4), _) => "exit status 4 (unreachable, or the playbook cannot be parsed)".to_owned(),
+        (Some(99), _) => "exit status 99 (interrupted)".to_owned(),
+        (Some(250), _) => "exit status 250 (unexpected exception)".to_owned(),
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_gives_plays_hosts_and_tags() {
+        let printed = "\nplaybook: v.yml\n\n  play #1 (localhost): localhost\tTAGS: []\n    pattern: ['localhost']\n    hosts (0):\n      TASK TAGS: []\n\nplaybook: site.yml\n\n  play #1 (all): everything (all of it)\tTAGS: [site]\n    pattern: ['all']\n    hosts (2):\n      askari\n      ubongo\n      TASK TAGS: [base, docker_host]\n";
+        let tags = ["base", "docker_host", "site"].map(str::to_owned).into();
+        assert_eq!(
+            parse_plays(printed),
+            [
+                vec![ListedPlay { name: "localhost".into(), ..ListedPlay::default() }],
+                vec![ListedPlay {
+                    name: "everything (all of it)".into(),
+                    hosts: vec!["askari".into(), "ubongo".into()],
+                    tags
+                }]
+            ]
+        );
+    }
+
+    #[test]
+    fn the_version_is_found_anywhere_in_the_output() {
+        assert_eq!(version("x\nansible-inventory [core 2.19.14]\n"), Some(((2, 19), "2.19.14")));
+        assert_eq!(version("ansible-inventory [core 2.20.0b1] (x)"), Some(((2, 20), "2.20.0b1")));
+        assert_eq!(version("no Ansible"), None);
+    }
+}
