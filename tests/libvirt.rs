@@ -320,7 +320,8 @@ fn prune_removes_orphans_and_orphaned_volumes_and_spares_live_vms_and_images() {
         let pruned = prune(hypervisor, prefix, &processes, PruneScope::Orphans).unwrap();
         let run_folders = vec![dead.ownership.run_folder];
         assert_eq!(pruned, Pruned { machines: vec![orphan], run_folders, volumes: vec![overlay(&gone)] });
-        assert!(prune(hypervisor, prefix, &processes, PruneScope::Orphans).unwrap().is_empty());
+        let again = prune(hypervisor, prefix, &processes, PruneScope::Orphans).unwrap();
+        assert_eq!(again, Pruned::default());
         let pruned = prune(hypervisor, prefix, &processes, PruneScope::Everything).unwrap();
         assert_eq!(pruned.machines, [alive]);
         assert_eq!(names(hypervisor), ["golden-empty.qcow2"]);

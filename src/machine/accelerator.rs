@@ -18,7 +18,7 @@ pub enum Accelerator {
 impl Accelerator {
     /// The factor for deadlines that were chosen for KVM. On the same machine a Debian boot takes some 12 s under KVM and
     /// some 50 s under TCG.
-    pub fn patience(self) -> u32 {
+    pub(crate) fn patience(self) -> u32 {
         match self {
             Self::Kvm => 1,
             Self::Tcg => 4,
@@ -37,11 +37,11 @@ impl fmt::Display for Accelerator {
 
 /// Which accelerator, and why. Displayed as one line for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AcceleratorChoice {
+pub(crate) struct AcceleratorChoice {
     /// Which.
-    pub accelerator: Accelerator,
+    pub(crate) accelerator: Accelerator,
     /// Why: `a stock kernel boots`.
-    pub why: String,
+    pub(crate) why: String,
 }
 
 impl fmt::Display for AcceleratorChoice {

@@ -12,7 +12,7 @@ use super::xml::{Element, el, text};
 use crate::catalog::quantity::Bytes;
 
 /// The virtio port to which the guest streams its journal: `/dev/virtio-ports/boma-it.journal` in the guest.
-pub const JOURNAL_PORT: &str = "boma-it.journal";
+const JOURNAL_PORT: &str = "boma-it.journal";
 
 /// A domain to define. Its volumes are those of [`VmVolumes`], in our pool.
 #[derive(Clone, Debug, PartialEq, Eq)]

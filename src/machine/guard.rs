@@ -7,7 +7,7 @@ use crate::catalog::quantity::Bytes;
 
 /// The VMs to remove before a new one may start. Nobody needs them any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Admission {
+pub(crate) struct Admission {
     /// Trial VMs whose owner is dead.
     pub orphans: Vec<String>,
     /// VMs that an earlier trial of the same test run kept for inspection.
@@ -64,26 +64,26 @@ pub enum Refusal {
 ///
 /// # Errors
 /// [`Refusal::Busy`] or [`Refusal::Taken`].
-pub fn admit(
+pub(crate) fn admit(
     wanted: &str,
     session: Option<&str>,
     machines: &[Machine],
     processes: &dyn Processes,
 ) -> Result<Admission, Refusal> {
     let mut admission = Admission::default();
+    let kept_by_us = session.map(|session| Lifetime::Kept { session: session.to_owned() });
     for Machine { name, state, ownership, .. } in machines {
-        let is_kept = |it: &Ownership| matches!(&it.lifetime, Lifetime::Kept { session: kept } if Some(kept.as_str()) == session);
         let (machine, state) = (name.clone(), state.clone());
         if ownership.as_ref().is_some_and(|it| it.is_orphan(processes)) {
             admission.orphans.push(machine);
-        } else if ownership.as_ref().is_some_and(is_kept) {
+        } else if ownership.as_ref().is_some_and(|it| kept_by_us.as_ref() == Some(&it.lifetime)) {
             admission.kept.push(machine);
-        } else if name == wanted {
+        } else if name == wanted || state.is_alive() {
             let (owner, end) = owner_and_end(name, ownership.as_ref());
-            return Err(Refusal::Taken { machine, state, owner, end });
-        } else if state.is_alive() {
-            let (owner, end) = owner_and_end(name, ownership.as_ref());
-            return Err(Refusal::Busy { machine, state, owner, end });
+            return Err(match name == wanted {
+                true => Refusal::Taken { machine, state, owner, end },
+                false => Refusal::Busy { machine, state, owner, end },
+            });
         }
     }
     Ok(admission)
@@ -93,7 +93,7 @@ pub fn admit(
 ///
 /// # Errors
 /// [`Refusal::Memory`].
-pub fn check_memory(wanted: Bytes, available: Bytes, reserve: Bytes) -> Result<(), Refusal> {
+pub(crate) fn check_memory(wanted: Bytes, available: Bytes, reserve: Bytes) -> Result<(), Refusal> {
     match wanted.0.saturating_add(reserve.0).saturating_sub(available.0) {
         0 => Ok(()),
         missing => Err(Refusal::Memory { wanted, available, reserve, missing: Bytes(missing) }),

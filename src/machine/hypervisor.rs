@@ -181,12 +181,12 @@ pub enum StopReason {
 
 impl DomainState {
     /// Whether it holds memory: it is running, paused, or stopped by a panic.
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         matches!(self, Self::Running | Self::Paused(_) | Self::Panicked)
     }
 
     /// What is wrong, if the guest cannot continue in this state.
-    pub fn failure(&self) -> Option<&'static str> {
+    pub(crate) fn failure(&self) -> Option<&'static str> {
         Some(match self {
             Self::Running | Self::Paused(PauseReason::Starting | PauseReason::Housekeeping) => return None,
             Self::Absent => "the domain does not exist any more",

@@ -24,7 +24,7 @@ use crate::support::deadline::{Deadline, Progress, WaitError};
 use crate::support::file;
 
 /// How long a guest under KVM may be silent. A Debian kernel needs some three seconds.
-pub const PROBE: Duration = Duration::from_secs(30);
+pub(crate) const PROBE: Duration = Duration::from_secs(30);
 /// What a kernel prints when it starts user space, and what the first process prints.
 const BOOTED: [&str; 3] = ["Run /init as init process", "systemd[1]:", " login:"];
 /// The cached choice, in the cache folder.
@@ -46,26 +46,26 @@ struct Cached {
 }
 
 /// What the probe needs.
-pub struct KvmProbe<'a> {
+pub(crate) struct KvmProbe<'a> {
     /// The hypervisor.
-    pub hypervisor: &'a dyn Hypervisor,
+    pub(crate) hypervisor: &'a dyn Hypervisor,
     /// Its host, as it is now.
-    pub host: &'a HostInfo,
+    pub(crate) host: &'a HostInfo,
     /// The prefix of all names there.
-    pub prefix: &'a NamePrefix,
+    pub(crate) prefix: &'a NamePrefix,
     /// The volume of the golden image, already uploaded.
-    pub image_volume: &'a str,
+    pub(crate) image_volume: &'a str,
     /// Owner, slot and address of the probing VM: the same as for the VM to come.
-    pub ownership: &'a Ownership,
+    pub(crate) ownership: &'a Ownership,
     /// The processes of this machine, to tell whether another process is probing.
-    pub processes: &'a dyn Processes,
+    pub(crate) processes: &'a dyn Processes,
     /// The folder of the cached choice.
-    pub cache: &'a Path,
+    pub(crate) cache: &'a Path,
 }
 
 impl KvmProbe<'_> {
     /// The choice without a probe: `forced` by the user, determined by the hypervisor, or cached.
-    pub fn known(&self, forced: Option<Accelerator>) -> Option<AcceleratorChoice> {
+    pub(crate) fn known(&self, forced: Option<Accelerator>) -> Option<AcceleratorChoice> {
         if let Some(accelerator) = forced {
             return Some(AcceleratorChoice { accelerator, why: "set by BOMA_IT_ACCEL".to_owned() });
         }
@@ -83,7 +83,7 @@ impl KvmProbe<'_> {
     /// # Errors
     /// When the probe could not run, another process is probing or ended the probe, or `deadline` passed. A failure of KVM
     /// itself is a choice, not an error.
-    pub fn run(&self, deadline: &Deadline) -> Result<AcceleratorChoice> {
+    pub(crate) fn run(&self, deadline: &Deadline) -> Result<AcceleratorChoice> {
         let name = format!("{}-kvm-probe", self.prefix.as_str());
         self.remove_leftover(&name)?;
         let defined = self.hypervisor.define(&self.domain(&name));

@@ -5,19 +5,19 @@
 //! (feature `fake-hypervisor`). Above it are [`teardown`], [`guard`] and [`kvm_probe`]. The guest's inside, and when each
 //! step happens, are up to other modules.
 
-pub mod accelerator;
+pub(crate) mod accelerator;
 pub mod domain;
 #[cfg(any(test, feature = "fake-hypervisor"))]
 pub mod fake;
 pub mod guard;
 pub mod hypervisor;
 pub mod image;
-pub mod kvm_probe;
+pub(crate) mod kvm_probe;
 pub mod libvirt;
-pub mod names;
-pub mod network;
+pub(crate) mod names;
+pub(crate) mod network;
 pub mod ownership;
-pub mod seed;
+pub(crate) mod seed;
 pub mod teardown;
 mod xml;
 

@@ -26,27 +26,27 @@ impl NamePrefix {
     }
 
     /// Whether a domain of this name is ours.
-    pub fn owns(&self, domain: &str) -> bool {
+    pub(crate) fn owns(&self, domain: &str) -> bool {
         domain.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('-'))
     }
 
     /// The storage pool.
-    pub fn pool(&self) -> &str {
+    pub(crate) fn pool(&self) -> &str {
         &self.0
     }
 
     /// The pool's folder on the hypervisor. Libvirt creates it; we never open it.
-    pub fn pool_target(&self) -> String {
+    pub(crate) fn pool_target(&self) -> String {
         format!("/var/lib/libvirt/{}", self.0)
     }
 
     /// The network.
-    pub fn network(&self) -> &str {
+    pub(crate) fn network(&self) -> &str {
         &self.0
     }
 
     /// The network's bridge: an interface's name, at most 15 characters.
-    pub fn bridge(&self) -> String {
+    pub(crate) fn bridge(&self) -> String {
         format!("{}0", self.0)
     }
 
@@ -97,7 +97,7 @@ impl VmVolumes<'_> {
     }
 
     /// The names of the earlier parts of a console or journal log, the oldest first.
-    pub fn rolled(log: &str) -> [String; 3] {
+    pub(crate) fn rolled(log: &str) -> [String; 3] {
         Self::ROLLED.map(|suffix| format!("{log}{suffix}"))
     }
 

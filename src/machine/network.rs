@@ -61,7 +61,7 @@ impl Slot {
     }
 
     /// The lowest slot that is not in `taken`.
-    pub fn free(taken: impl IntoIterator<Item = Self>) -> Option<Self> {
+    pub(crate) fn free(taken: impl IntoIterator<Item = Self>) -> Option<Self> {
         let taken: Vec<_> = taken.into_iter().collect();
         Self::all().find(|slot| !taken.contains(slot))
     }
@@ -102,12 +102,12 @@ pub struct NetworkSpec {
 
 impl NetworkSpec {
     /// The hypervisor's address: router, DNS and DHCP server of the guest.
-    pub fn gateway(&self) -> Ipv4Addr {
+    pub(crate) fn gateway(&self) -> Ipv4Addr {
         host(self.subnet, 1)
     }
 
     /// The network's XML.
-    pub fn render(&self, prefix: &NamePrefix) -> String {
+    pub(crate) fn render(&self, prefix: &NamePrefix) -> String {
         let address = |slot: Slot| slot.address(self.subnet);
         let range = el("range")
             .attr("start", host(self.subnet, FIRST))
@@ -125,7 +125,7 @@ impl NetworkSpec {
 
     /// The XML of a filter. `uuid` is that of the existing filter: libvirt refuses to replace a filter by one with another
     /// uuid.
-    pub fn render_filter(&self, prefix: &NamePrefix, egress: Egress, uuid: Option<&str>) -> String {
+    pub(crate) fn render_filter(&self, prefix: &NamePrefix, egress: Egress, uuid: Option<&str>) -> String {
         let rule = |action, priority, packets| {
             let rule = el("rule").attr("action", action).attr("direction", "out");
             rule.attr("priority", priority).with(packets)
@@ -148,7 +148,7 @@ impl NetworkSpec {
     }
 
     /// Whether the network in libvirt's XML is the one that we would define.
-    pub fn matches(&self, prefix: &NamePrefix, xml: &str) -> bool {
+    pub(crate) fn matches(&self, prefix: &NamePrefix, xml: &str) -> bool {
         shape(xml).is_some_and(|found| Some(found) == shape(&self.render(prefix)))
     }
 }
@@ -174,7 +174,7 @@ fn shape(xml: &str) -> Option<Vec<String>> {
 }
 
 /// A warning when something on this machine may cut guests off from the internet. `interfaces` is `/sys/class/net`.
-pub fn host_note(interfaces: &Path) -> Option<String> {
+pub(crate) fn host_note(interfaces: &Path) -> Option<String> {
     interfaces.join("docker0").exists().then(|| {
         "Docker runs on this machine and may drop packets forwarded for guests; if the guest has no network: \
          `iptables -I DOCKER-USER -i boma-it0 -j ACCEPT; iptables -I DOCKER-USER -o boma-it0 -j ACCEPT`"

@@ -159,7 +159,7 @@ fn start_time(stat: &str) -> Option<u64> {
 
 impl Owner {
     /// Whether this process is alive. Unknown for a process on another machine, in another PID namespace, or hidden.
-    pub fn is_alive(&self, processes: &dyn Processes) -> Option<bool> {
+    pub(crate) fn is_alive(&self, processes: &dyn Processes) -> Option<bool> {
         let this = processes.this_process();
         if self.hostname != this.hostname {
             return None;
@@ -182,18 +182,18 @@ impl Owner {
 
 impl Ownership {
     /// Whether it is a trial's VM whose owner is known to be dead.
-    pub fn is_orphan(&self, processes: &dyn Processes) -> bool {
+    pub(crate) fn is_orphan(&self, processes: &dyn Processes) -> bool {
         matches!(self.lifetime, Lifetime::Trial { .. }) && self.owner.is_alive(processes) == Some(false)
     }
 
     /// Whether both name the same run. Another user, or another machine that uses the same hypervisor, may have a VM of the
     /// same name.
-    pub fn is_same_run(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_run(&self, other: &Self) -> bool {
         self.run == other.run && self.owner == other.owner
     }
 
     /// The driver's options for this VM: `--host askari --scenario incident`.
-    pub fn driver_options(&self) -> String {
+    pub(crate) fn driver_options(&self) -> String {
         match &self.scenario {
             None => format!("--host {}", self.host),
             Some(scenario) => format!("--host {} --scenario {scenario}", self.host),

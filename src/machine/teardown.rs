@@ -27,7 +27,7 @@ pub fn teardown(hypervisor: &dyn Hypervisor, domain: &str) -> Result<()> {
 ///
 /// # Errors
 /// The first error, which may be the deadline's.
-pub fn teardown_within(hypervisor: &dyn Hypervisor, domain: &str, deadline: &Deadline) -> Result<()> {
+pub(crate) fn teardown_within(hypervisor: &dyn Hypervisor, domain: &str, deadline: &Deadline) -> Result<()> {
     let in_time = |what: String, step: &dyn Fn() -> Result<()>| {
         deadline.check(&what).map_err(|source| HypervisorError::GaveUp { what, source })?;
         step()
@@ -68,13 +68,6 @@ pub struct Pruned {
     pub run_folders: Vec<PathBuf>,
     /// Volumes whose VM did not exist.
     pub volumes: Vec<String>,
-}
-
-impl Pruned {
-    /// Whether there was nothing to remove.
-    pub fn is_empty(&self) -> bool {
-        self.machines.is_empty() && self.volumes.is_empty()
-    }
 }
 
 /// [`prune`] did not remove everything.

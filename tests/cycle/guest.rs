@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use boma_it::cycle::RunContext;
 use boma_it::machine::DomainState;
+use boma_it::machine::VmVolumes;
 use boma_it::machine::fake::{Fake, Verb};
-use boma_it::machine::names::VmVolumes;
 use boma_it::support::deadline::{Deadline, Progress, Waited};
 use boma_it::support::interrupt::Interrupt;
 use boma_it::support::process::Process;

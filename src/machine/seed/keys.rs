@@ -11,14 +11,14 @@ use crate::support::process::{Process, ProcessError};
 
 /// An ed25519 key pair in a folder: `<name>` (mode 0600) and `<name>.pub`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyPair {
+pub(crate) struct KeyPair {
     private_path: PathBuf,
     public: String,
 }
 
 /// Why a key pair could not be made or read.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub(crate) enum KeyError {
     /// A file of the pair cannot be used.
     #[error("cannot {what} the key file {}", path.display())]
     File {
@@ -40,7 +40,7 @@ impl KeyPair {
     ///
     /// # Errors
     /// [`KeyError`], also when a key of that name exists: a run's keys are never replaced.
-    pub fn generate(dir: &Path, name: &str, deadline: &Deadline) -> Result<Self, KeyError> {
+    pub(crate) fn generate(dir: &Path, name: &str, deadline: &Deadline) -> Result<Self, KeyError> {
         let path = dir.join(name);
         if path.exists() {
             return Err(KeyError::file("generate", &path)(io::ErrorKind::AlreadyExists.into()));
@@ -58,28 +58,23 @@ impl KeyPair {
     ///
     /// # Errors
     /// [`KeyError::File`] when it does not exist.
-    pub fn open(dir: &Path, name: &str) -> Result<Self, KeyError> {
+    pub(crate) fn open(dir: &Path, name: &str) -> Result<Self, KeyError> {
         let (private_path, public_path) = (dir.join(name), dir.join(format!("{name}.pub")));
         fs::metadata(&private_path).map_err(KeyError::file("find", &private_path))?;
         let public = fs::read_to_string(&public_path).map_err(KeyError::file("read", &public_path))?;
         Ok(Self { private_path, public: public.trim_end().to_owned() })
     }
 
-    /// The private key's file.
-    pub fn private_path(&self) -> &Path {
-        &self.private_path
-    }
-
     /// The private key, in OpenSSH's format.
     ///
     /// # Errors
     /// [`KeyError::File`].
-    pub fn private(&self) -> Result<String, KeyError> {
+    pub(crate) fn private(&self) -> Result<String, KeyError> {
         fs::read_to_string(&self.private_path).map_err(KeyError::file("read", &self.private_path))
     }
 
     /// The public key: `ssh-ed25519 AAAA… boma-it`, without a line feed.
-    pub fn public(&self) -> &str {
+    pub(crate) fn public(&self) -> &str {
         &self.public
     }
 }
@@ -104,7 +99,7 @@ mod tests {
     fn a_generated_pair_is_private_and_can_be_opened_again() {
         let dir = tempfile::tempdir().unwrap();
         let pair = generate(dir.path()).unwrap();
-        let mode = fs::metadata(pair.private_path()).unwrap().permissions().mode();
+        let mode = fs::metadata(dir.path().join("id")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(pair.public().starts_with("ssh-ed25519 AAAA") && pair.public().ends_with(" boma-it"));
         assert!(pair.private().unwrap().starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\n"));

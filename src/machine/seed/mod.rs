@@ -15,7 +15,7 @@ use std::io::{Cursor, Write};
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions, format_volume};
 use serde_json::{Value, json};
 
-pub use keys::{KeyError, KeyPair};
+pub(crate) use keys::KeyPair;
 
 /// The volume's label, by which NoCloud finds it.
 const LABEL: &str = "CIDATA";
@@ -26,7 +26,7 @@ const RECORD: &str = "/etc/boma-it/seed.json";
 
 /// Units that use apt at the first boot and would hold its lock while Ansible needs it. They are masked until the reboot, so
 /// that what runs after it is what the roles configured.
-pub const FIRST_BOOT_MASKS: [&str; 5] = [
+pub(crate) const FIRST_BOOT_MASKS: [&str; 5] = [
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "apt-daily.service",
@@ -35,33 +35,33 @@ pub const FIRST_BOOT_MASKS: [&str; 5] = [
 ];
 
 /// The user that Ansible and our own SSH sessions log in as.
-pub const USER: &str = "ansible";
+pub(crate) const USER: &str = "ansible";
 
 /// Everything that a guest learns from its seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeedSpec {
+pub(crate) struct SeedSpec {
     /// The guest's host name.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// Identifies the guest for cloud-init, which runs again for another id: the run's id.
-    pub instance_id: String,
+    pub(crate) instance_id: String,
     /// The user to create: logs in by key only, root by sudo without a password. Usually [`USER`].
-    pub user: String,
+    pub(crate) user: String,
     /// The public key that may log in as `user`: a line as in `id_ed25519.pub`.
-    pub authorized_key: String,
+    pub(crate) authorized_key: String,
     /// The guest's only host key, in OpenSSH's private key format.
-    pub host_key_private: String,
+    pub(crate) host_key_private: String,
     /// Its public half: a line as in `ssh_host_ed25519_key.pub`.
-    pub host_key_public: String,
+    pub(crate) host_key_public: String,
     /// MAC address of the interface that uses DHCP: `52:54:00:62:69:01`.
-    pub mac: String,
+    pub(crate) mac: String,
     /// Units masked from early in the first boot until the reboot: usually [`FIRST_BOOT_MASKS`].
-    pub first_boot_masks: Vec<String>,
+    pub(crate) first_boot_masks: Vec<String>,
 }
 
 /// The volume could not be written. It is in memory, so most likely the files do not fit.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the seed volume ({bytes} bytes of files)")]
-pub struct SeedError {
+pub(crate) struct SeedError {
     /// The size of all files together.
     bytes: usize,
     /// The error of the file system's writer.
@@ -70,18 +70,18 @@ pub struct SeedError {
 
 /// The files on the seed volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeedFiles {
+pub(crate) struct SeedFiles {
     /// `user-data`: contains the private host key.
-    pub user_data: String,
+    pub(crate) user_data: String,
     /// `meta-data`.
-    pub meta_data: String,
+    pub(crate) meta_data: String,
     /// `network-config`.
-    pub network_config: String,
+    pub(crate) network_config: String,
 }
 
 impl SeedSpec {
     /// The files.
-    pub fn files(&self) -> SeedFiles {
+    pub(crate) fn files(&self) -> SeedFiles {
         SeedFiles {
             user_data: format!("#cloud-config\n{}", document(&self.user_data())),
             meta_data: document(&json!({
@@ -105,7 +105,7 @@ impl SeedSpec {
     ///
     /// # Errors
     /// [`SeedError`].
-    pub fn render(&self) -> Result<Vec<u8>, SeedError> {
+    pub(crate) fn render(&self) -> Result<Vec<u8>, SeedError> {
         let SeedFiles { user_data, meta_data, network_config } = self.files();
         let files = [("user-data", user_data), ("meta-data", meta_data), ("network-config", network_config)];
         let bytes = files.iter().map(|(_, contents)| contents.len()).sum();
