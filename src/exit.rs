@@ -141,7 +141,7 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
         use ImageError as E;
         return match error {
             E::Unknown { .. } => Some(ErrorClass::Usage),
-            E::Missing(_) | E::NoRoom(_) | E::Official(_) | E::Unfit { .. } => None,
+            E::MissingTools(_) | E::NotEnoughSpace(_) | E::Official { .. } | E::Unusable { .. } => None,
             E::Step { .. } | E::Read { .. } | E::Io { .. } | E::Lock(_) => None,
         };
     }

@@ -180,6 +180,9 @@ fn explain(path: &str, message: &str) -> String {
     }
     if let Some(rest) = message.strip_prefix("unknown variant `") {
         let (word, known) = rest.split_once('`').unwrap_or((rest, ""));
+        if word == "auto" {
+            return super::image::AUTO_IS_GONE.to_owned();
+        }
         let of = if path.is_empty() { "here".to_owned() } else { format!("for `{path}`") };
         return format!("`{word}` is not allowed {of}{}", suggestion(word, quoted(known)));
     }

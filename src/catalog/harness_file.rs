@@ -26,7 +26,7 @@ pub(super) struct HarnessFile {
     /// The Ansible side; boma-it never writes to it.
     #[serde(default)]
     site: SiteFile,
-    /// The golden image; `{source: auto}` if it is left out. A profile or a scenario may have its own.
+    /// The golden image; `{source: official}` by default. A profile or a scenario can have its own.
     image: Option<ImageFile>,
     /// The hypervisor.
     #[serde(default)]

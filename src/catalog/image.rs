@@ -9,18 +9,14 @@ use serde::Serialize;
 /// Debian's server of cloud images: below it `trixie/<build>/`, and `trixie/latest/`.
 pub const DEBIAN_IMAGES: &str = "https://cloud.debian.org/images/cloud";
 
+/// The answer to `image.source: auto`, which earlier versions had.
+pub(super) const AUTO_IS_GONE: &str = "`image.source: auto` no longer exists: write `source: official` (Debian's image, \
+                                       the default) or `source: build` (built on this machine)";
+
 /// Where the golden image comes from. Serialised as `image:` is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "source")]
 pub enum ImageSource {
-    /// Debian's own where it can be had, else built here.
-    Auto {
-        /// Which of Debian's own.
-        #[serde(flatten)]
-        official: Official,
-        /// What a build contains beside the base system.
-        packages: Packages,
-    },
     /// Debian's own cloud image.
     Official(Official),
     /// Built here by mmdebstrap.
@@ -37,7 +33,7 @@ pub enum ImageSource {
 
 impl Default for ImageSource {
     fn default() -> Self {
-        Self::Auto { official: Official::default(), packages: Packages::default() }
+        Self::Official(Official::default())
     }
 }
 

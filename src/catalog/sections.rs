@@ -108,11 +108,11 @@ pub(super) struct ImageFile {
     source: ImageWord,
     /// The file, for `source: path`; relative to the root.
     path: Option<String>,
-    /// Which of Debian's builds, for `official` and `auto`: `latest`, the default, or one such as `20251117-2299`.
+    /// Which of Debian's builds, for `official`: `latest`, the default, or one such as `20251117-2299`.
     release: Option<String>,
-    /// The server's base address, for `official` and `auto`.
+    /// The server's base address, for `official`.
     url: Option<String>,
-    /// What is in it beside the base system, for `build` and `auto`.
+    /// The packages installed beside the base system, for `build`.
     packages: Option<PackagesFile>,
 }
 
@@ -120,12 +120,10 @@ pub(super) struct ImageFile {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum ImageWord {
-    /// Debian's own cloud image, or a built one where that cannot be had.
-    #[default]
-    Auto,
     /// Made on this machine by mmdebstrap.
     Build,
     /// Debian's own cloud image.
+    #[default]
     Official,
     /// A qcow2 file of one's own.
     Path,
@@ -155,8 +153,7 @@ enum PackagesWord {
 fn image_schemas() -> Value {
     let none = json!({"type": "null"});
     json!([
-        {"properties": {"source": {"const": "auto"}, "path": none}},
-        {"required": ["source"], "properties": {"source": {"const": "official"}, "path": none, "packages": none}},
+        {"properties": {"source": {"const": "official"}, "path": none, "packages": none}},
         {"required": ["source"], "properties": {"source": {"const": "build"}, "path": none, "release": none, "url": none}},
         {
             "required": ["source", "path"],
@@ -170,32 +167,23 @@ fn image_schemas() -> Value {
 impl ImageFile {
     /// The image's source, with every default filled in and an absolute path.
     pub(super) fn resolve(self, root: &Path, document: &Document) -> Result<ImageSource, Problem> {
-        let misplaced = |key: &str, sources: &str| {
-            let message =
-                format!("`image.{key}` applies only to {sources}: remove it, or change `image.source`");
-            document.at_key(&["image", key], message)
-        };
-        if self.path.is_some() && self.source != ImageWord::Path {
-            return Err(misplaced("path", "`source: path`"));
+        let keys = [
+            ("path", self.path.is_some(), ImageWord::Path, "path"),
+            ("release", self.release.is_some(), ImageWord::Official, "official"),
+            ("url", self.url.is_some(), ImageWord::Official, "official"),
+            ("packages", self.packages.is_some(), ImageWord::Build, "build"),
+        ];
+        let misplaced = keys.into_iter().find(|(_, is_set, source, _)| *is_set && *source != self.source);
+        if let Some((key, _, _, source)) = misplaced {
+            let message = format!(
+                "`image.{key}` applies only to `source: {source}`: remove it, or set `image.source: {source}`"
+            );
+            return Err(document.at_key(&["image", key], message));
         }
-        if !matches!(self.source, ImageWord::Auto | ImageWord::Official) {
-            let set = [("release", self.release.is_some()), ("url", self.url.is_some())];
-            if let Some((key, _)) = set.into_iter().find(|(_, set)| *set) {
-                return Err(misplaced(key, "`source: official` or `auto`"));
-            }
-        }
-        if self.packages.is_some() && !matches!(self.source, ImageWord::Auto | ImageWord::Build) {
-            return Err(misplaced("packages", "`source: build` or `auto`"));
-        }
-        let packages = packages(self.packages, document)?;
         Ok(match self.source {
-            ImageWord::Build => ImageSource::Build { packages },
-            ImageWord::Auto | ImageWord::Official => {
-                let official = official(self.release.as_deref(), self.url.as_deref(), document)?;
-                match self.source {
-                    ImageWord::Auto => ImageSource::Auto { official, packages },
-                    _ => ImageSource::Official(official),
-                }
+            ImageWord::Build => ImageSource::Build { packages: packages(self.packages, document)? },
+            ImageWord::Official => {
+                ImageSource::Official(official(self.release.as_deref(), self.url.as_deref(), document)?)
             }
             ImageWord::Path => {
                 let missing = || {

@@ -9,7 +9,7 @@ use crate::catalog::RunOptions;
 use crate::catalog::quantity::Bytes;
 use crate::cycle::RunContext;
 use crate::exit::Exit;
-use crate::machine::image::{Image, SelectedImage};
+use crate::machine::image::Image;
 use crate::support::deadline::{Deadline, Waited};
 
 pub(super) fn run(driver: &Driver, command: &ImageCommand) -> anyhow::Result<Exit> {
@@ -23,7 +23,7 @@ pub(super) fn run(driver: &Driver, command: &ImageCommand) -> anyhow::Result<Exi
 
 fn list(driver: &Driver, context: &RunContext) -> anyhow::Result<Exit> {
     let images = context.images.list()?;
-    let selected = context.images.find(driver.project().image()).map(|selected| selected.image.name);
+    let selected = context.images.find(driver.project().image()).map(|image| image.name);
     if images.is_empty() {
         print("no images yet; the next run makes the one it needs, or `boma-it image build` now\n")?;
     }
@@ -39,11 +39,8 @@ fn build(driver: &Driver, context: &RunContext) -> anyhow::Result<Exit> {
     let progress = |what: &str| {
         let _ = writeln!(std::io::stderr(), "golden image: {what}");
     };
-    // A person who builds by hand has fixed the cause of an earlier failure, or wants to see it again.
-    context.images.ask_afresh()?;
-    let SelectedImage { image, why } =
-        context.images.ensure(source, &deadline(driver, context)?, &progress)?;
-    why.into_iter().for_each(|why| progress(&why));
+    context.images.forget_latest()?;
+    let image = context.images.ensure(source, &deadline(driver, context)?, &progress)?;
     print(&format!("{}\n    {}\n", image.name, describe(&image)))
 }
 

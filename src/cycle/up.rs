@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Zoned;
-use serde::{Deserialize, Serialize};
 
 use super::admission;
 use super::context::RunContext;
@@ -18,7 +17,7 @@ use crate::catalog::Plan;
 use crate::catalog::plan::Restart;
 use crate::guest::wait_ready;
 use crate::machine::domain::DiskCache;
-use crate::machine::image::{Image, SelectedImage};
+use crate::machine::image::Image;
 use crate::machine::kvm_probe::{self, KvmProbe};
 use crate::machine::network::{NetworkSpec, Slot};
 use crate::machine::ownership::Processes;
@@ -93,10 +92,8 @@ impl Run<'_> {
     fn upload_image(&self) -> anyhow::Result<Image> {
         let deadline = self.recorder.deadline(self.plan.harness.timeouts.image, "the golden image");
         let progress = |what: &str| self.recorder.doing(format!("golden image: {what}"));
-        let selected = self.context.images.ensure(&self.plan.image, &deadline, &progress)?;
-        record_image(&selected, &self.folder)?;
-        let SelectedImage { image, why } = selected;
-        why.into_iter().for_each(|why| self.recorder.note(format!("golden image: {why}")));
+        let image = self.context.images.ensure(&self.plan.image, &deadline, &progress)?;
+        record_image(&image, &self.folder)?;
         let (hypervisor, volume) = (self.hypervisor(), self.context.prefix.image_volume(&image.name));
         let volumes = hypervisor.volumes().context("cannot list the volumes")?;
         if volumes.iter().any(|it| it.name == volume && it.length.0 == image.file_size) {
@@ -234,28 +231,17 @@ impl Run<'_> {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct ImageRecord<I> {
-    #[serde(flatten)]
-    image: I,
-    why: Option<String>,
-}
-
-fn record_image(SelectedImage { image, why }: &SelectedImage, folder: &RunFolder) -> anyhow::Result<()> {
-    let record = ImageRecord { image, why: why.clone() };
-    let text = serde_json::to_string_pretty(&record).context("cannot write the image's record as JSON")?;
+fn record_image(image: &Image, folder: &RunFolder) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(image).context("cannot write the image's record as JSON")?;
     fs::write(folder.join(IMAGE_FILE), text + "\n")
         .with_context(|| format!("cannot write into {}", folder.path().display()))
 }
 
-/// The image called `name`, in words: its name, its origin, and why this one was chosen where that needs saying.
+/// The image called `name`, in words: its name, and its origin if its record is in the run folder.
 pub(super) fn describe_image(name: &str, folder: &RunFolder) -> String {
     let text = fs::read(folder.join(IMAGE_FILE)).unwrap_or_default();
-    match serde_json::from_slice(&text) {
-        Ok(ImageRecord::<Image> { image, why }) if image.name == name => {
-            let why = why.map(|why| format!("; {why}")).unwrap_or_default();
-            format!("{name}, {}{why}", image.origin)
-        }
+    match serde_json::from_slice::<Image>(&text) {
+        Ok(image) if image.name == name => format!("{name}, {}", image.origin),
         _ => name.to_owned(),
     }
 }
@@ -266,7 +252,7 @@ mod tests {
     use crate::machine::image::Origin;
 
     #[test]
-    fn a_later_step_still_reports_the_image_and_why_it_was_chosen() {
+    fn a_later_step_still_reports_the_image_and_its_origin() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(dir.path(), "askari", &Zoned::now()).unwrap();
         let image = Image {
@@ -284,11 +270,10 @@ mod tests {
             },
         };
         assert_eq!(describe_image(&image.name, &folder), "debian-13-0123456789ab");
-        let why = Some("the image is built here, as nobody answers".to_owned());
-        record_image(&SelectedImage { image: image.clone(), why }, &folder).unwrap();
+        record_image(&image, &folder).unwrap();
         assert_eq!(
             describe_image(&image.name, &folder),
-            "debian-13-0123456789ab, built here 2026-06-17T12:00:00Z in 62 s; the image is built here, as nobody answers"
+            "debian-13-0123456789ab, built here 2026-06-17T12:00:00Z in 62 s"
         );
         assert_eq!(describe_image("another", &folder), "another");
     }

@@ -20,7 +20,7 @@ const LEFT_TO_THE_CAUSE: [&str; 28] = [
     "KeyError",
     "LockError",
     "Missing",
-    "NoRoom",
+    "NotEnoughSpace",
     "OfficialError",
     "PebbleError",
     "PlaybookError",
@@ -85,7 +85,7 @@ fn only_types_have_a_class_and_words_have_none() {
 
 #[test]
 fn an_image_that_does_not_exist_is_usage() {
-    let unknown = ImageError::Unknown { name: "golden-1".to_owned(), known: "are none".to_owned() };
+    let unknown = ImageError::Unknown { name: "golden-1".to_owned(), known: Vec::new() };
     assert_eq!(Exit::Error(ErrorClass::of(&unknown.into())).code(), 2);
 }
 

@@ -29,7 +29,7 @@ fn the_shipped_harness_file_states_the_defaults() {
     };
     // All but one: the project's own trials build their image, as they must not depend on a server's mood.
     let shipped =
-        include_str!("../../../harness/harness.yml").replace("\n  source: build\n", "\n  source: auto\n");
+        include_str!("../../../harness/harness.yml").replace("\n  source: build\n", "\n  source: official\n");
     assert_eq!(shown(shipped.as_bytes()), shown(b"version: 1\n"));
 }
 
@@ -49,7 +49,7 @@ fn the_plain_cycle_of_a_minimal_profile_has_the_defaults() {
     let official =
         Official { release: Release::Latest, url: "https://cloud.debian.org/images/cloud".to_owned() };
     assert_eq!(official.url, DEBIAN_IMAGES);
-    assert_eq!(plan.image, ImageSource::Auto { official, packages: Packages::ReferenceSite });
+    assert_eq!(plan.image, ImageSource::Official(official));
     assert!(plan.harness.runs.ends_with("integration-runs"), "{:?}", plan.harness.runs);
     assert_eq!(plan.site.ansible, None);
 }
@@ -129,13 +129,10 @@ fn a_plan_has_the_token_that_its_tier_needs(
 }
 
 #[rstest::rstest]
+#[case("", "image: {source: official, release: latest, url: https://cloud.debian.org/images/cloud}")]
 #[case(
-    "",
-    "image: {source: auto, release: latest, url: https://cloud.debian.org/images/cloud, packages: reference-site}"
-)]
-#[case(
-    "image: {packages: none}",
-    "image: {source: auto, release: latest, url: https://cloud.debian.org/images/cloud, packages: none}"
+    "image: {release: 20251117-2299}",
+    "image: {source: official, release: 20251117-2299, url: https://cloud.debian.org/images/cloud}"
 )]
 #[case("image: {source: build}", "image: {source: build, packages: reference-site}")]
 #[case("image: {source: build, packages: [restic, g++]}", "image: {source: build, packages: [restic, g++]}")]
@@ -159,9 +156,10 @@ fn a_scenarios_image_overrides_the_profiles_and_that_overrides_the_harnesss() {
         "scenarios/own.yml",
         b"version: 1\nprofile: askari\ndescription: x\nimage: {source: build, packages: none}\n",
     );
-    assert!(matches!(image(None), ImageSource::Auto { .. }));
-    fixture.write("profiles/askari.yml", b"version: 1\nroles: [base]\nimage: {source: official}\n");
     assert_eq!(image(None), ImageSource::Official(Official::default()));
+    fixture.write("profiles/askari.yml", b"version: 1\nroles: [base]\nimage: {release: 20251117-2299}\n");
+    let release = Release::Build("20251117-2299".parse().unwrap());
+    assert_eq!(image(None), ImageSource::Official(Official { release, ..Official::default() }));
     assert_eq!(image(Some("own")), ImageSource::Build { packages: Packages::None });
 }
 

@@ -1,5 +1,5 @@
-//! Building the golden image: a list of steps, each a program run under the deadline, in a scratch folder that goes
-//! away whatever happens. No step needs root, a loop device or a mount on the host.
+//! Builds the golden image in a few steps, each a program run under the deadline, in a scratch folder that is always
+//! removed. No step needs root, a loop device or a mount on the host.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,30 +13,33 @@ use super::{ImageError, Progress};
 use crate::support::deadline::Deadline;
 use crate::support::process::{Process, ProcessError, Stream, quote};
 
-/// What a build writes into its scratch folder at most: packages, the unpacked tree, the disk's file systems.
-const SCRATCH_NEED: u64 = 2600 << 20;
-/// What the finished image takes in the cache folder.
-const IMAGE_NEED: u64 = 1100 << 20;
+/// Bytes that a build writes into its scratch folder at most: packages, the unpacked tree, the disk's file systems.
+const SCRATCH_BYTES: u64 = 2600 << 20;
+/// Bytes of the finished image.
+const IMAGE_BYTES: u64 = 1100 << 20;
 
 /// A build about to run.
 #[derive(Debug)]
 pub(super) struct Builder<'a> {
     pub recipe: &'a Recipe,
     pub tools: &'a Toolbox,
-    /// The scratch folder; made and removed here. Nobody else uses it: the caller holds a lock.
+    /// The scratch folder, which the build creates and removes. The caller's lock keeps others out.
     pub scratch: &'a Path,
-    /// Where the image goes; nothing is there while the build runs but what it writes.
+    /// The file that becomes the image.
     pub target: &'a Path,
-    /// Where the output of a failed build is kept.
+    /// Where the output of a failed build stays.
     pub log: &'a Path,
 }
 
 impl Builder<'_> {
-    /// Builds the image into `target`. On an error `target` may be half-written: the caller removes it.
+    /// Builds the image into `target`, which the caller removes after an error.
     pub(super) fn build(&self, deadline: &Deadline, progress: Progress<'_>) -> Result<(), ImageError> {
-        let (scratch_room, cache_room) = (self.scratch_room(), self.cache_room());
-        scratch_room.check()?;
-        cache_room.check()?;
+        let dir = self.scratch.parent().unwrap_or(self.scratch);
+        let what = "building the golden image";
+        let scratch_space = SpaceRequirement { dir, bytes: SCRATCH_BYTES, what, hint: "" };
+        let image_space = SpaceRequirement::for_image(self.target, IMAGE_BYTES, "the golden image");
+        scratch_space.check()?;
+        image_space.check()?;
         let scratch = Scratch::make(self.scratch, self.tools)?;
         let disk = self.prepare(&scratch)?;
         let _ = fs::remove_file(self.log);
@@ -44,47 +47,36 @@ impl Builder<'_> {
         progress("partitioning the disk");
         let table = self.tools.process("sfdisk").arg("--quiet").arg(&disk);
         let table = table.input(self.recipe.layout.sfdisk_script());
-        self.step("partitioning the disk", table, scratch_room, deadline, progress)?;
-        self.step("installing Debian", self.install(&scratch, &disk), scratch_room, deadline, progress)?;
+        self.step("partitioning the disk", table, scratch_space, deadline, progress)?;
+        self.step("installing Debian", self.install(&scratch, &disk), scratch_space, deadline, progress)?;
         progress("writing the qcow2 file");
         let convert = self.tools.process("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2", "-W"]);
         let convert = convert.arg(&disk).arg(self.target);
-        self.step("writing the qcow2 file", convert, cache_room, deadline, progress)?;
+        self.step("writing the qcow2 file", convert, image_space, deadline, progress)?;
         let _ = fs::remove_file(self.log);
         Ok(())
     }
 
-    fn scratch_room(&self) -> SpaceRequirement<'_> {
-        let dir = self.scratch.parent().unwrap_or(self.scratch);
-        SpaceRequirement { dir, bytes: SCRATCH_NEED, what: "building the golden image", hint: "" }
-    }
-
-    fn cache_room(&self) -> SpaceRequirement<'_> {
-        let dir = self.target.parent().unwrap_or(self.target);
-        let hint = ", or remove images that are not used any more (`boma-it image remove`)";
-        SpaceRequirement { dir, bytes: IMAGE_NEED, what: "the golden image", hint }
-    }
-
-    /// The files of the recipe and an empty disk. Gives the disk's path.
+    /// Writes the recipe's files and an empty disk. Gives the disk's path.
     fn prepare(&self, scratch: &Scratch<'_>) -> Result<PathBuf, ImageError> {
         self.recipe.write_into(scratch.path).map_err(ImageError::io("write the recipe to", scratch.path))?;
-        // As an ordinary user, mmdebstrap's hooks run as root of a user namespace, which here is a stranger: the disk
-        // must be writable for everyone, and so lies where nobody else can guess its name.
+        // For an ordinary user, mmdebstrap's hooks run as root of a user namespace, which is another user outside of it.
+        // So everyone can write the disk, and its folder has a name that nobody else can guess.
         let hidden = tempfile::Builder::new().prefix("disk-").tempdir_in(scratch.path);
         let hidden = hidden.map_err(ImageError::io("write to", scratch.path))?.keep();
-        // Whatever the umask; and so for the disk.
+        // Set afterwards, as the umask does not apply then.
         fs::set_permissions(&hidden, fs::Permissions::from_mode(0o711))
-            .map_err(ImageError::io("open up", &hidden))?;
+            .map_err(ImageError::io("set the permissions of", &hidden))?;
         let disk = hidden.join("golden.raw");
         let made = fs::File::create_new(&disk).and_then(|file| {
             file.set_len(self.recipe.layout.disk)?;
             file.set_permissions(fs::Permissions::from_mode(0o666))
         });
-        made.map_err(ImageError::io("make the disk", &disk))?;
+        made.map_err(ImageError::io("create the disk", &disk))?;
         Ok(disk)
     }
 
-    /// mmdebstrap, and in its hooks everything that needs the tree with its true owners.
+    /// mmdebstrap with its hooks, which do everything that needs the tree with its real owners.
     fn install(&self, scratch: &Scratch<'_>, disk: &Path) -> Process {
         let layout = self.recipe.layout;
         let hook = |kind: &str, script: &str, args: &[String]| {
@@ -108,8 +100,8 @@ impl Builder<'_> {
             .args([self.recipe.suite(), "/dev/null"])
     }
 
-    /// For root, mmdebstrap mounts what a chroot needs where everyone sees it, and leaves that, with its children, when it
-    /// is killed. So it gets namespaces of its own, which end with it. For anyone else it makes some itself.
+    /// As root, mmdebstrap mounts what a chroot needs on the host and, when killed, leaves mounts and children behind. So
+    /// it gets namespaces of its own, which end with it. For any other user it creates some itself.
     fn mmdebstrap(&self) -> Process {
         if !rustix::process::geteuid().is_root() {
             return self.tools.process("mmdebstrap");
@@ -118,23 +110,23 @@ impl Builder<'_> {
         self.tools.process("unshare").args(namespaces).arg("mmdebstrap")
     }
 
-    /// Runs one step, with its output kept in the log and mmdebstrap's phases told as progress.
+    /// Runs one step: logs its output and reports mmdebstrap's phases as progress.
     fn step(
         &self,
         step: &'static str,
         process: Process,
-        room: SpaceRequirement<'_>,
+        space: SpaceRequirement<'_>,
         deadline: &Deadline,
         progress: Progress<'_>,
     ) -> Result<(), ImageError> {
-        let told = |stream, line: &str| {
+        let on_line = |stream, line: &str| {
             if let (Stream::Stderr, Some(phase)) = (stream, phase(line)) {
                 progress(phase);
             }
         };
-        let run = process.log_to(self.log).run_with(deadline, told);
-        let failed = |source: ProcessError| match room.blame(&source) {
-            Some(full) => ImageError::NoRoom(full),
+        let run = process.log_to(self.log).run_with(deadline, on_line);
+        let failed = |source: ProcessError| match space.explains(&source) {
+            Some(full) => full.into(),
             None => {
                 let log = matches!(source, ProcessError::Failed { .. }).then(|| self.log.to_owned());
                 ImageError::Step { step, log, source: source.into() }
@@ -144,7 +136,7 @@ impl Builder<'_> {
     }
 }
 
-/// What a line of mmdebstrap's, or of our hooks', means to a person.
+/// The phase of the build that a line of mmdebstrap's output begins.
 fn phase(line: &str) -> Option<&'static str> {
     let info = line.strip_prefix("I: ")?;
     let phases = [

@@ -1,4 +1,4 @@
-//! What lies where on the golden disk, and the files that must agree with it. Pure: figures and text.
+//! The partitions of the golden disk, and the files that must agree with them. Pure: figures and text.
 
 use std::fmt::Write as _;
 
@@ -13,39 +13,39 @@ const ROOT_TYPE: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
 
 /// Sizes of the golden disk. The root partition comes last, so that it can grow into the overlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Layout {
+pub(super) struct Layout {
     /// Virtual size of the disk, in bytes.
     pub disk: u64,
     /// Size of the EFI system partition, in bytes.
     pub esp: u64,
 }
 
-/// The layout of the image we build: room for several kernels, and the smallest overlay it fits into is 4 GiB.
-pub(crate) const GOLDEN: Layout = Layout { disk: 4096 * MIB, esp: 256 * MIB };
+/// The layout of a built image: its ESP holds several kernels, and no overlay can be smaller than 4 GiB.
+pub(super) const GOLDEN: Layout = Layout { disk: 4096 * MIB, esp: 256 * MIB };
 
 impl Layout {
     /// Where the EFI system partition starts, in bytes.
-    pub(crate) const fn esp_offset(self) -> u64 {
+    pub(super) const fn esp_offset(self) -> u64 {
         MIB
     }
 
     /// Size of the EFI system partition in sectors.
-    pub(crate) const fn esp_sectors(self) -> u64 {
+    pub(super) const fn esp_sectors(self) -> u64 {
         self.esp / SECTOR
     }
 
     /// Where the root partition starts, in bytes.
-    pub(crate) const fn root_offset(self) -> u64 {
+    pub(super) const fn root_offset(self) -> u64 {
         self.esp_offset() + self.esp
     }
 
     /// Size of the root partition in KiB; the last MiB of the disk holds the table's second copy.
-    pub(crate) const fn root_kib(self) -> u64 {
+    pub(super) const fn root_kib(self) -> u64 {
         (self.disk - self.root_offset() - MIB) / 1024
     }
 
     /// The input of `sfdisk`: man page sfdisk(8), "input formats".
-    pub(crate) fn sfdisk_script(self) -> String {
+    pub(super) fn sfdisk_script(self) -> String {
         let partitions = [
             ("ESP", ESP_TYPE, self.esp_offset(), self.esp),
             ("root", ROOT_TYPE, self.root_offset(), self.root_kib() * 1024),
@@ -59,12 +59,12 @@ impl Layout {
     }
 }
 
-/// `/etc/fstab`: without it the root file system stays read-only, and without the ESP in it a new kernel or command
-/// line never reaches the loader.
+/// `/etc/fstab`. Without it the root file system stays read-only; without the ESP in it, new kernels and command lines
+/// never reach the loader.
 ///
-/// systemd gives a device 90 s to appear and drops the boot into emergency mode otherwise. Under emulation on a busy
-/// machine udev has been seen to need longer; the ESP of this very disk is sure to come.
-pub(crate) fn fstab() -> String {
+/// The ESP has a long timeout: by default systemd waits 90 s for a device and then enters emergency mode, and udev has
+/// needed longer than that under emulation on a busy machine.
+pub(super) fn fstab() -> String {
     let mounts = [
         ("LABEL=root", "/", "ext4", "rw,relatime,errors=remount-ro", 1),
         ("LABEL=ESP", "/boot/efi", "vfat", "umask=0077,x-systemd.device-timeout=10min", 2),
@@ -76,9 +76,9 @@ pub(crate) fn fstab() -> String {
     text
 }
 
-/// `/etc/kernel/cmdline`, which kernel-install copies into every loader entry. The serial console comes last, as the
-/// kernel gives `/dev/console` to the last one: systemd's status and emergency mode show there.
-pub(crate) fn command_line() -> String {
+/// `/etc/kernel/cmdline`, which kernel-install copies into every loader entry. The serial console is last, as the last one
+/// becomes `/dev/console`, where systemd prints its status and emergency mode.
+pub(super) fn command_line() -> String {
     "root=LABEL=root rw console=tty0 console=ttyS0,115200n8\n".to_owned()
 }
 
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_that_must_agree_with_it() {
+    fn fstab_and_command_line_name_the_partitions_by_label() {
         insta::assert_snapshot!(fstab() + &command_line(), @r"
         # device mount-point type options dump pass
         LABEL=root / ext4 rw,relatime,errors=remount-ro 0 1

@@ -1,14 +1,13 @@
-//! Golden images: the Debian disk that every VM's overlay lies on. Owns the recipe, its building, and the cache
-//! folder with a record beside each image. Bringing an image into a hypervisor's pool is the hypervisor's business.
+//! Golden images: the Debian disk that every VM's overlay lies on. Owns the recipe, the build, the download and the image
+//! folder with a record beside each image. Uploading an image to a hypervisor's pool is the hypervisor's task.
 //!
-//! An image is named by the hash of its recipe (or, for one that was not built here, of its content), is built or
-//! downloaded once under a lock, and appears whole or not at all.
+//! An image is named by the hash of its recipe or, if it was not built here, of its content. It is built or downloaded
+//! once, under a lock, and appears whole or not at all.
 
 mod builder;
 mod layout;
-mod local;
 mod official;
-mod place;
+mod qcow2;
 mod recipe;
 mod record;
 mod scratch;
@@ -19,34 +18,43 @@ mod tools;
 use std::io;
 use std::path::PathBuf;
 
-pub use official::OfficialError;
-pub use recipe::Recipe;
-pub use record::{Image, Origin};
-pub use space::NoRoom;
-pub use store::{ImageStore, SelectedImage};
-pub use tools::{Missing, Tool};
+pub(crate) use record::Image;
+#[cfg(test)]
+pub(crate) use record::Origin;
+pub use store::ImageStore;
 
+use self::official::OfficialError;
+use self::space::NotEnoughSpace;
+use self::tools::MissingTools;
 use crate::support::lock::LockError;
 use crate::support::process::ProcessError;
 
-/// Tells a person what is going on: a fragment without a full stop, one at a time.
-pub type Progress<'a> = &'a dyn Fn(&str);
+/// Reports what is being done: a fragment without a full stop.
+type Progress<'a> = &'a dyn Fn(&str);
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
-pub enum ImageError {
+pub(crate) enum ImageError {
     /// Programs are missing.
     #[error("no golden image without {0}; `make setup` installs what is missing")]
-    Missing(Missing),
-    /// Not enough room.
+    MissingTools(MissingTools),
+    /// Not enough disk space.
     #[error(transparent)]
-    NoRoom(#[from] NoRoom),
-    /// Debian's own image could not be had.
-    #[error("Debian's own image is not to be had; {}", .0.next_step())]
-    Official(#[source] OfficialError),
-    /// A file of the operator's that will not do.
+    NotEnoughSpace(#[from] NotEnoughSpace),
+    /// Debian's own image cannot be downloaded. `cached` is the newest build that is already in the image folder.
+    #[error(
+        "cannot download Debian's image; {}{}, or set `image.source: build`", .source.next_step(),
+        .cached.as_ref().map(|build| format!(", set `image.release: {build}`, which is downloaded already")).unwrap_or_default()
+    )]
+    Official {
+        /// How the download failed.
+        source: OfficialError,
+        /// `20251117-2299`.
+        cached: Option<String>,
+    },
+    /// The operator's file, or the output of qemu-img, is not what it should be.
     #[error("{} cannot be a golden image: {why}", path.display())]
-    Unfit {
+    Unusable {
         /// The file.
         path: PathBuf,
         /// What is wrong with it, and what was expected.
@@ -57,19 +65,17 @@ pub enum ImageError {
     Step {
         /// What was being done.
         step: &'static str,
-        /// The output of the failed build, where it was kept.
+        /// Where the output of the failed build was kept.
         log: Option<PathBuf>,
         /// How it failed.
-        #[source]
         source: Box<ProcessError>,
     },
-    /// Reading an image failed.
+    /// A program could not read an image.
     #[error("cannot read the image {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// How it failed.
-        #[source]
         source: Box<ProcessError>,
     },
     /// A file or folder could not be read or written.
@@ -77,46 +83,37 @@ pub enum ImageError {
     Io {
         /// What was tried: a verb.
         what: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
-        #[source]
+        /// The system's error.
         source: io::Error,
     },
-    /// The lock could not be had.
-    #[error("cannot have the golden images to ourselves")]
+    /// The lock of the image folder could not be taken.
+    #[error("cannot lock the image folder")]
     Lock(#[source] Box<LockError>),
     /// There is no image of that name.
-    #[error("there is no image `{name}`; there {known}")]
+    #[error("unknown image `{name}` (known: {})", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
     Unknown {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The names there are, as the end of a sentence.
-        known: String,
+        /// The names of all images.
+        known: Vec<String>,
     },
-}
-
-impl From<LockError> for ImageError {
-    fn from(error: LockError) -> Self {
-        Self::Lock(error.into())
-    }
 }
 
 impl From<OfficialError> for ImageError {
-    fn from(error: OfficialError) -> Self {
-        Self::Official(error)
+    fn from(source: OfficialError) -> Self {
+        Self::Official { source, cached: None }
     }
 }
 
 impl ImageError {
-    /// What went wrong, the whole chain in a line, without what to do about it.
-    fn reason(&self) -> String {
-        let first: &dyn std::error::Error = match self {
-            Self::Official(error) => error,
+    /// Mentions a build that is in the image folder, if the wanted one cannot be downloaded.
+    fn with_cached(self, build: Option<&str>) -> Self {
+        match self {
+            Self::Official { source, .. } => Self::Official { source, cached: build.map(str::to_owned) },
             other => other,
-        };
-        let causes = std::iter::successors(Some(first), |error| error.source());
-        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        }
     }
 
     fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

@@ -1,5 +1,5 @@
-//! The recipe of the golden image: everything that decides what is in it, as data in this binary. Its hash names the
-//! image, so that a changed recipe is another image and an unchanged one is built once.
+//! The recipe of the golden image: everything that decides its contents, as data in this binary. Its hash names the image,
+//! so that a changed recipe gives another image and an unchanged one is built once.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,21 +14,13 @@ use crate::catalog::plan::Packages;
 /// The Debian release, and its number in the image's name.
 const RELEASE: (&str, &str) = ("trixie", "13");
 
-/// A file put into the system's tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct TreeFile {
-    /// Relative to the root of the tree.
-    path: &'static str,
-    contents: String,
-}
-
 macro_rules! tree {
     ($($path:literal),* $(,)?) => {
         [$(($path, include_str!(concat!("recipe/tree/", $path)))),*]
     };
 }
 
-/// Files that need no figure of the layout.
+/// Files of the system's tree that do not depend on the layout.
 const TREE: &[(&str, &str)] = &tree![
     "etc/cloud/cloud.cfg.d/10_boma-it.cfg",
     "etc/default/locale",
@@ -41,10 +33,10 @@ const TREE: &[(&str, &str)] = &tree![
 ];
 
 const PACKAGES: &str = include_str!("recipe/packages.txt");
-/// What the roles of the reference site install.
+/// The packages that the roles of the reference site install.
 const REFERENCE_SITE: &str = include_str!("recipe/reference-site.txt");
 
-/// Scripts that mmdebstrap runs as hooks.
+// The scripts that mmdebstrap runs as hooks.
 pub(super) const COPY_TREE: &str = "copy-tree.sh";
 pub(super) const CONFIGURE: &str = "configure.sh";
 pub(super) const FILL_DISK: &str = "fill-disk.sh";
@@ -54,39 +46,39 @@ const HOOKS: &[(&str, &str)] = &[
     (FILL_DISK, include_str!("recipe/fill-disk.sh")),
 ];
 
-/// Everything that decides what is in the image, Debian's archive of the day aside.
+/// Everything that decides the image's contents, except what Debian's archive has on the day of the build.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recipe {
+pub(super) struct Recipe {
     packages: BTreeSet<String>,
-    tree: Vec<TreeFile>,
+    /// Files of the system's tree: path relative to its root, and contents.
+    tree: Vec<(&'static str, String)>,
     pub(super) layout: Layout,
 }
 
 impl Recipe {
-    /// The golden image of Debian 13: the base system, and `beside` it these packages.
-    pub fn debian(beside: &Packages) -> Self {
+    /// The golden image of Debian 13: the base system and these `extra` packages.
+    pub(super) fn debian(extra: &Packages) -> Self {
         let mut packages: BTreeSet<String> = listed(PACKAGES).map(str::to_owned).collect();
-        match beside {
+        match extra {
             Packages::ReferenceSite => packages.extend(listed(REFERENCE_SITE).map(str::to_owned)),
             Packages::None => {}
             Packages::These(names) => packages.extend(names.iter().map(|name| name.as_str().to_owned())),
         }
-        let mut tree: Vec<_> =
-            TREE.iter().map(|(path, contents)| TreeFile { path, contents: (*contents).to_owned() }).collect();
-        tree.push(TreeFile { path: "etc/fstab", contents: layout::fstab() });
-        tree.push(TreeFile { path: "etc/kernel/cmdline", contents: layout::command_line() });
+        let mut tree: Vec<_> = TREE.iter().map(|(path, contents)| (*path, (*contents).to_owned())).collect();
+        tree.push(("etc/fstab", layout::fstab()));
+        tree.push(("etc/kernel/cmdline", layout::command_line()));
         Self { packages, tree, layout: GOLDEN }
     }
 
     /// The image's name: `debian-13-` and the first 12 hexadecimal digits of [`Recipe::digest`].
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("debian-{}-{}", RELEASE.1, &self.digest()[..12])
     }
 
-    /// Hash over everything in the recipe: SHA-256, hexadecimal.
-    pub fn digest(&self) -> String {
+    /// SHA-256 of the whole recipe, hexadecimal.
+    pub(super) fn digest(&self) -> String {
         let mut hash = Sha256::new();
-        // Each part with its length before it, so that no two recipes write the same bytes.
+        // Each part follows its length, so that different recipes never hash the same bytes.
         let mut part = |text: &str| {
             hash.update(text.len().to_le_bytes());
             hash.update(text);
@@ -94,7 +86,7 @@ impl Recipe {
         part(RELEASE.0);
         part(&self.layout.sfdisk_script());
         part(&self.include());
-        let files = self.tree.iter().map(|file| (file.path, file.contents.as_str()));
+        let files = self.tree.iter().map(|(path, contents)| (*path, contents.as_str()));
         for (name, contents) in files.chain(HOOKS.iter().copied()) {
             part(name);
             part(contents);
@@ -102,28 +94,25 @@ impl Recipe {
         hex(&hash.finalize())
     }
 
-    /// The release's code name, as mmdebstrap takes it.
+    /// The release's code name, as mmdebstrap expects it.
     pub(super) fn suite(&self) -> &'static str {
         RELEASE.0
     }
 
-    /// The packages as mmdebstrap takes them: sorted, joined by commas.
+    /// The packages as mmdebstrap expects them: sorted, joined by commas.
     pub(super) fn include(&self) -> String {
         self.packages.iter().map(String::as_str).collect::<Vec<_>>().join(",")
     }
 
-    /// Writes the hook scripts into `dir` and the tree's files into `dir/tree`. The tree also says which image it is,
-    /// in `/etc/boma-it/image`. All of it is readable for everyone: the hooks may run as another user.
-    ///
-    /// # Errors
-    /// What the file system says.
+    /// Writes the hook scripts into `dir` and the tree's files into `dir/tree`, with the image's name in
+    /// `/etc/boma-it/image`. Everyone can read them, as the hooks can run as another user.
     pub(super) fn write_into(&self, dir: &Path) -> io::Result<()> {
         for (name, script) in HOOKS {
             write(&dir.join(name), script, 0o755)?;
         }
         let tree = dir.join("tree");
-        for file in &self.tree {
-            write(&tree.join(file.path), &file.contents, 0o644)?;
+        for (path, contents) in &self.tree {
+            write(&tree.join(path), contents, 0o644)?;
         }
         write(&tree.join("etc/boma-it/image"), &format!("{}\n", self.name()), 0o644)
     }
@@ -134,7 +123,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The packages of a list of ours.
+/// The packages of an embedded list.
 fn listed(list: &'static str) -> impl Iterator<Item = &'static str> {
     let names = list.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     names.filter(|name| !name.is_empty())
@@ -163,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_the_release_and_the_hash() {
+    fn an_image_is_named_by_release_and_recipe_hash() {
         let name = plain().name();
         let hash = name.strip_prefix("debian-13-").unwrap();
         assert_eq!(hash.len(), 12);
@@ -171,15 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_the_recipe_is_in_the_hash() {
+    fn a_change_to_any_part_of_the_recipe_changes_the_name() {
         let mut changed = vec![plain()];
         let mut change = |by: &dyn Fn(&mut Recipe)| {
             let mut recipe = plain();
             by(&mut recipe);
             changed.push(recipe);
         };
-        change(&|r| r.tree[0].contents.push(' '));
-        change(&|r| r.tree[0].path = "etc/other");
+        change(&|r| r.tree[0].1.push(' '));
+        change(&|r| r.tree[0].0 = "etc/other");
         change(&|r| r.tree.swap(0, 1));
         change(&|r| r.layout.esp += 512);
         change(&|r| assert!(r.packages.insert("hello".into())));
@@ -193,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn named_packages_join_the_base_system_and_the_order_does_not_matter() {
+    fn named_packages_join_the_base_system_in_any_order() {
         let one = with(&["restic", "wireguard-tools"]);
         let two = with(&["wireguard-tools", "restic", "curl"]);
         assert_eq!(one, two);
@@ -202,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_image_has_nothing_of_the_reference_site_and_is_another_image() {
+    fn a_bare_image_lacks_the_reference_sites_packages_and_has_another_name() {
         let bare = Recipe::debian(&Packages::None);
         assert_eq!(bare, with(&[]));
         assert_ne!(bare.name(), plain().name());
@@ -214,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_of_the_tree_is_forgotten() {
+    fn every_file_of_the_recipes_tree_is_embedded() {
         fn files(dir: &Path) -> Vec<std::path::PathBuf> {
             let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
             entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
@@ -227,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_written_files_can_be_read_and_run_by_everyone() {
+    fn everyone_can_read_the_written_files_and_run_the_hooks() {
         let dir = tempfile::tempdir().unwrap();
         plain().write_into(dir.path()).unwrap();
         let mode = |path: &str| fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o777;

@@ -1,4 +1,4 @@
-//! The record beside an image, `<name>.json`: where the image came from, what built it, what it must look like.
+//! A golden image and its record, the file `<name>.json` beside it: where the image came from, and its size and digest.
 
 use std::fmt;
 use std::fs;
@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::ImageError;
 use crate::support::file;
 
 /// Where an image came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "source")]
-pub enum Origin {
-    /// Built here.
+pub(crate) enum Origin {
+    /// Built on this machine.
     Build {
         /// SHA-256 of the recipe.
         recipe: String,
@@ -22,7 +23,7 @@ pub enum Origin {
         built: Timestamp,
         /// How long it took.
         seconds: f64,
-        /// The versions of mmdebstrap, mkfs.ext4 and qemu-img, as they say it.
+        /// The versions of mmdebstrap and qemu-img, as they print them.
         tools: Vec<String>,
     },
     /// Debian's own, downloaded and checked.
@@ -31,16 +32,16 @@ pub enum Origin {
         build: String,
         /// The file's address.
         url: String,
-        /// SHA-512 of the file, hexadecimal, as the server's list of sums has it.
+        /// SHA-512 of the file, hexadecimal, as in the server's list of sums.
         sha512: String,
-        /// When it was there whole.
+        /// When the download was complete.
         downloaded: Timestamp,
     },
-    /// A file of the operator's, used where it lies.
+    /// A file of the operator, used where it lies.
     Path {
-        /// When we read it.
+        /// When its digest was taken.
         read: Timestamp,
-        /// Its modification time when we did: a changed file is read again.
+        /// Its modification time then: a changed file is read again.
         modified: Timestamp,
     },
 }
@@ -50,23 +51,23 @@ impl fmt::Display for Origin {
         match self {
             Self::Build { built, seconds, .. } => write!(f, "built here {built} in {seconds:.0} s"),
             Self::Official { build, url, downloaded, .. } => {
-                write!(f, "Debian's own, build {build}, downloaded {downloaded} from {url}")
+                write!(f, "Debian's image, build {build}, downloaded {downloaded} from {url}")
             }
             Self::Path { read, .. } => write!(f, "a file of yours, read {read}"),
         }
     }
 }
 
-/// A golden image: what everything else about it is made from. Serialised, it is the record.
+/// A golden image. Serialised, it is the record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Image {
-    /// Its name, unique by content or recipe; fit for a volume's name.
+pub(crate) struct Image {
+    /// Its name, unique by content or recipe, and usable as a volume's name.
     pub name: String,
     /// The qcow2 file: absolute.
     pub path: PathBuf,
     /// Its format, as libvirt and QEMU call it: always `qcow2`.
     pub format: String,
-    /// The size of the disk a guest sees, in bytes: no overlay may be smaller.
+    /// The size of the disk that a guest sees, in bytes: no overlay can be smaller.
     pub virtual_size: u64,
     /// The size of the file, in bytes.
     pub file_size: u64,
@@ -78,8 +79,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// The recorded image, if its file is still what the record says. Anything else (no record, a truncated file, a
-    /// record of another version) is as good as no image.
+    /// The recorded image, if its file still has the recorded size (and, for the operator's file, modification time).
+    /// A record that is missing or of another version counts as no image.
     pub(super) fn load(record: &Path) -> Option<Self> {
         let image: Self = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
         let file = fs::metadata(&image.path).ok()?;
@@ -90,12 +91,19 @@ impl Image {
         (file.len() == image.file_size && unchanged).then_some(image)
     }
 
-    /// Writes the record under a temporary name and renames it into place.
-    pub(super) fn save(&self, record: &Path) -> io::Result<()> {
-        let mut text = serde_json::to_vec_pretty(self)?;
-        text.push(b'\n');
-        file::replace(record, 0o644, |file| file.write_all(&text))
+    /// Writes the record.
+    pub(super) fn save(&self, record: &Path) -> Result<(), ImageError> {
+        write_json(record, self)
     }
+}
+
+/// Writes a JSON file, which is replaced as a whole.
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
+    let write = |file: &mut fs::File| -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut *file, value)?;
+        file.write_all(b"\n")
+    };
+    file::replace(path, 0o644, write).map_err(ImageError::io("write", path))
 }
 
 /// A file's modification time, to the second: sub-seconds do not survive every file system.
@@ -126,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_as_it_is_written() {
+    fn a_record_is_json_with_the_origin_inline() {
         let text = serde_json::to_string_pretty(&image(Path::new("/cache"))).unwrap();
         insta::assert_snapshot!(text, @r#"
         {
@@ -148,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_counts_only_while_its_file_is_what_it_says() {
+    fn a_record_counts_only_while_its_file_has_the_recorded_size() {
         let dir = tempfile::tempdir().unwrap();
         let (image, record) = (image(dir.path()), dir.path().join("record.json"));
         image.save(&record).unwrap();

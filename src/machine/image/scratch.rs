@@ -1,4 +1,4 @@
-//! The scratch folder of a build: an unpacked system and a raw disk, gone whatever way the build ends.
+//! The scratch folder of a build: the unpacked system and the raw disk. It is removed however the build ends.
 
 use std::fs;
 use std::io;
@@ -10,11 +10,11 @@ use super::ImageError;
 use super::tools::Toolbox;
 use crate::support::deadline::{Deadline, Progress};
 
-/// How long removing it may take.
+/// How long the removal can take.
 const REMOVAL: Duration = Duration::from_secs(30);
-/// How soon it is tried again.
+/// The pause between two attempts.
 const RETRY: Duration = Duration::from_millis(200);
-/// What passes when nobody writes there any more.
+/// Errors that go away once no process writes there any more.
 const RETRIED: [io::ErrorKind; 2] = [io::ErrorKind::PermissionDenied, io::ErrorKind::DirectoryNotEmpty];
 
 /// The scratch folder of one build; dropping it removes it.
@@ -25,7 +25,7 @@ pub(super) struct Scratch<'a> {
 }
 
 impl<'a> Scratch<'a> {
-    /// An empty folder that others may enter but not write; what an earlier build left there goes.
+    /// Creates an empty folder that other users can enter but not write, in place of what an earlier build left.
     pub(super) fn make(path: &'a Path, tools: &'a Toolbox) -> Result<Self, ImageError> {
         let scratch = Self { path, tools };
         scratch.remove().map_err(ImageError::io("empty the scratch folder", path))?;
@@ -39,17 +39,18 @@ impl<'a> Scratch<'a> {
         if !self.path.exists() {
             return Ok(());
         }
-        // Removing goes through mounts, into what is not ours.
+        // `remove_dir_all` would enter mounts and remove foreign files.
         if let Some(mount) = mount_below(&fs::read_to_string("/proc/self/mountinfo")?, self.path) {
             return Err(io::Error::other(format!("{mount} is mounted; `umount` it first")));
         }
-        // A build that was killed for good may have left children that still write here, until they miss their files.
+        // Children of a killed build can still write here, until they fail for lack of their files.
         let deadline = Deadline::uninterrupted(REMOVAL, "removing a scratch folder");
-        let removed = deadline.wait_for("it to be empty", RETRY, || match self.try_remove(&deadline) {
-            Ok(()) => Ok(Progress::Ready(())),
-            Err(error) if RETRIED.contains(&error.kind()) => Ok(Progress::Pending(error.to_string())),
-            Err(error) => Err(error.into()),
-        });
+        let removed =
+            deadline.wait_for("an empty scratch folder", RETRY, || match self.try_remove(&deadline) {
+                Ok(()) => Ok(Progress::Ready(())),
+                Err(error) if RETRIED.contains(&error.kind()) => Ok(Progress::Pending(error.to_string())),
+                Err(error) => Err(error.into()),
+            });
         removed.map_err(io::Error::other)
     }
 
@@ -57,7 +58,7 @@ impl<'a> Scratch<'a> {
         match fs::remove_dir_all(self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                // The root of a user namespace owns what lies there; the folder itself is ours.
+                // Its files belong to other users, who are root only in mmdebstrap's user namespace.
                 let helper = self.tools.process("mmdebstrap").arg("--unshare-helper").args(["rm", "-rf"]);
                 let _ = helper.arg(self.path).run(deadline);
                 fs::remove_dir_all(self.path).map_err(|_| error)
@@ -77,8 +78,8 @@ impl Drop for Scratch<'_> {
 
 /// The first mount point below `dir`, from the text of `/proc/self/mountinfo`: man page proc_pid_mountinfo(5).
 fn mount_below<'a>(mountinfo: &'a str, dir: &Path) -> Option<&'a str> {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
-    points.into_iter().find(|point| Path::new(point).starts_with(dir))
+    let mut points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    points.find(|point| Path::new(point).starts_with(dir))
 }
 
 #[cfg(test)]
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mount_below_is_seen_and_one_beside_is_not() {
+    fn only_a_mount_below_the_folder_counts() {
         let mounts = "22 27 0:20 / /sys rw - sysfs sysfs rw\n\
                       90 27 0:50 / /var/tmp/boma-2/proc rw - proc proc rw\n\
                       91 27 0:51 / /var/tmp/boma/tree/proc rw - proc proc rw";
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_made_anew_and_goes_with_its_owner() {
+    fn a_scratch_folder_starts_empty_and_is_removed_on_drop() {
         let dir = tempfile::tempdir().unwrap();
         let (path, tools) = (dir.path().join("scratch"), Toolbox::of_the_system());
         fs::create_dir_all(path.join("left/over")).unwrap();

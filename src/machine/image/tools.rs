@@ -1,4 +1,4 @@
-//! The programs that build and read images: where they are found, and which Debian package brings a missing one.
+//! The programs that build and read images: where they are searched, and which Debian package provides a missing one.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,49 +8,36 @@ use crate::support::deadline::Deadline;
 use crate::support::env;
 use crate::support::process::{Process, find_program};
 
-/// Where Debian keeps programs that an ordinary user's `PATH` does not name; two of ours are among them.
+/// Debian's folders of system programs, which an ordinary user's `PATH` lacks: `sfdisk` and `mkfs.ext4` are there.
 const SBIN: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// A program and the Debian package that brings it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tool {
-    /// The program's name.
-    pub program: &'static str,
-    /// The package's name.
-    pub package: &'static str,
-}
+/// A program, and the Debian package that provides it.
+type Tool = (&'static str, &'static str);
 
-const fn tool(program: &'static str, package: &'static str) -> Tool {
-    Tool { program, package }
-}
-
-/// What a build runs, hooks included.
+/// The programs of a build, including its hooks.
 const BUILD: &[Tool] = &[
-    tool("mmdebstrap", "mmdebstrap"),
-    tool("sfdisk", "fdisk"),
-    tool("mkfs.ext4", "e2fsprogs"),
-    tool("mformat", "mtools"),
-    tool("mcopy", "mtools"),
-    tool("unshare", "util-linux"),
-    tool("qemu-img", "qemu-utils"),
-    tool("sha256sum", "coreutils"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("sfdisk", "fdisk"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mformat", "mtools"),
+    ("mcopy", "mtools"),
+    ("unshare", "util-linux"),
+    ("qemu-img", "qemu-utils"),
+    ("sha256sum", "coreutils"),
 ];
 
-/// What taking a file runs that is an image already: one of the operator's, or Debian's own.
-const READ: &[Tool] =
-    &[tool("qemu-img", "qemu-utils"), tool("sha256sum", "coreutils"), tool("sha512sum", "coreutils")];
+/// The programs that check a finished image: the operator's, or Debian's own.
+const READ: &[Tool] = &[("qemu-img", "qemu-utils"), ("sha256sum", "coreutils"), ("sha512sum", "coreutils")];
 
-/// Programs that are not there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing(pub Vec<Tool>);
+/// Programs that are not installed.
+#[derive(Clone, Debug)]
+pub(crate) struct MissingTools(Vec<Tool>);
 
-impl fmt::Display for Missing {
+impl fmt::Display for MissingTools {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Tool { program, package }) in self.0.iter().enumerate() {
-            let comma = if index > 0 { ", " } else { "" };
-            write!(f, "{comma}`{program}` (package {package})")?;
-        }
-        Ok(())
+        let named: Vec<_> =
+            self.0.iter().map(|(program, package)| format!("`{program}` (package {package})")).collect();
+        f.write_str(&named.join(", "))
     }
 }
 
@@ -61,7 +48,7 @@ pub(super) struct Toolbox {
 }
 
 impl Toolbox {
-    /// `PATH`, and the folders of system programs behind it.
+    /// `PATH`, followed by the folders of system programs.
     pub(super) fn of_the_system() -> Self {
         let own = env::path();
         let dirs = std::env::split_paths(&own).chain(SBIN.map(PathBuf::from));
@@ -81,29 +68,29 @@ impl Toolbox {
         Self { path: dir.into() }
     }
 
-    /// `program`, to be run with this search path for itself and for its children.
+    /// A process of `program`, with this search path for itself and its children.
     pub(super) fn process(&self, program: &str) -> Process {
         Process::new(program).env("PATH", &self.path)
     }
 
-    pub(super) fn check_build(&self) -> Result<(), Missing> {
+    pub(super) fn check_build(&self) -> Result<(), MissingTools> {
         self.check(BUILD)
     }
 
-    pub(super) fn check_read(&self) -> Result<(), Missing> {
+    pub(super) fn check_read(&self) -> Result<(), MissingTools> {
         self.check(READ)
     }
 
-    /// The first line of `program --version`; empty when it has none to say.
+    /// The first line of `program --version`; empty if there is none.
     pub(super) fn version(&self, program: &str, deadline: &Deadline) -> String {
         let output = self.process(program).arg("--version").run_ok(deadline).unwrap_or_default();
         output.lines().next().unwrap_or_default().trim().to_owned()
     }
 
-    fn check(&self, tools: &[Tool]) -> Result<(), Missing> {
-        let is_missing = |tool: &&Tool| find_program(tool.program, &self.path).is_none();
+    fn check(&self, tools: &[Tool]) -> Result<(), MissingTools> {
+        let is_missing = |(program, _): &&Tool| find_program(program, &self.path).is_none();
         let missing: Vec<_> = tools.iter().filter(is_missing).copied().collect();
-        if missing.is_empty() { Ok(()) } else { Err(Missing(missing)) }
+        if missing.is_empty() { Ok(()) } else { Err(MissingTools(missing)) }
     }
 }
 
@@ -112,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_missing_programs_are_named_at_once_with_their_packages() {
+    fn an_error_names_all_missing_programs_with_their_packages() {
         let dir = tempfile::tempdir().unwrap();
         for there in ["mmdebstrap", "mcopy", "unshare", "qemu-img", "sha256sum", "sha512sum"] {
             std::fs::write(dir.path().join(there), "").unwrap();
@@ -127,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folders_of_system_programs_are_searched_whatever_path_says() {
+    fn the_folders_of_system_programs_are_always_searched() {
         let path = Toolbox::of_the_system().path.into_string().unwrap();
         assert!(path.split(':').any(|dir| dir == "/usr/sbin"), "{path}");
     }

@@ -1,4 +1,4 @@
-//! Why Debian's own image could not be had: what happened, where, and what to do next.
+//! Why Debian's own image cannot be downloaded: what happened, at which address, and what to do next.
 
 use std::io;
 
@@ -6,79 +6,69 @@ use ureq::http::StatusCode;
 
 use crate::support::deadline::WaitError;
 
-/// Why Debian's own image could not be had.
+/// Why Debian's own image cannot be downloaded. `url` is the address of the request.
 #[derive(Debug, thiserror::Error)]
-pub enum OfficialError {
-    /// No answer.
+pub(crate) enum OfficialError {
+    /// There was no response.
     #[error("cannot reach {url}")]
     Unreachable {
-        /// What was asked for.
+        /// The address.
         url: String,
-        /// How it failed.
+        /// How the request failed.
         #[source]
         source: Box<ureq::Error>,
     },
-    /// An answer without what was asked for.
-    #[error("the server says {status} to {url}")]
+    /// The server refused.
+    #[error("the server answers {status} to {url}")]
     Status {
-        /// What was asked for.
+        /// The address.
         url: String,
         /// The status.
         status: StatusCode,
     },
     /// The connection ended, or fell silent, in the middle.
     #[error(
-        "{url} broke off after {got} bytes of {}",
+        "the download of {url} broke off after {got} bytes of {}",
         .total.map_or_else(|| "an unknown number".to_owned(), |total| total.to_string())
     )]
     Broken {
-        /// What was asked for.
+        /// The address.
         url: String,
-        /// Bytes that are there.
+        /// Bytes that are on disk.
         got: u64,
-        /// How many there should be, as the server said.
+        /// Size of the file in bytes, if the server named it.
         total: Option<u64>,
-        /// How it failed, where the connection did.
+        /// How the connection failed, if it did not just end.
         #[source]
-        source: Option<Box<io::Error>>,
+        source: Option<io::Error>,
     },
-    /// Larger than an image can be.
-    #[error("{url} has {size} bytes, expected an image of no more than {limit}")]
-    TooLarge {
-        /// What was asked for.
-        url: String,
-        /// How large it is, at least.
-        size: u64,
-        /// How large it may be.
-        limit: u64,
-    },
-    /// Not the bytes that the list of sums promises.
+    /// The bytes are not those that the list of sums promises.
     #[error(
-        "{url} came with {got} bytes and SHA-512 {}…, expected {}…, which is what the server's SHA512SUMS promises",
+        "{url} has {got} bytes and SHA-512 {}…, expected {}… as in the server's SHA512SUMS",
         found.get(..16).unwrap_or(found), expected.get(..16).unwrap_or(expected)
     )]
     Digest {
-        /// What was asked for.
+        /// The address.
         url: String,
-        /// Its size.
+        /// Size of the downloaded file in bytes.
         got: u64,
         /// Its digest.
         found: String,
-        /// The promised one.
+        /// The promised digest.
         expected: String,
     },
-    /// A file that is not what it should be.
-    #[error("{url} cannot be what was asked for: {why}")]
-    Nonsense {
-        /// What was asked for.
+    /// The response is not the file that should be there.
+    #[error("{url} is not the expected file: {why}")]
+    Unexpected {
+        /// The address.
         url: String,
         /// What is wrong with it, and what was expected.
         why: String,
     },
     /// Interrupted, or the deadline passed.
-    #[error("getting {url} was stopped")]
+    #[error("the download of {url} was stopped")]
     Stopped {
-        /// What was asked for.
+        /// The address.
         url: String,
         /// Why.
         #[source]
@@ -87,31 +77,29 @@ pub enum OfficialError {
 }
 
 impl OfficialError {
-    /// What to do next: the end of a sentence.
+    /// What to do next: an imperative that fits before "or set `image.source: build`".
     pub(in super::super) fn next_step(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } => {
-                "is there a network, and a proxy to go by (HTTPS_PROXY)? `image.source: build` in harness.yml needs \
-                 Debian's archive only"
-            }
-            Self::Status { status, .. }
-                if *status == StatusCode::NOT_FOUND || *status == StatusCode::GONE =>
+            Self::Unreachable { source, .. }
+                if matches!(**source, ureq::Error::Tls(_) | ureq::Error::Rustls(_)) =>
             {
-                "Debian keeps a build for some months: is `image.release` an old one, and is `image.url` right?"
+                "add the CA of the server, or of the proxy, to this machine's certificate store \
+                 (`update-ca-certificates`, or SSL_CERT_FILE)"
             }
-            Self::Status { status, .. } if status.is_server_error() => {
-                "run again later, or set `image.source: build` in harness.yml"
+            Self::Unreachable { .. } => "check the network and HTTPS_PROXY",
+            Self::Status { status: StatusCode::NOT_FOUND | StatusCode::GONE, .. } => {
+                "check `image.url` and `image.release` (Debian keeps a build for some months)"
             }
-            Self::Status { .. } => "is `image.url` right, and does a proxy want a password?",
-            Self::Broken { .. } | Self::Stopped { .. } => {
-                "what came of it is kept, and the next run goes on from there"
-            }
-            Self::TooLarge { .. } => "nothing of it was kept; is `image.url` right?",
+            Self::Status { status, .. } if status.is_server_error() => "run again later",
+            Self::Status { .. } => "check `image.url`, and whether the proxy needs a password",
+            Self::Broken { .. } | Self::Stopped { .. } => "run again to continue the download",
             Self::Digest { .. } => {
-                "it was removed: damaged or tampered with on its way, or the server is changing it just now. Run again \
-                 later, and do not use it by hand"
+                "run again later (the download was removed: it was damaged or tampered with, or the server is just \
+                 being updated)"
             }
-            Self::Nonsense { .. } => "is `image.url` right, and no login page of a network in between?",
+            Self::Unexpected { .. } => {
+                "check `image.url`, and that no login page of the network answers instead"
+            }
         }
     }
 }

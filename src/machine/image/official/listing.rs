@@ -112,7 +112,7 @@ mod tests {
     #[case(r#"{"items": []}"#, "names no build")]
     #[case(
         r#"{"items": [{"kind": "Build", "metadata": {"labels": {"cloud.debian.org/version": "../../x"}}}]}"#,
-        "`../../x` is no build"
+        "`../../x` is not"
     )]
     fn what_is_no_manifest_is_refused(#[case] text: &str, #[case] why: &str) {
         let error = build_of(text).unwrap_err();

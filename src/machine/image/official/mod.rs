@@ -1,43 +1,46 @@
-//! Debian's own cloud image: finding out which build is wanted, downloading it once, and keeping it by its digest.
+//! Debian's own cloud image: finds out which build is wanted, downloads it once and keeps it under its digest.
 //!
-//! The server's list of sums, read over HTTPS, is what vouches for the image: Debian publishes no signature beside it.
+//! The server's list of sums, read over HTTPS, vouches for the image: Debian publishes no signature beside it.
 //! The caller holds the lock of the image folder.
 
 mod download;
 mod error;
 mod http;
 mod listing;
-mod memory;
-#[cfg(test)]
-pub(super) mod server;
 #[cfg(test)]
 mod tests;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-use ureq::http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
-pub use error::OfficialError;
+pub(super) use error::OfficialError;
 pub(super) use http::Patience;
-pub(super) use memory::ServerFailure;
 
 use self::download::Download;
-use self::http::Next;
-use self::memory::Memory;
-use super::record::{Image, Origin};
+use super::qcow2::{self, QemuInfo};
+use super::record::{self, Image, Origin};
 use super::tools::Toolbox;
-use super::{ImageError, Progress, local, place};
+use super::{ImageError, Progress};
 use crate::catalog::plan::{BuildId, Official, Release};
 use crate::support::deadline::Deadline;
 
-/// No small file beside an image is larger than this. The manifest lists the packages: some 50 KiB.
-const SMALL: usize = 4 << 20;
-/// Extension of a file that is coming in.
-const COMING_IN: &str = "download";
+/// How long the build that the server last named as its latest is used without asking again.
+const LATEST_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
+/// Extension of a download that is not complete.
+const PARTIAL: &str = "download";
 
-/// Debian's own images in an image folder.
+/// The build that a server named as its latest: the file `latest-build.json` in the image folder.
+#[derive(Serialize, Deserialize)]
+struct LatestBuild {
+    url: String,
+    build: String,
+    checked: Timestamp,
+}
+
+/// Debian's own images in an image folder, and the server that has more.
 pub(super) struct DebianMirror<'a> {
     pub dir: &'a Path,
     pub wanted: &'a Official,
@@ -46,81 +49,52 @@ pub(super) struct DebianMirror<'a> {
 }
 
 impl DebianMirror<'_> {
-    /// The wanted image among `images`, if there is no need to ask the server; and a word about it where it is not the
-    /// latest one for sure.
-    pub(super) fn known(&self, images: &[Image]) -> Option<(Image, Option<String>)> {
+    /// The wanted image among `images`, if it is there and the server need not be asked.
+    pub(super) fn find(&self, images: &[Image]) -> Option<Image> {
         match &self.wanted.release {
-            Release::Build(build) => of_build(images, &build.to_string()).map(|image| (image, None)),
-            Release::Latest => {
-                let memory = Memory::of(self.dir);
-                let latest = memory.latest(&self.wanted.url).and_then(|build| of_build(images, build));
-                if let Some(image) = latest {
-                    return Some((image, None));
-                }
-                let trouble = memory.trouble(&self.wanted.url)?;
-                newest(images).map(|image| (image, Some(self.stale(trouble))))
-            }
+            Release::Build(build) => of_build(images, &build.to_string()),
+            Release::Latest => of_build(images, &self.known_latest()?),
         }
     }
 
-    /// The trouble that the server made lately.
-    pub(super) fn trouble(&self) -> Option<ServerFailure> {
-        Memory::of(self.dir).trouble(&self.wanted.url).cloned()
-    }
-
-    /// Asks the server, and downloads the image if it is not among `images`. Without an answer the newest one here does
-    /// for the latest.
+    /// Asks the server which build is wanted, and downloads its image unless it is among `images`.
     pub(super) fn get(
         &self,
         images: &[Image],
         deadline: &Deadline,
         progress: Progress<'_>,
-    ) -> Result<(Image, Option<String>), ImageError> {
-        let mut memory = Memory::of(self.dir);
-        let error = match self.ask(&mut memory, images, deadline, progress) {
-            Ok(image) => {
-                memory.note_success(&self.wanted.url).map_err(ImageError::io("write to", self.dir))?;
-                return Ok((image, None));
-            }
-            Err(error) => error,
-        };
-        // Whoever was stopped, or has no room, learned nothing about the server.
-        if deadline.check("the official image").is_err() || !matches!(error, ImageError::Official(_)) {
-            return Err(error);
-        }
-        let noted = memory.note_trouble(&self.wanted.url, error.reason());
-        let trouble = noted.map_err(ImageError::io("write to", self.dir))?;
-        match (&self.wanted.release, newest(images)) {
-            (Release::Latest, Some(image)) => Ok((image, Some(self.stale(&trouble)))),
-            _ => Err(error),
-        }
-    }
-
-    fn ask(
-        &self,
-        memory: &mut Memory,
-        images: &[Image],
-        deadline: &Deadline,
-        progress: Progress<'_>,
     ) -> Result<Image, ImageError> {
-        let url = self.wanted.url.as_str();
         let build = match &self.wanted.release {
             Release::Build(build) => build.clone(),
-            Release::Latest => {
-                let manifest = listing::manifest(url);
-                let build = listing::build_of(&self.small(&manifest, deadline, progress)?);
-                let build = build.map_err(|why| OfficialError::Nonsense { url: manifest, why })?;
-                memory.note_latest(url, &build.to_string()).map_err(ImageError::io("write to", self.dir))?;
-                build
-            }
+            Release::Latest => self.ask_latest(deadline, progress)?,
         };
         if let Some(image) = of_build(images, &build.to_string()) {
             return Ok(image);
         }
-        let sums = listing::sums(url, &build);
-        let sum = listing::sum_of(&self.small(&sums, deadline, progress)?, &listing::file(&build));
-        let sha512 = sum.map_err(|why| OfficialError::Nonsense { url: sums, why })?;
+        let sums = listing::sums(&self.wanted.url, &build);
+        let text = http::get_text(&sums, self.patience, deadline, progress)?;
+        let sha512 = listing::sum_of(&text, &listing::file(&build))
+            .map_err(|why| OfficialError::Unexpected { url: sums, why })?;
         self.download(&build, &sha512, deadline, progress)
+    }
+
+    /// The build last named as the latest, if the server was asked within [`LATEST_LIFETIME`]. A time in the future comes
+    /// from a clock that was wrong.
+    fn known_latest(&self) -> Option<String> {
+        let text = fs::read(latest_file(self.dir)).ok()?;
+        let latest: LatestBuild = serde_json::from_slice(&text).ok()?;
+        let age = Timestamp::now().duration_since(latest.checked);
+        let is_fresh = !age.is_negative() && age < LATEST_LIFETIME;
+        (is_fresh && latest.url == self.wanted.url).then_some(latest.build)
+    }
+
+    fn ask_latest(&self, deadline: &Deadline, progress: Progress<'_>) -> Result<BuildId, ImageError> {
+        let manifest = listing::manifest(&self.wanted.url);
+        let build = listing::build_of(&http::get_text(&manifest, self.patience, deadline, progress)?)
+            .map_err(|why| OfficialError::Unexpected { url: manifest, why })?;
+        let (url, checked) = (self.wanted.url.clone(), Timestamp::now());
+        record::write_json(&latest_file(self.dir), &LatestBuild { url, build: build.to_string(), checked })?;
+        Ok(build)
     }
 
     fn download(
@@ -131,19 +105,19 @@ impl DebianMirror<'_> {
         progress: Progress<'_>,
     ) -> Result<Image, ImageError> {
         let name = listing::name(build, sha512);
-        let partial = self.dir.join(format!("{name}.{COMING_IN}"));
-        self.drop_others(&partial)?;
+        let partial = self.dir.join(format!("{name}.{PARTIAL}"));
+        self.remove_other_downloads(&partial)?;
         let url = listing::image(&self.wanted.url, build);
         let what = format!("Debian's image {build}");
         let (tools, patience) = (self.tools, self.patience);
         Download { url: &url, what: &what, partial: &partial, sha512, patience, tools }
             .run(deadline, progress)?;
-        let info = local::info(&partial, tools, deadline)?;
-        if let Err(why) = info.fit() {
+        let info = QemuInfo::read(&partial, tools, deadline)?;
+        if let Err(why) = info.check_usable() {
             fs::remove_file(&partial).map_err(ImageError::io("remove", &partial))?;
-            return Err(OfficialError::Nonsense { url, why }.into());
+            return Err(OfficialError::Unexpected { url, why }.into());
         }
-        place::put(self.dir, name, &partial, tools, deadline, || Origin::Official {
+        qcow2::install(self.dir, name, &partial, tools, deadline, || Origin::Official {
             build: build.to_string(),
             url,
             sha512: sha512.to_owned(),
@@ -151,54 +125,22 @@ impl DebianMirror<'_> {
         })
     }
 
-    /// What is coming in of other builds, or of this one with other contents, is of no use any more.
-    fn drop_others(&self, partial: &Path) -> Result<(), ImageError> {
+    /// Incomplete downloads of other builds, or of this build with other contents, are of no use any more.
+    fn remove_other_downloads(&self, partial: &Path) -> Result<(), ImageError> {
         let entries = fs::read_dir(self.dir).map_err(ImageError::io("read the image folder", self.dir))?;
         let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
         for other in
-            paths.filter(|path| path != partial && path.extension().is_some_and(|end| end == COMING_IN))
+            paths.filter(|path| path != partial && path.extension().is_some_and(|end| end == PARTIAL))
         {
             fs::remove_file(&other).map_err(ImageError::io("remove", other))?;
         }
         Ok(())
     }
-
-    /// A small text file.
-    fn small(&self, url: &str, deadline: &Deadline, progress: Progress<'_>) -> Result<String, OfficialError> {
-        progress(&format!("asking for {url}"));
-        let nonsense = |why: String| OfficialError::Nonsense { url: url.to_owned(), why };
-        let (head, answer) = http::get(url, 0, self.patience, deadline)?;
-        if head.status != StatusCode::OK {
-            return Err(OfficialError::Status { url: url.to_owned(), status: head.status });
-        }
-        let mut text = Vec::new();
-        loop {
-            match answer.next(deadline)? {
-                Next::Chunk(chunk) => text.extend(chunk),
-                Next::End => break,
-                Next::Broken(error) => {
-                    return Err(nonsense(format!("it broke off after {} bytes ({error})", text.len())));
-                }
-            }
-            if text.len() > SMALL {
-                return Err(nonsense(format!("it has more than {SMALL} bytes")));
-            }
-        }
-        String::from_utf8(text).map_err(|_| nonsense("it is no text".to_owned()))
-    }
-
-    fn stale(&self, trouble: &ServerFailure) -> String {
-        format!(
-            "the newest official image here is used, as the latest one could not be asked for: {} (asked again after {})",
-            trouble.why,
-            trouble.until()
-        )
-    }
 }
 
-/// Whoever asks next asks the servers, whatever they said lately.
-pub(super) fn forget(dir: &Path) -> std::io::Result<()> {
-    Memory::forget(dir)
+/// Where the image folder `dir` records the latest build. Without this file the server is asked.
+pub(super) fn latest_file(dir: &Path) -> PathBuf {
+    dir.join("latest-build.json")
 }
 
 fn of_build(images: &[Image], wanted: &str) -> Option<Image> {
@@ -206,10 +148,11 @@ fn of_build(images: &[Image], wanted: &str) -> Option<Image> {
     images.iter().find(is_it).cloned()
 }
 
-fn newest(images: &[Image]) -> Option<Image> {
-    let build = |image: &Image| match &image.origin {
-        Origin::Official { build, .. } => Some(build.clone()),
+/// The newest of Debian's own builds among `images`.
+pub(super) fn newest_build(images: &[Image]) -> Option<&str> {
+    let builds = images.iter().filter_map(|image| match &image.origin {
+        Origin::Official { build, .. } => Some(build.as_str()),
         _ => None,
-    };
-    images.iter().filter(|image| build(image).is_some()).max_by_key(|image| build(image)).cloned()
+    });
+    builds.max()
 }

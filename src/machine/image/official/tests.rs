@@ -1,4 +1,4 @@
-//! Downloads from a server that misbehaves, through the image store and with a fake `qemu-img`.
+//! Downloads from a local server, through the image store and with a fake `qemu-img`.
 
 use std::cell::RefCell;
 use std::fs;
@@ -7,25 +7,30 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha512};
 
-use super::server::{Act, Server};
+use self::server::{Behavior, Server};
 use super::*;
-use crate::catalog::plan::{ImageSource, Packages};
-use crate::machine::image::{ImageStore, SelectedImage};
+use crate::catalog::plan::ImageSource;
+use crate::machine::image::ImageStore;
 use crate::support::deadline::Waited;
 use crate::support::interrupt::Interrupt;
 
-mod auto;
 mod faults;
+mod server;
 
 const BUILD: &str = "20251117-2299";
 const NEXT: &str = "20251201-2310";
+const MANIFEST: &str = "/trixie/latest/debian-13-genericcloud-amd64.json";
 
-/// A server, a cache folder, and what was told as progress.
-struct Bench {
+/// A server, an image folder, and the reported progress.
+struct Fixture {
     server: Server,
     dir: tempfile::TempDir,
-    told: RefCell<Vec<String>>,
+    progress: RefCell<Vec<String>>,
     patience: Patience,
+}
+
+fn deadline() -> Deadline {
+    Deadline::uninterrupted(Duration::from_secs(60), "the test")
 }
 
 fn contents(seed: u8) -> Vec<u8> {
@@ -40,20 +45,20 @@ fn image_path(build: &str) -> String {
     format!("/trixie/{build}/debian-13-genericcloud-amd64-{build}.qcow2")
 }
 
-impl Bench {
-    /// With a build on the server, which is the latest.
+impl Fixture {
+    /// [`BUILD`] is on the server and the latest.
     fn new() -> Self {
         let patience = Patience { connect: Duration::from_secs(5), silence: Duration::from_secs(5) };
-        let bench = Self {
+        let fixture = Self {
             server: Server::start(),
             dir: tempfile::tempdir().unwrap(),
-            told: RefCell::default(),
+            progress: RefCell::default(),
             patience,
         };
-        fs::create_dir(bench.dir.path().join("bin")).unwrap();
-        bench.qemu_img("qcow2");
-        bench.publish(BUILD, &contents(0));
-        bench
+        fs::create_dir(fixture.dir.path().join("bin")).unwrap();
+        fixture.qemu_img("qcow2");
+        fixture.publish(BUILD, &contents(0));
+        fixture
     }
 
     fn qemu_img(&self, format: &str) {
@@ -64,7 +69,7 @@ impl Bench {
     fn tool(&self, program: &str, script: &str) {
         let bin = self.dir.path().join("bin");
         fs::write(bin.join(format!("{program}.body")), format!("{script}\n")).unwrap();
-        // The program itself is not written: see there.
+        // A symlink, as a program that was just written can be busy: see program.sh.
         let scripted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ansible/program.sh");
         if !bin.join(program).exists() {
             symlink(scripted, bin.join(program)).unwrap();
@@ -74,15 +79,15 @@ impl Bench {
     fn publish(&self, build: &str, bytes: &[u8]) {
         let labels = format!(r#""labels": {{"cloud.debian.org/version": "{build}"}}"#);
         let manifest = format!(r#"{{"items": [{{"kind": "Build", "metadata": {{{labels}}}}}]}}"#);
-        self.server.put("/trixie/latest/debian-13-genericcloud-amd64.json", Act::Serve(manifest.into()));
+        self.server.set(MANIFEST, Behavior::Serve(manifest.into()));
         let file = format!("debian-13-genericcloud-amd64-{build}.qcow2");
         let sums = format!("{}  other.qcow2\n{}  {file}\n", "0".repeat(128), sum(bytes));
-        self.server.put(&format!("/trixie/{build}/SHA512SUMS"), Act::Serve(sums.into()));
-        self.image(build, Act::Serve(bytes.to_vec()));
+        self.server.set(&format!("/trixie/{build}/SHA512SUMS"), Behavior::Serve(sums.into()));
+        self.image(build, Behavior::Serve(bytes.to_vec()));
     }
 
-    fn image(&self, build: &str, act: Act) {
-        self.server.put(&image_path(build), act);
+    fn image(&self, build: &str, behavior: Behavior) {
+        self.server.set(&image_path(build), behavior);
     }
 
     fn wanted(&self, release: Release) -> Official {
@@ -97,160 +102,162 @@ impl Bench {
         ImageSource::Official(self.wanted(Release::Build(BUILD.parse().unwrap())))
     }
 
-    fn auto(&self) -> ImageSource {
-        ImageSource::Auto { official: self.wanted(Release::Latest), packages: Packages::None }
-    }
-
     fn store(&self) -> ImageStore {
         let tools = Toolbox::first_of(&self.dir.path().join("bin"));
         ImageStore::for_tests(self.dir.path(), tools, self.patience)
     }
 
-    fn ensure(&self, source: &ImageSource) -> Result<SelectedImage, ImageError> {
-        let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
-        self.store().ensure(source, &deadline, &|line| self.told.borrow_mut().push(line.to_owned()))
+    fn ensure(&self, source: &ImageSource) -> Result<Image, ImageError> {
+        self.store().ensure(source, &deadline(), &|line| self.progress.borrow_mut().push(line.to_owned()))
     }
 
-    /// The whole chain of the error, this run's addresses and sizes of temporary things replaced.
-    fn fails(&self, source: &ImageSource) -> String {
-        let error = format!("{:#}", anyhow::Error::from(self.ensure(source).unwrap_err()));
-        error.replace(&self.server.url(), "SERVER")
+    /// The error of getting an image, its whole chain without this run's address.
+    fn error(&self, source: &ImageSource) -> String {
+        self.chain(self.ensure(source).unwrap_err())
     }
 
-    /// Every file in the image folder but the lock and what is remembered of servers.
-    fn left(&self) -> Vec<String> {
+    fn chain(&self, error: ImageError) -> String {
+        format!("{:#}", anyhow::Error::from(error)).replace(&self.server.url(), "SERVER")
+    }
+
+    /// Why the download failed.
+    fn failure(&self, source: &ImageSource) -> OfficialError {
+        match self.ensure(source).unwrap_err() {
+            ImageError::Official { source, .. } => source,
+            other => panic!("{other}"),
+        }
+    }
+
+    /// Every file in the image folder but the lock and the latest build.
+    fn files(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path().join("images")).unwrap();
         let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.retain(|name| name != "lock" && name != "servers");
+        names.retain(|name| name != "lock" && name != "latest-build.json");
         names.sort();
         names
     }
 
-    /// The file that is coming in, whole or not.
-    fn partial(&self) -> std::path::PathBuf {
+    /// The unfinished download of [`BUILD`].
+    fn partial(&self) -> PathBuf {
         let name = listing::name(&BUILD.parse().unwrap(), &sum(&contents(0)));
         self.dir.path().join("images").join(format!("{name}.download"))
     }
 
-    fn begun(&self, bytes: &[u8]) {
+    fn write_partial(&self, bytes: &[u8]) {
         fs::create_dir_all(self.dir.path().join("images")).unwrap();
         fs::write(self.partial(), bytes).unwrap();
     }
 
-    /// Everything that is remembered happened so long ago.
-    fn age_memory(&self, hours: i64) {
-        let path = self.dir.path().join("images/servers");
-        let mut servers: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        let then = (Timestamp::now() - jiff::SignedDuration::from_hours(hours)).to_string();
-        for server in servers.as_object_mut().unwrap().values_mut() {
-            for (what, when) in [("latest", "checked"), ("trouble", "at")] {
-                if let Some(time) = server.get_mut(what).and_then(|it| it.get_mut(when)) {
-                    *time = then.clone().into();
-                }
-            }
-        }
-        fs::write(path, servers.to_string()).unwrap();
+    /// Makes the server's last answer about its latest build this old; negative hours are in the future.
+    fn age_latest(&self, hours: i64) {
+        let file = latest_file(&self.dir.path().join("images"));
+        let mut latest: LatestBuild = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        latest.checked = Timestamp::now() - SignedDuration::from_hours(hours);
+        record::write_json(&file, &latest).unwrap();
     }
 }
 
-fn whole(chosen: &SelectedImage, seed: u8) {
-    assert!(fs::read(&chosen.image.path).unwrap() == contents(seed), "{:?}", chosen.image);
+fn assert_contents(image: &Image, seed: u8) {
+    assert!(fs::read(&image.path).unwrap() == contents(seed), "{image:?}");
 }
 
 #[test]
-fn a_pinned_build_is_downloaded_once_checked_recorded_and_found_again() {
-    let bench = Bench::new();
-    let chosen = bench.ensure(&bench.pinned()).unwrap();
-    whole(&chosen, 0);
+fn a_pinned_build_is_downloaded_once_and_found_again() {
+    let fixture = Fixture::new();
+    let image = fixture.ensure(&fixture.pinned()).unwrap();
+    assert_contents(&image, 0);
     let name = format!("debian-13-genericcloud-{BUILD}-{}", &sum(&contents(0))[..12]);
-    assert_eq!((chosen.image.name.as_str(), chosen.why.as_deref()), (name.as_str(), None));
-    assert_eq!((chosen.image.virtual_size, chosen.image.file_size), (3 << 30, 100_003));
-    let words = chosen.image.origin.to_string().replace(&bench.server.url(), "SERVER");
-    assert!(words.starts_with("Debian's own, build 20251117-2299, downloaded 20"), "{words}");
-    assert!(words.ends_with(&format!(" from SERVER{}", image_path(BUILD))), "{words}");
-    assert_eq!(bench.server.asked(), [format!("/trixie/{BUILD}/SHA512SUMS"), image_path(BUILD)]);
-    assert_eq!(bench.ensure(&bench.pinned()).unwrap(), chosen);
-    assert_eq!(bench.store().list().unwrap(), [chosen.image]);
-    assert!(bench.server.asked().is_empty());
-    assert_eq!(bench.left(), [format!("{name}.json"), format!("{name}.qcow2")]);
-    let told = bench.told.borrow().join("\n");
-    assert!(told.contains("downloading Debian's image 20251117-2299: 0 of 1 MiB, 100 %"), "{told}");
-    bench
-        .store()
-        .remove(&name, &Deadline::uninterrupted(Duration::from_secs(9), "the test"), &|_| {})
-        .unwrap();
-    assert!(bench.left().is_empty());
+    assert_eq!((&image.name, image.virtual_size, image.file_size), (&name, 3 << 30, 100_003));
+    let Origin::Official { build, url, sha512, downloaded } = &image.origin else { panic!("{image:?}") };
+    assert_eq!((build.as_str(), sha512), (BUILD, &sum(&contents(0))));
+    assert_eq!(url, &format!("{}{}", fixture.server.url(), image_path(BUILD)));
+    assert_eq!(
+        image.origin.to_string(),
+        format!("Debian's image, build {BUILD}, downloaded {downloaded} from {url}")
+    );
+    assert_eq!(fixture.server.requests(), [format!("/trixie/{BUILD}/SHA512SUMS"), image_path(BUILD)]);
+    assert_eq!(fixture.ensure(&fixture.pinned()).unwrap(), image);
+    assert_eq!(fixture.store().list().unwrap(), [image]);
+    assert!(fixture.server.requests().is_empty());
+    assert_eq!(fixture.files(), [format!("{name}.json"), format!("{name}.qcow2")]);
+    let last = "downloading Debian's image 20251117-2299: 0 of 1 MiB, 100 %".to_owned();
+    assert!(fixture.progress.borrow().contains(&last));
+    fixture.store().remove(&name, &deadline(), &|_| {}).unwrap();
+    assert!(fixture.files().is_empty());
 }
 
 #[test]
-fn the_latest_build_is_asked_for_once_a_day() {
-    let bench = Bench::new();
-    let manifest = "/trixie/latest/debian-13-genericcloud-amd64.json";
-    let first = bench.ensure(&bench.latest()).unwrap();
-    assert_eq!(bench.server.asked().first().map(String::as_str), Some(manifest));
-    // A day has not passed: the next build is not heard of.
-    bench.publish(NEXT, &contents(1));
-    bench.age_memory(23);
-    assert_eq!(bench.ensure(&bench.latest()).unwrap(), first);
-    assert!(bench.server.asked().is_empty());
-    bench.age_memory(25);
-    let second = bench.ensure(&bench.latest()).unwrap();
-    whole(&second, 1);
-    bench.age_memory(25);
-    bench.server.asked();
-    assert_eq!(bench.ensure(&bench.latest()).unwrap(), second);
-    assert_eq!(bench.server.asked(), [manifest]);
-}
-
-#[test]
-fn without_an_answer_the_newest_one_here_serves_for_the_latest_and_it_is_said() {
-    let bench = Bench::new();
-    bench.ensure(&bench.latest()).unwrap();
-    bench.publish(NEXT, &contents(1));
-    bench.age_memory(25);
-    bench.ensure(&bench.latest()).unwrap();
-    bench.server.put("/trixie/latest/debian-13-genericcloud-amd64.json", Act::HangUp);
-    bench.age_memory(25);
-    bench.server.asked();
-    for _ in 0..2 {
-        let chosen = bench.ensure(&bench.latest()).unwrap();
-        whole(&chosen, 1);
-        let why = chosen.why.unwrap();
-        assert!(why.starts_with("the newest official image here is used, as the latest one"), "{why}");
-        assert!(why.contains("cannot reach http://127.0.0.1"), "{why}");
+fn the_server_is_asked_for_its_latest_build_once_a_day() {
+    let fixture = Fixture::new();
+    let first = fixture.ensure(&fixture.latest()).unwrap();
+    assert_eq!(fixture.server.requests()[0], MANIFEST);
+    fixture.publish(NEXT, &contents(1));
+    fixture.age_latest(23);
+    assert_eq!(fixture.ensure(&fixture.latest()).unwrap(), first);
+    assert!(fixture.server.requests().is_empty());
+    fixture.age_latest(25);
+    let second = fixture.ensure(&fixture.latest()).unwrap();
+    assert_contents(&second, 1);
+    fixture.server.requests();
+    // Also if its last answer comes from a clock that was wrong, cannot be read, or was forgotten.
+    let latest_file = latest_file(&fixture.dir.path().join("images"));
+    let outdate: [&dyn Fn(); 4] = [
+        &|| fixture.age_latest(25),
+        &|| fixture.age_latest(-1),
+        &|| fs::write(&latest_file, "{half").unwrap(),
+        &|| fixture.store().forget_latest().unwrap(),
+    ];
+    for outdate in outdate {
+        outdate();
+        assert_eq!(fixture.ensure(&fixture.latest()).unwrap(), second);
+        assert_eq!(fixture.server.requests(), [MANIFEST]);
     }
-    // It paid for the silence once only.
-    assert_eq!(bench.server.asked().len(), 1);
 }
 
 #[test]
-fn two_at_once_download_one_image_and_the_second_says_what_it_waits_for() {
-    let bench = Bench::new();
-    // The first is at it until the second waits for it.
-    let waiting = bench.dir.path().join("waiting");
+fn without_an_answer_about_the_latest_build_a_trial_has_no_image() {
+    let fixture = Fixture::new();
+    fixture.server.set(MANIFEST, Behavior::Status("503 Service Unavailable"));
+    insta::assert_snapshot!(fixture.error(&fixture.latest()), @"
+    cannot download Debian's image; run again later, or set `image.source: build`: the server answers 503 Service Unavailable to SERVER/trixie/latest/debian-13-genericcloud-amd64.json
+    ");
+    fixture.publish(BUILD, &contents(0));
+    fixture.ensure(&fixture.latest()).unwrap();
+    fixture.age_latest(25);
+    fixture.server.set(MANIFEST, Behavior::HangUp);
+    insta::assert_snapshot!(fixture.error(&fixture.latest()), @"
+    cannot download Debian's image; check the network and HTTPS_PROXY, set `image.release: 20251117-2299`, which is downloaded already, or set `image.source: build`: cannot reach SERVER/trixie/latest/debian-13-genericcloud-amd64.json: io: Peer disconnected
+    ");
+    // The server is asked each time: a failure is not remembered.
+    fixture.publish(NEXT, &contents(1));
+    assert_contents(&fixture.ensure(&fixture.latest()).unwrap(), 1);
+}
+
+#[test]
+fn of_two_processes_one_downloads_and_the_other_waits() {
+    let fixture = Fixture::new();
+    // The first keeps the lock until the second waits for it.
+    let waiting = fixture.dir.path().join("waiting");
     let held = format!("until [ -e {} ]; do sleep 0.05; done", waiting.display());
     let info = r#"echo '{"format": "qcow2", "virtual-size": 3221225472}'"#;
-    bench.tool("qemu-img", &format!("{held}; {info}"));
-    let (store, source, told) = (bench.store(), bench.latest(), std::sync::Mutex::new(Vec::new()));
+    fixture.tool("qemu-img", &format!("{held}; {info}"));
+    let (store, source, waits) = (fixture.store(), fixture.latest(), std::sync::Mutex::new(Vec::new()));
     let get = || {
-        let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
-        let tell = |line: &str| {
+        let on_progress = |line: &str| {
             if line.starts_with("waiting for pid ") {
                 fs::write(&waiting, "").unwrap();
+                waits.lock().unwrap().push(line.to_owned());
             }
-            told.lock().unwrap().push(line.to_owned());
         };
-        store.ensure(&source, &deadline, &tell).unwrap()
+        store.ensure(&source, &deadline(), &on_progress).unwrap()
     };
     let (one, two) = std::thread::scope(|scope| {
         let (one, two) = (scope.spawn(get), scope.spawn(get));
         (one.join().unwrap(), two.join().unwrap())
     });
     assert_eq!(one, two);
-    let downloads = bench.server.asked().iter().filter(|asked| **asked == image_path(BUILD)).count();
-    assert_eq!(downloads, 1);
-    let waits = |line: &&String| {
-        line.starts_with("waiting for pid ") && line.ends_with("Debian's image, release latest")
-    };
-    assert_eq!(told.into_inner().unwrap().iter().filter(waits).count(), 1);
+    let requests = fixture.server.requests();
+    assert_eq!(requests.iter().filter(|request| **request == image_path(BUILD)).count(), 1);
+    let holder = format!("waiting for pid {}, getting Debian's image, release latest", std::process::id());
+    assert_eq!(waits.into_inner().unwrap(), [holder]);
 }

@@ -1,58 +1,57 @@
-//! An HTTP server on loopback that misbehaves on demand, for the tests of downloads. One request a connection.
+//! An HTTP server on loopback that misbehaves on demand. It serves one request per connection.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// How a file is served.
+/// How the server answers a request for a file.
 #[derive(Clone, Debug)]
-pub(in super::super) enum Act {
-    /// As it should be, ranges included.
+pub(super) enum Behavior {
+    /// Correctly, ranges included.
     Serve(Vec<u8>),
-    /// Whole, whatever part was asked for.
+    /// With the whole file, whatever range was requested.
     IgnoreRange(Vec<u8>),
-    /// Ranges included, but the connection ends after so many bytes of the body.
+    /// Ranges included, but the connection ends after this many bytes of the body.
     Cut(Vec<u8>, usize),
-    /// Whole, whatever part was asked for, and the connection ends after so many bytes.
+    /// With the whole file, whatever range was requested, and the connection ends after this many bytes.
     CutIgnoringRange(Vec<u8>, usize),
-    /// With a `Content-Length` of this instead of its own.
+    /// With this `Content-Length` instead of the true one.
     Claim(Vec<u8>, u64),
-    /// With another part than was asked for.
-    OtherPart(Vec<u8>),
-    /// Without `Content-Length`: its end is the connection's.
+    /// With another range than requested.
+    WrongRange(Vec<u8>),
+    /// Without `Content-Length`: the file ends with the connection.
     Unsized(Vec<u8>),
-    /// So many bytes, and then silence.
+    /// With this many bytes, and then silence.
     Silent(Vec<u8>, usize),
-    /// A status, and a few words.
+    /// With this status and a short body.
     Status(&'static str),
-    /// The connection ends before any answer.
+    /// Not at all: the connection ends.
     HangUp,
 }
 
 #[derive(Default)]
 struct State {
-    files: BTreeMap<String, Act>,
-    asked: Vec<String>,
-    /// Connections that are kept open in silence.
-    held: Vec<TcpStream>,
+    files: BTreeMap<String, Behavior>,
+    requests: Vec<String>,
+    /// Silent connections, kept open.
+    silent: Vec<TcpStream>,
 }
 
-/// The server; it ends with the test's process.
-pub(in super::super) struct Server {
+/// The server; it ends with the process.
+pub(super) struct Server {
     address: std::net::SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
 impl Server {
-    pub(in super::super) fn start() -> Self {
+    pub(super) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, state) = (listener.local_addr().unwrap(), Arc::<Mutex<State>>::default());
         let shared = state.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = shared.clone();
-                // A client that hangs up is no trouble of ours.
                 std::thread::spawn(move || answer(stream, &shared));
             }
         });
@@ -60,54 +59,54 @@ impl Server {
     }
 
     /// `http://127.0.0.1:PORT`.
-    pub(in super::super) fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// From now on `path` is served so.
-    pub(in super::super) fn put(&self, path: &str, act: Act) {
-        self.state.lock().unwrap().files.insert(path.to_owned(), act);
+    /// Sets how requests for `path` are answered.
+    pub(super) fn set(&self, path: &str, behavior: Behavior) {
+        self.state.lock().unwrap().files.insert(path.to_owned(), behavior);
     }
 
-    /// What was asked for since the last call: `/path`, or `/path from 100`.
-    pub(in super::super) fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.state.lock().unwrap().asked)
+    /// The requests since the last call: `/path`, or `/path from 100`.
+    pub(super) fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().unwrap().requests)
     }
 }
 
 fn answer(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
     let (path, from) = request(&stream)?;
-    let act = {
+    let behavior = {
         let mut state = state.lock().unwrap();
-        state.asked.push(if from > 0 { format!("{path} from {from}") } else { path.clone() });
-        state.files.get(&path).cloned().unwrap_or(Act::Status("404 Not Found"))
+        state.requests.push(if from > 0 { format!("{path} from {from}") } else { path.clone() });
+        state.files.get(&path).cloned().unwrap_or(Behavior::Status("404 Not Found"))
     };
-    match act {
-        Act::Serve(body) => part(&mut stream, &body, from, body.len()),
-        Act::Cut(body, after) => part(&mut stream, &body, from, after),
-        Act::OtherPart(body) => part(&mut stream, &body, from / 2, body.len()),
-        Act::IgnoreRange(body) => whole(&mut stream, &body, body.len() as u64),
-        Act::CutIgnoringRange(body, after) => {
+    match behavior {
+        Behavior::Serve(body) => part(&mut stream, &body, from, body.len()),
+        Behavior::Cut(body, after) => part(&mut stream, &body, from, after),
+        Behavior::WrongRange(body) => part(&mut stream, &body, from / 2, body.len()),
+        Behavior::IgnoreRange(body) => whole(&mut stream, &body, body.len() as u64),
+        Behavior::CutIgnoringRange(body, after) => {
             let length = body.len() as u64;
             whole(&mut stream, body.get(..after)?, length)
         }
-        Act::Claim(body, length) if from == 0 => whole(&mut stream, &body, length),
-        Act::Claim(body, _) => part(&mut stream, &body, from, body.len()),
-        Act::Unsized(body) => {
+        Behavior::Claim(body, length) if from == 0 => whole(&mut stream, &body, length),
+        Behavior::Claim(body, _) => part(&mut stream, &body, from, body.len()),
+        Behavior::Unsized(body) => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").ok()?;
             stream.write_all(&body).ok()
         }
-        Act::Silent(body, after) => {
+        Behavior::Silent(body, after) => {
             let length = body.len() as u64;
             whole(&mut stream, body.get(..after)?, length)?;
-            state.lock().unwrap().held.push(stream);
+            state.lock().unwrap().silent.push(stream);
             return Some(());
         }
-        Act::Status(status) => {
+        Behavior::Status(status) => {
             let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\nConnection: close\r\n\r\nsorry");
             stream.write_all(answer.as_bytes()).ok()
         }
-        Act::HangUp => Some(()),
+        Behavior::HangUp => Some(()),
     }?;
     let _ = stream.shutdown(Shutdown::Write);
     Some(())
@@ -131,7 +130,7 @@ fn whole(stream: &mut TcpStream, body: &[u8], length: u64) -> Option<()> {
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).ok()
 }
 
-/// The body from `from` on, cut after so many of its bytes.
+/// The body from byte `from` on, cut after `cut` bytes.
 fn part(stream: &mut TcpStream, body: &[u8], from: usize, cut: usize) -> Option<()> {
     let total = body.len();
     let end = from.saturating_add(cut).min(total);
