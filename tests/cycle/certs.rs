@@ -1,5 +1,5 @@
-//! Certificate tiers in a cycle: what is refused before anything exists, what Ansible is told, and the real ACME server on
-//! loopback, which lives from the first stage that needs it to the end of the run and no longer.
+//! Certificate tiers in a cycle: what is refused before anything exists, the variables for Ansible, and the real ACME server
+//! on loopback, which runs from the first stage that needs it to the end of the run.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -16,51 +16,51 @@ use boma_it::support::deadline::{Deadline, Progress};
 use boma_it::support::process::is_available;
 use serde_json::Value;
 
-use crate::guest::{After, Guest};
-use crate::lab::{Lab, PORTS, Task, json, record};
+use crate::fixture::{Fixture, PORTS, Task, json, record};
+use crate::guest::{Guest, OnRestart};
 
-fn plan_with(lab: &Lab, tier: Tier) -> Plan {
-    Plan { certs: tier, ..lab.plan() }
+fn plan_with(fixture: &Fixture, tier: Tier) -> Plan {
+    Plan { certs: tier, ..fixture.plan() }
 }
 
 /// With the DNS provider's token at hand, in a file.
-fn plan_with_token(lab: &Lab, tier: Tier) -> Plan {
-    let path = lab.path("token");
+fn plan_with_token(fixture: &Fixture, tier: Tier) -> Plan {
+    let path = fixture.path("token");
     std::fs::write(&path, "no-real-token-of-gandis").unwrap();
     std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     let token = SecretPlan { name: "vault.gandi.pat".to_owned(), source: SecretSource::File(path) };
-    Plan { secrets: vec![token], ..plan_with(lab, tier) }
+    Plan { secrets: vec![token], ..plan_with(fixture, tier) }
 }
 
 /// What a run is refused for; nothing may have been asked or made.
-fn refusal(world: &RunContext, lab: &Lab, plan: &Plan, job: Job) -> String {
+fn refusal(context: &RunContext, fixture: &Fixture, plan: &Plan, job: Job) -> String {
     let started = Instant::now();
-    let error = run(world, plan, job).unwrap_err();
+    let error = run(context, plan, job).unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(1), "refused after {:?}", started.elapsed());
     assert!(error.is::<UnmetRequirement>(), "{error:?}");
-    assert_eq!((lab.fake.calls(), lab.runs().len()), (Vec::new(), 0), "who is refused starts nothing");
+    assert_eq!((fixture.fake.calls(), fixture.runs().len()), (Vec::new(), 0), "a refused run starts nothing");
     error.to_string()
 }
 
 #[test]
-fn a_tier_that_lacks_something_is_refused_at_once_by_every_step_that_would_need_it() {
-    let lab = Lab::new();
-    let bare = lab.world(Keep::Never);
+fn a_tier_with_an_unmet_requirement_is_refused_at_once_by_every_step_that_needs_it() {
+    let fixture = Fixture::new();
+    let bare = fixture.context(Keep::Never);
     for job in [Job::Cycle, Job::Up, Job::Apply] {
-        let said = refusal(&bare, &lab, &plan_with(&lab, Tier::LeStaging), job);
+        let said = refusal(&bare, &fixture, &plan_with(&fixture, Tier::LeStaging), job);
         assert!(
             said.contains("no token for the DNS provider") && said.contains("`vault.gandi.pat`"),
             "{said}"
         );
-        let mut other = plan_with_token(&lab, Tier::LeStaging);
+        let mut other = plan_with_token(&fixture, Tier::LeStaging);
         other.harness.certs.dns.token = "vault.dns.token".to_owned();
-        let said = refusal(&bare, &lab, &other, job);
+        let said = refusal(&bare, &fixture, &other, job);
         assert!(said.contains("`vault.dns.token`"), "{said}");
-        let said = refusal(&bare, &lab, &plan_with_token(&lab, Tier::LeProdWildcard), job);
+        let said = refusal(&bare, &fixture, &plan_with_token(&fixture, Tier::LeProdWildcard), job);
         assert!(said.contains("risk R6 is not accepted") && !said.contains("token"), "{said}");
-        let mut cut = plan_with_token(&lab, Tier::LeStaging);
+        let mut cut = plan_with_token(&fixture, Tier::LeStaging);
         cut.egress = false;
-        assert!(refusal(&bare, &lab, &cut, job).contains("no egress, which ACME needs"));
+        assert!(refusal(&bare, &fixture, &cut, job).contains("no egress, which ACME needs"));
     }
 }
 
@@ -76,14 +76,14 @@ fn has_pebble() -> bool {
 
 /// A cycle of `plan` in which every phase leaves what it was told in a file, and whether the ACME server answered to it. Nothing
 /// may be left.
-fn cycle(lab: &Lab, world: &RunContext, plan: &Plan) -> (RunReport, Vec<Value>) {
+fn cycle(fixture: &Fixture, context: &RunContext, plan: &Plan) -> (RunReport, Vec<Value>) {
     let phases = ["apply", "before", "assert"];
     for phase in phases {
         let (play, task) = match phase {
             "apply" => ("site", Task::ok("base : firewall")),
             _ => ("verify", Task::ok(PORTS).asserting()),
         };
-        let seen = lab.path(&format!("{phase}.seen"));
+        let seen = fixture.path(&format!("{phase}.seen"));
         let script = format!(
             "vars=$(printf '%s\\n' \"$@\" | sed -n 's/^@\\(.*{phase}.vars.json\\)$/\\1/p')\n\
              url=$(sed -n 's/.*\"boma_it_acme_directory\": \"\\(.*\\)\",/\\1/p' \"$vars\")\n\
@@ -94,24 +94,24 @@ fn cycle(lab: &Lab, world: &RunContext, plan: &Plan) -> (RunReport, Vec<Value>) 
             seen.display(),
             record(play, &[task])
         );
-        lab.playbook(phase, &script);
+        fixture.playbook(phase, &script);
     }
-    let _guest = Guest::of(lab, world, After::AnotherBoot);
+    let _guest = Guest::start(fixture, context, OnRestart::AnotherBoot);
     let expect = Expectation { before_reboot: Some(ExpectedResult::Pass), fail: None };
     let plan = Plan { expect, ..plan.clone() };
-    let report = run(world, &plan, Job::Cycle).unwrap();
-    lab.assert_nothing_left(&report);
-    let vars = phases.map(|phase| json(&lab.path(&format!("{phase}.seen"))));
+    let report = run(context, &plan, Job::Cycle).unwrap();
+    fixture.assert_nothing_left(&report);
+    let vars = phases.map(|phase| json(&fixture.path(&format!("{phase}.seen"))));
     (report, vars.into())
 }
 
 #[test]
-fn the_acme_server_lives_from_apply_to_the_last_assert_and_no_longer() {
+fn the_acme_server_runs_from_apply_to_the_last_assert() {
     if !has_pebble() {
         return;
     }
-    let lab = Lab::new();
-    let (report, told) = cycle(&lab, &lab.world(Keep::Never), &plan_with(&lab, Tier::Pebble));
+    let fixture = Fixture::new();
+    let (report, told) = cycle(&fixture, &fixture.context(Keep::Never), &plan_with(&fixture, Tier::Pebble));
     assert_eq!(report.outcome, Outcome::Passed, "{}", report.seen);
     let value = |phase: usize, name: &str| told[phase][name].as_str().unwrap().to_owned();
     let directory = value(0, "boma_it_acme_directory");
@@ -121,16 +121,16 @@ fn the_acme_server_lives_from_apply_to_the_last_assert_and_no_longer() {
         assert_eq!(value(phase, "boma_it_acme_directory"), directory);
         assert_eq!(value(phase, "boma_it_acme_root"), value(0, "boma_it_acme_root"), "one server, one root");
         let name = ["apply", "before", "assert"][phase];
-        let answer = std::fs::read_to_string(lab.path(&format!("{name}.seen.directory"))).unwrap();
+        let answer = std::fs::read_to_string(fixture.path(&format!("{name}.seen.directory"))).unwrap();
         assert!(answer.contains("newOrder"), "at {name}: {answer}");
     }
     let log = std::fs::read_to_string(report.folder.join("certs/pebble.log")).unwrap();
     assert!(log.matches("GET /dir").count() >= 3, "{log}");
     assert!(report.folder.join("certs/challtestsrv.log").is_file());
-    assert_eq!(servers(&lab.gateway()), Vec::<String>::new());
+    assert_eq!(servers(&fixture.gateway()), Vec::<String>::new());
 }
 
-/// The servers that run on a lab's address, by their command lines.
+/// The servers that run on a fixture's address, by their command lines.
 fn servers(gateway: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let path = entry.unwrap().path().join("cmdline");
@@ -146,13 +146,13 @@ fn the_acme_server_is_gone_however_the_run_ends(#[case] interrupted: bool, #[cas
     if !has_pebble() {
         return;
     }
-    let lab = Lab::new();
-    let mark = lab.path("mark");
+    let fixture = Fixture::new();
+    let mark = fixture.path("mark");
     let script = format!("touch {}\nsleep 60\n", mark.display());
-    lab.playbook("apply", if interrupted { &script } else { "exit 2\n" });
-    let world = lab.world(Keep::UntilDown);
-    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
-    let (interrupt, gateway) = (lab.interrupt.clone(), lab.gateway());
+    fixture.playbook("apply", if interrupted { &script } else { "exit 2\n" });
+    let context = fixture.context(Keep::UntilDown);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let (interrupt, gateway) = (fixture.interrupt.clone(), fixture.gateway());
     let raiser = std::thread::spawn(move || {
         let begun =
             || Ok(if mark.exists() { Progress::Ready(()) } else { Progress::Pending("not yet".into()) });
@@ -164,33 +164,34 @@ fn the_acme_server_is_gone_however_the_run_ends(#[case] interrupted: bool, #[cas
             assert_eq!(running.len(), 2, "the one and its companion: {running:?}");
         }
     });
-    let report = run(&world, &plan_with(&lab, Tier::Pebble), Job::Cycle).unwrap();
+    let report = run(&context, &plan_with(&fixture, Tier::Pebble), Job::Cycle).unwrap();
     raiser.join().unwrap();
     assert_eq!(report.outcome, outcome, "{}", report.seen);
     assert!(report.folder.join("certs/pebble.log").is_file());
-    assert_eq!(servers(&lab.gateway()), Vec::<String>::new());
+    assert_eq!(servers(&fixture.gateway()), Vec::<String>::new());
 }
 
 #[test]
-fn a_vm_on_another_machine_is_refused_the_acme_server_of_this_one() {
+fn pebble_is_refused_for_a_vm_on_another_machine() {
     if !has_pebble() {
         return;
     }
-    let lab = Lab::new();
-    lab.fake.place_elsewhere("qemu+ssh://far/system");
-    let error = run(&lab.world(Keep::Never), &plan_with(&lab, Tier::Pebble), Job::Cycle).unwrap_err();
+    let fixture = Fixture::new();
+    fixture.fake.place_elsewhere("qemu+ssh://far/system");
+    let error =
+        run(&fixture.context(Keep::Never), &plan_with(&fixture, Tier::Pebble), Job::Cycle).unwrap_err();
     assert!(error.is::<UnmetRequirement>(), "{error:?}");
     let said = error.to_string();
     assert!(said.contains("a VM of qemu+ssh://far/system cannot reach it"), "{said}");
-    assert_eq!((lab.left(), lab.runs().len()), (Vec::new(), 0));
+    assert_eq!((fixture.left(), fixture.runs().len()), (Vec::new(), 0));
 }
 
 #[test]
-fn a_tier_of_lets_encrypts_points_where_the_setting_says_and_by_itself_at_the_real_directory() {
-    let lab = Lab::new();
-    let world = lab.world(Keep::Never);
-    let plan = Plan { accepted_risks: vec![Risk::R6], ..plan_with_token(&lab, Tier::LeProdWildcard) };
-    let (report, told) = cycle(&lab, &world, &plan);
+fn a_lets_encrypt_tier_uses_the_configured_directory_or_else_the_real_one() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let plan = Plan { accepted_risks: vec![Risk::R6], ..plan_with_token(&fixture, Tier::LeProdWildcard) };
+    let (report, told) = cycle(&fixture, &context, &plan);
     assert_eq!(report.outcome, Outcome::Passed, "{}", report.seen);
     assert_eq!(told[0]["boma_it_acme_directory"], "https://acme-v02.api.letsencrypt.org/directory");
     assert_eq!(told[0]["boma_it_dns_provider"], serde_json::json!({"name": "gandi"}));
@@ -200,14 +201,14 @@ fn a_tier_of_lets_encrypts_points_where_the_setting_says_and_by_itself_at_the_re
     );
     assert!(!report.folder.join("certs").exists(), "no ACME server of ours was asked for");
 
-    let lab = Lab::new();
-    let world = lab.world(Keep::Never);
-    lab.write("roots.pem", "-----BEGIN CERTIFICATE-----\n");
-    let mut plan = plan_with_token(&lab, Tier::LeStaging);
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    fixture.write("roots.pem", "-----BEGIN CERTIFICATE-----\n");
+    let mut plan = plan_with_token(&fixture, Tier::LeStaging);
     plan.harness.certs.directory = Some("https://127.0.0.1:14000/dir".to_owned());
-    plan.harness.certs.root = Some(lab.path("roots.pem"));
+    plan.harness.certs.root = Some(fixture.path("roots.pem"));
     plan.harness.certs.domain = Some("trial.example.org".to_owned());
-    let (_, told) = cycle(&lab, &world, &plan);
+    let (_, told) = cycle(&fixture, &context, &plan);
     assert_eq!(told[0]["boma_it_acme_directory"], "https://127.0.0.1:14000/dir");
     assert_eq!(told[0]["boma_it_acme_root"], "-----BEGIN CERTIFICATE-----\n");
     assert_eq!(told[0]["boma_it_certs_domain"], "trial.example.org");

@@ -1,5 +1,5 @@
-//! A guest for the hypervisor in memory: when the fake starts a domain, a real sshd begins to answer at the domain's address,
-//! with the host key of its run and a shell script in place of the system. A restart gives it another boot id.
+//! A guest for the hypervisor in memory. When the fake starts a domain, a real sshd answers at the domain's address, with the
+//! host key of the run and a shell script in place of a system. A restart gives it another boot id.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,26 +15,26 @@ use boma_it::support::deadline::{Deadline, Progress, Waited};
 use boma_it::support::interrupt::Interrupt;
 use boma_it::support::process::Process;
 
-use crate::lab::{ASKARI, Heard, Lab};
+use crate::fixture::{ASKARI, Fixture, RecordedEvents};
 
 /// The boots, in their order.
 const BOOTS: [&str; 2] = ["11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"];
 
-/// What the harness says of the first one when that answers after the restart.
+/// What the harness reports while the first boot still answers after the restart.
 pub(crate) const OLD: &str = "still the old boot 11111111";
 
-/// How a console begins to boot.
+/// The console at the beginning of a boot.
 macro_rules! begun {
     () => {
         "BdsDxe: starting Boot0001\r\n[    0.000000] Linux version 6.12.48+deb13\r\n"
     };
 }
 pub(crate) const BEGUN: &str = begun!();
-/// The same, to its end.
+/// The console of a finished boot.
 pub(crate) const BOOTED: &str =
     concat!(begun!(), "[  OK  ] Reached target getty.target - Login Prompts.\r\n\r\naskari login: ");
 
-/// How a kernel tells that a CPU of its hears no timer: believed when it is said again.
+/// The console of a kernel whose vCPU stopped receiving timer interrupts. One message alone does not count.
 pub(crate) const STALLS: &str = concat!(
     begun!(),
     "rcu: rcu_preempt kthread timer wakeup didn't happen for 5254 jiffies!\r\n",
@@ -43,26 +43,26 @@ pub(crate) const STALLS: &str = concat!(
 
 /// What a guest does when it is asked to restart.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum After {
+pub(crate) enum OnRestart {
     /// It comes back as another boot.
     AnotherBoot,
-    /// It goes on as if nothing had been said.
+    /// It ignores the request.
     SameBoot,
-    /// It goes on, sshd and all, until it was told that the old boot is still there, and then comes back as another boot.
-    Lingers,
-    /// Its next boot stands still before its init; and once it is reset, it comes back as another boot.
-    StandsStill,
+    /// Its old boot keeps answering until the harness reports that, and then it comes back as another boot.
+    OldBootLingers,
+    /// Its next boot hangs before its init. After a reset it comes back as another boot.
+    BootHangs,
     /// Its sshd never answers again, and its console is silent.
-    Silence,
+    Silent,
     /// It prints this on its console, and its sshd is gone.
-    Says(&'static str),
-    /// The same; and once that was heard, this goes into its journal.
-    Streams(&'static str, &'static str),
+    Prints(&'static str),
+    /// The same. Once the harness has read it, the second text goes into the journal.
+    PrintsAndLogs(&'static str, &'static str),
     /// Its domain comes into this state.
-    Ends(DomainState),
+    ChangesState(DomainState),
 }
 
-/// Ends when it is dropped.
+/// A guest that ends when it is dropped.
 pub(crate) struct Guest {
     stop: Interrupt,
     thread: Option<JoinHandle<()>>,
@@ -70,28 +70,28 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// A guest for every domain of askari's that is started in `lab` from now on.
-    pub(crate) fn of(lab: &Lab, world: &RunContext, after: After) -> Self {
+    /// Starts a guest for every domain of askari that the fixture's hypervisor starts from now on.
+    pub(crate) fn start(fixture: &Fixture, context: &RunContext, on_restart: OnRestart) -> Self {
         let stop = Interrupt::never();
-        let script = lab.path("guest");
+        let script = fixture.path("guest");
         let happened = Arc::new(OnceLock::new());
         let server = Arc::new(Server::default());
         let gone = server.clone();
-        // When a domain is gone its sshd is: the next domain has other keys, at the same address.
-        lab.fake.after(Verb::Undefine, move |_| gone.end());
-        let body = Body {
-            fake: lab.fake.clone(),
-            heard: lab.heard.clone(),
-            port: world.login.port,
+        // The sshd ends with its domain: the next domain has other keys at the same address.
+        fixture.fake.after(Verb::Undefine, move |_| gone.end());
+        let guest = GuestThread {
+            fake: fixture.fake.clone(),
+            events: fixture.events.clone(),
+            port: context.login.port,
             folder: script,
             stop: stop.clone(),
             server,
             happened: happened.clone(),
         };
-        Self { stop, thread: Some(std::thread::spawn(move || body.live(&after))), happened }
+        Self { stop, thread: Some(std::thread::spawn(move || guest.run(&on_restart))), happened }
     }
 
-    /// When it first did what it does after a restart.
+    /// When it first reacted to a restart.
     pub(crate) fn happened(&self) -> Instant {
         *self.happened.get().unwrap()
     }
@@ -108,9 +108,9 @@ impl Drop for Guest {
     }
 }
 
-struct Body {
+struct GuestThread {
     fake: Arc<Fake>,
-    heard: Arc<Heard>,
+    events: Arc<RecordedEvents>,
     port: u16,
     folder: PathBuf,
     stop: Interrupt,
@@ -118,12 +118,12 @@ struct Body {
     happened: Arc<OnceLock<Instant>>,
 }
 
-/// The sshd of the present boot, if there is one.
+/// The sshd of the current boot, if it runs.
 #[derive(Default)]
 struct Server(Mutex<Option<(Interrupt, JoinHandle<()>)>>);
 
 impl Server {
-    /// Begins one with the configuration that `prepare` has written, unless it gives none. What ends it waits for that.
+    /// Starts one with the configuration that `prepare` wrote, unless it returns none. [`Server::end`] waits meanwhile.
     fn begin(&self, prepare: impl FnOnce() -> Option<PathBuf>) {
         let mut server = self.0.lock().unwrap();
         let Some(config) = prepare() else { return };
@@ -136,7 +136,7 @@ impl Server {
         *server = Some((off, thread));
     }
 
-    /// Ends it; when this returns nothing listens any more.
+    /// Ends it. When this returns, nothing listens any more.
     fn end(&self) {
         if let Some((off, thread)) = self.0.lock().unwrap().take() {
             off.raise(15);
@@ -145,32 +145,32 @@ impl Server {
     }
 }
 
-impl Body {
-    fn live(&self, after: &After) {
+impl GuestThread {
+    fn run(&self, on_restart: &OnRestart) {
         let mut seen = 0;
         while self.sees(Verb::Start, seen) {
             seen += 1;
             self.boot(0);
             self.server.begin(|| self.configure());
             if self.sees(Verb::Restart, seen - 1) {
-                match after {
-                    After::AnotherBoot => self.boot(1),
-                    After::Lingers => {
-                        self.wait(&mut || self.heard.doings().iter().any(|doing| doing == OLD));
+                match on_restart {
+                    OnRestart::AnotherBoot => self.boot(1),
+                    OnRestart::OldBootLingers => {
+                        self.wait(&mut || self.events.activities().iter().any(|doing| doing == OLD));
                         self.boot(1);
                     }
-                    After::StandsStill => {
+                    OnRestart::BootHangs => {
                         self.fake.print(ASKARI, STALLS);
                         self.sees(Verb::Restart, seen);
                         self.boot(1);
                     }
-                    After::SameBoot => {}
-                    After::Silence => self.server.end(),
-                    After::Says(text) => {
+                    OnRestart::SameBoot => {}
+                    OnRestart::Silent => self.server.end(),
+                    OnRestart::Prints(text) => {
                         self.server.end();
                         self.fake.print(ASKARI, text);
                     }
-                    After::Streams(text, journal) => {
+                    OnRestart::PrintsAndLogs(text, journal) => {
                         self.server.end();
                         let look = (Verb::Download, VmVolumes(ASKARI).journal());
                         let looks = || self.fake.calls().iter().filter(|call| **call == look).count();
@@ -179,7 +179,7 @@ impl Body {
                         self.wait(&mut || looks() > before);
                         self.fake.log(ASKARI, journal);
                     }
-                    After::Ends(state) => {
+                    OnRestart::ChangesState(state) => {
                         self.server.end();
                         self.fake.set_state(ASKARI, state.clone());
                     }
@@ -193,8 +193,8 @@ impl Body {
         }
     }
 
-    /// Waits for call number `nth` (from 0) of `verb`, or for the test's end; gives whether it came. A next start ends the wait
-    /// for a restart as well, as that domain is gone.
+    /// Waits for call number `nth` (from 0) of `verb`, or for the end of the test. Returns whether the call came. The end of
+    /// the domain ends a wait for its restart as well.
     fn sees(&self, verb: Verb, nth: usize) -> bool {
         let deadline =
             Deadline::after(Duration::from_secs(120), "a guest", self.stop.clone(), Waited::default());
@@ -228,12 +228,12 @@ impl Body {
         let list = |(at, id): (usize, &&str)| format!(" {at} {id} Mon 2026-11-23 08:49:43 UTC\n");
         let boots: String = BOOTS[..=index].iter().enumerate().map(list).collect();
         fs::write(self.folder.join("boots"), boots).unwrap();
-        // At once or not at all, for whoever reads it meanwhile.
+        // In one step, as a reader may be at work.
         fs::write(self.folder.join("says.new"), says).unwrap();
         fs::rename(self.folder.join("says.new"), self.folder.join("says")).unwrap();
     }
 
-    /// Writes the configuration of the present domain's sshd, if there is a domain.
+    /// Writes the configuration of the domain's sshd, if there is a domain.
     fn configure(&self) -> Option<PathBuf> {
         let owned = self.fake.spec(ASKARI)?.ownership;
         let keys = owned.run_folder.join("keys");
@@ -243,7 +243,7 @@ impl Body {
              *'is-system-running --wait'*) cat {folder}/says ;;\n*) echo \"as a guest would say\"; [ ! -e {folder}/words ] || cat {folder}/words ;;\nesac\n"
         );
         fs::write(self.folder.join("answer"), answer).unwrap();
-        // Its own copies: the run removes its keys before the domain is seen to be gone.
+        // Copies: the run removes its keys before the domain is gone.
         let copy = |name: &str, to: &Path| fs::copy(keys.join(name), to).unwrap();
         copy("host", &self.folder.join("host"));
         copy("client.pub", &self.folder.join("authorized"));

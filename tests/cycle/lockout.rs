@@ -1,5 +1,5 @@
-//! A guest that is silent after the restart: a lockout only if it is known to have come up, and whatever can be told sooner is
-//! told at once.
+//! A guest that is silent after the restart. It counts as locked out only if its boot ended; any failure that can be seen
+//! sooner is reported at once.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use boma_it::machine::DomainState;
 use boma_it::machine::hypervisor::{PauseReason, StopReason};
 use boma_it::outcome::{Outcome, Stage};
 
-use crate::guest::{After, BEGUN, BOOTED, Guest};
-use crate::lab::{ASKARI, Lab};
-use crate::restart::{SHORT, go_wrong};
+use crate::fixture::{ASKARI, Fixture};
+use crate::guest::{BEGUN, BOOTED, Guest, OnRestart};
+use crate::restart::{SHORT, run_with_failing_restart};
 
 const END: &str = "[   60.000000] systemd[1]: Startup finished in 20s (kernel) + 40s (userspace) = 1min.\n";
 
 #[rstest::rstest]
-#[case::a_prompt(After::Says(BOOTED), "askari login:")]
-#[case::a_journal(After::Streams(BEGUN, END), "systemd[1]: Startup finished in 20s")]
-#[case::both(After::Streams(BOOTED, END), "askari login:")]
-fn a_guest_that_came_up_and_lets_nobody_in_is_a_lockout(#[case] after: After, #[case] sign: &str) {
+#[case::a_prompt(OnRestart::Prints(BOOTED), "askari login:")]
+#[case::a_journal(OnRestart::PrintsAndLogs(BEGUN, END), "systemd[1]: Startup finished in 20s")]
+#[case::both(OnRestart::PrintsAndLogs(BOOTED, END), "askari login:")]
+fn a_guest_that_booted_and_does_not_answer_is_locked_out(#[case] on_restart: OnRestart, #[case] sign: &str) {
     for (declared, outcome) in [
         (Some(ExpectedFault::Unreachable), Outcome::Passed),
         (Some(ExpectedFault::Emergency), Outcome::Errored),
         (None, Outcome::Errored),
     ] {
-        let report = go_wrong(after.clone(), declared, SHORT);
+        let report = run_with_failing_restart(on_restart.clone(), declared, SHORT);
         assert_eq!(report.outcome, outcome, "{}", report.seen);
         assert!(report.seen.starts_with("at reboot, the guest was unreachable"), "{}", report.seen);
         let error = report.error.unwrap();
@@ -36,58 +36,67 @@ fn a_guest_that_came_up_and_lets_nobody_in_is_a_lockout(#[case] after: After, #[
 
 #[rstest::rstest]
 #[case::never_went_down(
-    After::Silence,
-    "boma-it-askari did not boot: neither its firmware nor a kernel spoke"
+    OnRestart::Silent,
+    "boma-it-askari did not boot: its console shows no firmware or kernel message"
 )]
-#[case::the_old_ones_prompt(After::Says("\r\naskari login: "), "boma-it-askari did not boot: neither")]
+#[case::the_old_ones_prompt(
+    OnRestart::Prints("\r\naskari login: "),
+    "boma-it-askari did not boot: its console shows no firmware"
+)]
 #[case::hangs(
-    After::Says(
+    OnRestart::Prints(
         "BdsDxe: starting Boot0001\r\nLinux version 6.12\r\n[  ***  ] A start job is running for data.mount\r\n"
     ),
-    "did not boot to its end: no login prompt on its console, no end of the boot in its journal, so this is no lockout; \
-     the last that its console said is `[  ***  ] A start job is running for data.mount`"
+    "did not finish its boot: no login prompt on the console and no end of the boot in the journal, so this does not count as \
+     a lockout; the console's last line is `[  ***  ] A start job is running for data.mount`"
 )]
 #[case::hangs_behind_its_prompt(
-    After::Streams(BOOTED, "[   20.000000] systemd[1]: Starting slow.service...\n"),
-    "did not boot to its end: its console says `askari login:`, but its journal, which came in, has no end of the boot, so \
-     this is no lockout; the last that its journal said is `[   20.000000] systemd[1]: Starting slow.service...`"
+    OnRestart::PrintsAndLogs(BOOTED, "[   20.000000] systemd[1]: Starting slow.service...\n"),
+    "did not finish its boot: the console shows `askari login:`, but the journal ends at `[   20.000000] systemd[1]: Starting \
+     slow.service...`, so this does not count as a lockout"
 )]
 #[case::a_users_own_manager(
-    After::Streams(BEGUN, "[   60.000000] systemd[718]: Startup finished in 2s.\n"),
-    "did not boot to its end"
+    OnRestart::PrintsAndLogs(BEGUN, "[   60.000000] systemd[718]: Startup finished in 2s.\n"),
+    "did not finish its boot"
 )]
 #[case::again_and_again(
-    After::Says(
+    OnRestart::Prints(
         "Linux version 6.12\r\naskari login: \r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: "
     ),
     "restarts by itself: 2 boots began"
 )]
 #[case::panics(
-    After::Says("Linux version 6.12\r\nKernel panic - not syncing: VFS\r\n"),
+    OnRestart::Prints("Linux version 6.12\r\nKernel panic - not syncing: VFS\r\n"),
     "the kernel panicked"
 )]
-#[case::no_root(After::Says("Linux version 6.12\r\n(initramfs) "), "the initramfs gave up")]
+#[case::no_root(OnRestart::Prints("Linux version 6.12\r\n(initramfs) "), "the initramfs gave up")]
 #[case::no_loader(
-    After::Says("BdsDxe: No bootable option or device was found.\r\n"),
+    OnRestart::Prints("BdsDxe: No bootable option or device was found.\r\n"),
     "the firmware cannot boot"
 )]
-#[case::emergency(After::Says("Linux version 6.12\r\nYou are in emergency mode.\r\n"), "in emergency mode")]
-#[case::dead(After::Ends(DomainState::ShutOff(StopReason::Crashed)), "QEMU crashed")]
-#[case::shut_down(After::Ends(DomainState::ShutOff(StopReason::ByGuest)), "the guest shut itself down")]
-fn a_vm_that_did_not_boot_is_never_the_declared_lockout(#[case] after: After, #[case] words: &str) {
-    let report = go_wrong(after, Some(ExpectedFault::Unreachable), SHORT);
+#[case::emergency(
+    OnRestart::Prints("Linux version 6.12\r\nYou are in emergency mode.\r\n"),
+    "in emergency mode"
+)]
+#[case::dead(OnRestart::ChangesState(DomainState::ShutOff(StopReason::Crashed)), "QEMU crashed")]
+#[case::shut_down(
+    OnRestart::ChangesState(DomainState::ShutOff(StopReason::ByGuest)),
+    "the guest shut itself down"
+)]
+fn a_vm_that_did_not_boot_is_never_the_declared_lockout(#[case] on_restart: OnRestart, #[case] words: &str) {
+    let report = run_with_failing_restart(on_restart, Some(ExpectedFault::Unreachable), SHORT);
     assert_eq!(report.outcome, Outcome::Errored, "{}", report.seen);
     assert!(report.seen.starts_with("at reboot") && report.seen.contains(words), "{}", report.seen);
 }
 
-/// The journal may repeat itself while the old boot ends: what it says counts from the new boot's beginning on.
+/// The old boot may still write to the journal while it ends. The journal counts from the beginning of the new boot on.
 #[test]
 fn the_end_of_the_old_boot_is_not_the_end_of_the_new_one() {
-    let lab = Lab::new();
-    let world = lab.world(Keep::Never);
-    let fake = lab.fake.clone();
-    let _guest = Guest::of(&lab, &world, After::Says(BEGUN));
-    let mut plan = lab.plan();
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let fake = fixture.fake.clone();
+    let _guest = Guest::start(&fixture, &context, OnRestart::Prints(BEGUN));
+    let mut plan = fixture.plan();
     plan.harness.timeouts.reboot = SHORT;
     plan.expect.fail = Some(ExpectedFailure { at: Stage::Reboot, what: ExpectedFault::Unreachable });
     let logged = std::thread::spawn(move || {
@@ -103,9 +112,9 @@ fn the_end_of_the_old_boot_is_not_the_end_of_the_new_one() {
             Ok(if runs { Progress::Ready(()) } else { Progress::Pending("not yet".into()) })
         })
     });
-    let report = run(&world, &plan, Job::Cycle).unwrap();
+    let report = run(&context, &plan, Job::Cycle).unwrap();
     logged.join().unwrap().unwrap();
-    lab.assert_nothing_left(&report);
+    fixture.assert_nothing_left(&report);
     assert_eq!(report.outcome, Outcome::Errored, "{}", report.seen);
     let journal = std::fs::read_to_string(report.folder.join("journal.log")).unwrap();
     assert!(journal.contains("Startup finished"), "{journal}");
@@ -114,19 +123,19 @@ fn the_end_of_the_old_boot_is_not_the_end_of_the_new_one() {
 /// The figure: within 5 s of the console or the hypervisor saying so. What is measured goes on to the very end of the run, the
 /// teardown included.
 #[rstest::rstest]
-#[case::emergency(After::Says("Linux version 6.12\r\nYou are in emergency mode.\r\n"))]
-#[case::locked_root(After::Says("Cannot open access to console, the root account is locked.\r\n"))]
-#[case::panic(After::Says("Linux version 6.12\r\nKernel panic - not syncing: VFS\r\n"))]
-#[case::crashed(After::Ends(DomainState::ShutOff(StopReason::Crashed)))]
-#[case::off(After::Ends(DomainState::ShutOff(StopReason::ByGuest)))]
-#[case::frozen(After::Ends(DomainState::Paused(PauseReason::DiskError)))]
-fn emergency_mode_and_a_dead_vm_are_reported_within_five_seconds(#[case] after: After) {
-    let lab = Lab::new();
-    let world = lab.world(Keep::Never);
-    let guest = Guest::of(&lab, &world, after);
-    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
+#[case::emergency(OnRestart::Prints("Linux version 6.12\r\nYou are in emergency mode.\r\n"))]
+#[case::locked_root(OnRestart::Prints("Cannot open access to console, the root account is locked.\r\n"))]
+#[case::panic(OnRestart::Prints("Linux version 6.12\r\nKernel panic - not syncing: VFS\r\n"))]
+#[case::crashed(OnRestart::ChangesState(DomainState::ShutOff(StopReason::Crashed)))]
+#[case::off(OnRestart::ChangesState(DomainState::ShutOff(StopReason::ByGuest)))]
+#[case::frozen(OnRestart::ChangesState(DomainState::Paused(PauseReason::DiskError)))]
+fn emergency_mode_and_a_dead_vm_are_reported_within_five_seconds(#[case] on_restart: OnRestart) {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let guest = Guest::start(&fixture, &context, on_restart);
+    let report = run(&context, &fixture.plan(), Job::Cycle).unwrap();
     let took = guest.happened().elapsed();
-    lab.assert_nothing_left(&report);
+    fixture.assert_nothing_left(&report);
     assert_eq!(report.outcome, Outcome::Errored);
     assert!(report.seen.starts_with("at reboot"), "{}", report.seen);
     assert!(took < Duration::from_secs(5), "told {took:?} late");

@@ -1,53 +1,53 @@
-//! What a prune takes, and that what stays in its way keeps nothing else.
+//! What prune removes, also when it cannot remove everything.
 
 use boma_it::cycle::{Job, Keep, Removed, prune, run};
 use boma_it::machine::fake::Verb;
 use boma_it::machine::teardown::PruneScope;
 use boma_it::machine::{Hypervisor, Lifetime};
 
-use crate::lab::{ASKARI, Lab};
+use crate::fixture::{ASKARI, Fixture};
 
 const STRAY: &str = "boma-it-gone.seed.img";
 
-/// The domain is the only record of where its keys lie: no later prune finds them.
+/// Only the domain records where its keys are, so a later prune cannot find them.
 #[rstest::rstest]
 #[case::a_stray_volume(5, &[ASKARI], &[], &[STRAY])]
 #[case::a_volume_of_the_vm(1, &[], &["boma-it-askari.qcow2", STRAY], &[])]
-fn keys_and_secrets_go_even_if_a_volume_stays(
+fn keys_and_secrets_are_removed_even_if_a_volume_stays(
     #[case] nth: usize,
     #[case] machines: &[&str],
     #[case] volumes: &[&str],
     #[case] stay: &[&str],
 ) {
-    let lab = Lab::new();
-    let world = lab.world(Keep::UntilDown);
-    let mut plan = lab.plan();
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::UntilDown);
+    let mut plan = fixture.plan();
     plan.harness.timeouts.up = std::time::Duration::from_secs(1);
-    assert!(run(&world, &plan, Job::Cycle).unwrap().kept);
-    let mut owned = lab.fake.spec(ASKARI).unwrap().ownership;
+    assert!(run(&context, &plan, Job::Cycle).unwrap().kept);
+    let mut owned = fixture.fake.spec(ASKARI).unwrap().ownership;
     owned.lifetime = Lifetime::Trial { session: "before".to_owned() };
     owned.owner.started += 1;
-    lab.fake.set_ownership(ASKARI, &owned).unwrap();
-    lab.fake.put_volume(STRAY, b"seed");
+    fixture.fake.set_ownership(ASKARI, &owned).unwrap();
+    fixture.fake.put_volume(STRAY, b"seed");
     let keys = owned.run_folder.join("keys");
     assert!(keys.join("client").exists());
     let secrets = owned.run_folder.join("ansible/secrets.vars.json");
     std::fs::create_dir_all(secrets.parent().unwrap()).unwrap();
     std::fs::write(&secrets, "{}").unwrap();
 
-    lab.fake.fail(Verb::DeleteVolume, nth);
-    let (removed, done) = prune(&world, &lab.path("runs"), PruneScope::Orphans);
+    fixture.fake.fail(Verb::DeleteVolume, nth);
+    let (removed, done) = prune(&context, &fixture.path("runs"), PruneScope::Orphans);
     let error = format!("{:#}", done.unwrap_err());
     assert!(error.contains("told to fail at DeleteVolume"), "{error}");
-    assert_eq!(lab.fake.spec(ASKARI), None);
+    assert_eq!(fixture.fake.spec(ASKARI), None);
     assert!(!keys.exists() && !secrets.exists(), "{removed:?}");
     let Removed { machines: gone, volumes: deleted, secrets: forgotten } = removed;
     assert_eq!((gone, deleted, forgotten), (texts(machines), texts(volumes), vec![secrets]));
-    assert_eq!(lab.left(), texts(stay));
+    assert_eq!(fixture.left(), texts(stay));
 
-    let (removed, done) = prune(&world, &lab.path("runs"), PruneScope::Orphans);
+    let (removed, done) = prune(&context, &fixture.path("runs"), PruneScope::Orphans);
     done.unwrap();
-    assert_eq!((removed.volumes, lab.left()), (texts(stay), vec![]));
+    assert_eq!((removed.volumes, fixture.left()), (texts(stay), vec![]));
 }
 
 fn texts(names: &[&str]) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! A whole cycle, and what can go wrong from the restart on: with a real sshd in the guest's place.
+//! A whole cycle, and everything that can go wrong from the restart on, with a real sshd as guest.
 
 use std::time::{Duration, Instant};
 
@@ -9,24 +9,28 @@ use boma_it::machine::fake::Verb;
 use boma_it::machine::{DomainState, Hypervisor, Lifetime};
 use boma_it::outcome::{Outcome, Stage};
 
-use crate::guest::{After, Guest, OLD};
-use crate::lab::{ASKARI, Lab, json};
+use crate::fixture::{ASKARI, Fixture, json, stage};
+use crate::guest::{Guest, OLD, OnRestart};
 
-/// A deadline for what is told by the deadline only; four times as long under TCG. Long enough for a busy machine.
+/// A deadline for what only a deadline can show, four times as long under TCG. Long enough for a busy machine.
 pub(crate) const SHORT: Duration = Duration::from_secs(3);
 
 #[test]
-fn a_cycle_passes_and_leaves_nothing_but_its_folder() {
-    let lab = Lab::new();
-    let world = lab.world(Keep::UntilDown);
-    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
-    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
+fn a_cycle_passes_and_leaves_only_its_run_folder() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::UntilDown);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let report = run(&context, &fixture.plan(), Job::Cycle).unwrap();
     assert_eq!((report.outcome, report.error.as_deref()), (Outcome::Passed, None), "{}", report.seen);
-    lab.assert_nothing_left(&report);
+    fixture.assert_nothing_left(&report);
     let stages: Vec<_> = report.stages.iter().map(|it| (it.stage, it.outcome)).collect();
     let passed = [Stage::Up, Stage::Apply, Stage::Reboot, Stage::Assert, Stage::Down];
     assert_eq!(stages, passed.map(|stage| (stage, Outcome::Passed)));
-    assert!(report.stages[2].summary.starts_with("boot 11111111 → 22222222 in "), "{:?}", report.stages[2]);
+    assert!(
+        stage(&report, Stage::Reboot).summary.starts_with("boot 11111111 → 22222222 in "),
+        "{:?}",
+        stage(&report, Stage::Reboot)
+    );
     let mut files: Vec<_> = std::fs::read_dir(&report.folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -51,16 +55,20 @@ fn a_cycle_passes_and_leaves_nothing_but_its_folder() {
     assert!(image.starts_with("golden-") && image.contains(", a file of yours, read 20"), "{image}");
 }
 
-/// A cycle whose restart goes wrong, with `declared` as what it should go like.
-pub(crate) fn go_wrong(after: After, declared: Option<ExpectedFault>, patience: Duration) -> RunReport {
-    let lab = Lab::new();
-    let world = lab.world(Keep::Never);
-    let _guest = Guest::of(&lab, &world, after);
-    let mut plan = lab.plan();
+/// A cycle whose restart goes wrong. `declared` is the fault that the scenario expects.
+pub(crate) fn run_with_failing_restart(
+    on_restart: OnRestart,
+    declared: Option<ExpectedFault>,
+    patience: Duration,
+) -> RunReport {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, on_restart);
+    let mut plan = fixture.plan();
     plan.harness.timeouts.reboot = patience;
     plan.expect.fail = declared.map(|what| ExpectedFailure { at: Stage::Reboot, what });
-    let report = run(&world, &plan, Job::Cycle).unwrap();
-    lab.assert_nothing_left(&report);
+    let report = run(&context, &plan, Job::Cycle).unwrap();
+    fixture.assert_nothing_left(&report);
     assert!(report.assertions.is_empty(), "nothing is asserted of a VM that did not restart");
     report
 }
@@ -69,14 +77,14 @@ pub(crate) fn go_wrong(after: After, declared: Option<ExpectedFault>, patience: 
 fn a_vm_that_did_not_restart_is_an_error_whatever_was_declared(
     #[values(None, Some(ExpectedFault::Unreachable))] declared: Option<ExpectedFault>,
 ) {
-    let report = go_wrong(After::SameBoot, declared, SHORT);
+    let report = run_with_failing_restart(OnRestart::SameBoot, declared, SHORT);
     assert_eq!(report.outcome, Outcome::Errored);
     assert!(report.seen.starts_with("at reboot: the VM did not restart"), "{}", report.seen);
     assert!(report.seen.contains("11111111-"), "{}", report.seen);
 }
 
 #[test]
-fn emergency_mode_after_the_restart_is_noticed_at_once_and_judged_as_declared() {
+fn emergency_mode_after_the_restart_is_noticed_at_once_and_passes_only_if_declared() {
     macro_rules! emergency {
         () => {
             "[FAILED] Failed to mount /data.\r\nYou are in emergency mode. Press Enter\r\n"
@@ -89,28 +97,32 @@ fn emergency_mode_after_the_restart_is_noticed_at_once_and_judged_as_declared() 
         (of_the_new_boot, Some(ExpectedFault::Unreachable), Outcome::Errored),
         (of_the_old_one, Some(ExpectedFault::Emergency), Outcome::Errored),
     ] {
-        let report = go_wrong(After::Says(says), declared, Duration::from_secs(60));
+        let report = run_with_failing_restart(OnRestart::Prints(says), declared, Duration::from_secs(60));
         assert_eq!(report.outcome, outcome, "{}", report.seen);
-        let reboot = &report.stages[2];
+        let reboot = &stage(&report, Stage::Reboot);
         assert!(reboot.stage == Stage::Reboot && reboot.took < Duration::from_secs(6), "{reboot:?}");
         assert!(report.error.unwrap().contains("before it: [FAILED] Failed to mount /data."));
     }
 }
 
-/// Nothing of the guest has run by then: it is the same reboot, begun once more, and still exactly one boot.
+/// Init has not started by then: a reset repeats the same reboot, and it still counts as one boot.
 #[test]
-fn an_emulated_kernel_that_stands_still_before_its_init_is_reset_and_told() {
-    let lab = Lab::new();
-    let world = lab.world(Keep::Never);
-    let _guest = Guest::of(&lab, &world, After::StandsStill);
-    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
-    lab.assert_nothing_left(&report);
+fn an_emulated_kernel_that_hangs_before_its_init_is_reset_with_a_note() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::BootHangs);
+    let report = run(&context, &fixture.plan(), Job::Cycle).unwrap();
+    fixture.assert_nothing_left(&report);
     assert_eq!((report.outcome, report.error.as_deref()), (Outcome::Passed, None), "{}", report.seen);
-    assert!(report.stages[2].summary.starts_with("boot 11111111 → 22222222 in "), "{:?}", report.stages[2]);
-    let resets = lab.fake.calls().iter().filter(|(verb, _)| *verb == Verb::Restart).count();
+    assert!(
+        stage(&report, Stage::Reboot).summary.starts_with("boot 11111111 → 22222222 in "),
+        "{:?}",
+        stage(&report, Stage::Reboot)
+    );
+    let resets = fixture.fake.calls().iter().filter(|(verb, _)| *verb == Verb::Restart).count();
     assert_eq!(resets, 2, "the restart that was asked for, and the reset");
-    let notes = lab.heard.notes();
-    assert!(notes.iter().any(|note| note.contains("stood still before its init")), "{notes:?}");
+    let notes = fixture.events.notes();
+    assert!(notes.iter().any(|note| note.contains("hung before its init")), "{notes:?}");
 }
 
 #[rstest::rstest]
@@ -123,102 +135,110 @@ fn an_emulated_kernel_that_stands_still_before_its_init_is_reset_and_told() {
     "rcu: rcu_preempt kthread timer wakeup didn't happen for 5254 jiffies!\r\n",
     "rcu: rcu_preempt kthread timer wakeup didn't happen for 15758 jiffies!\r\n"
 ))]
-fn a_kernel_that_stands_still_while_the_guest_runs_is_an_error_at_once(#[case] says: &'static str) {
-    let report = go_wrong(After::Says(says), Some(ExpectedFault::Unreachable), Duration::from_secs(60));
+fn a_kernel_that_hangs_after_its_init_started_is_an_error_at_once(#[case] says: &'static str) {
+    let report = run_with_failing_restart(
+        OnRestart::Prints(says),
+        Some(ExpectedFault::Unreachable),
+        Duration::from_secs(60),
+    );
     assert_eq!(report.outcome, Outcome::Errored);
     assert!(report.seen.contains("the guest's kernel stalled"), "{}", report.seen);
-    assert!(report.stages[2].took < Duration::from_secs(6), "{:?}", report.stages[2]);
+    assert!(
+        stage(&report, Stage::Reboot).took < Duration::from_secs(6),
+        "{:?}",
+        stage(&report, Stage::Reboot)
+    );
 }
 
 #[rstest::rstest]
-fn no_restart_is_no_reboot(
+fn without_a_restart_the_reboot_stage_fails(
     #[values(None, Some(ExpectedFault::Unreachable), Some(ExpectedFault::Emergency))] declared: Option<
         ExpectedFault,
     >,
 ) {
-    let lab = Lab::new();
-    let world = lab.world(Keep::Never);
-    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
-    let mut plan = lab.plan();
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let mut plan = fixture.plan();
     plan.restart = Restart::None;
     plan.harness.timeouts.reboot = SHORT;
     plan.expect.fail = declared.map(|what| ExpectedFailure { at: Stage::Reboot, what });
-    let report = run(&world, &plan, Job::Cycle).unwrap();
-    lab.assert_nothing_left(&report);
+    let report = run(&context, &plan, Job::Cycle).unwrap();
+    fixture.assert_nothing_left(&report);
     assert_eq!(report.outcome, Outcome::Errored);
     assert!(report.seen.starts_with("at reboot: the VM did not restart: "), "{}", report.seen);
-    let reboot = &report.stages[2];
+    let reboot = &stage(&report, Stage::Reboot);
     assert_eq!((reboot.stage, reboot.outcome), (Stage::Reboot, Outcome::Errored));
     assert!(report.assertions.is_empty());
-    assert!(!lab.fake.calls().iter().any(|(verb, _)| *verb == Verb::Restart));
+    assert!(!fixture.fake.calls().iter().any(|(verb, _)| *verb == Verb::Restart));
 }
 
 #[test]
-fn the_old_boot_that_answers_while_it_shuts_down_is_not_taken_for_the_new_one() {
-    let lab = Lab::new();
-    let world = lab.world(Keep::Never);
-    let guest = Guest::of(&lab, &world, After::Lingers);
-    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
+fn an_old_boot_that_still_answers_is_not_taken_for_the_new_one() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let guest = Guest::start(&fixture, &context, OnRestart::OldBootLingers);
+    let report = run(&context, &fixture.plan(), Job::Cycle).unwrap();
     assert_eq!(report.outcome, Outcome::Passed, "{}", report.seen);
-    let reboot = &report.stages[2];
+    let reboot = &stage(&report, Stage::Reboot);
     assert!(reboot.summary.starts_with("boot 11111111 → 22222222 in "), "{reboot:?}");
     assert!(guest.happened().elapsed() < Duration::from_secs(60));
-    assert!(lab.heard.doings().iter().any(|doing| doing == OLD), "{:?}", lab.heard.doings());
+    assert!(
+        fixture.events.activities().iter().any(|doing| doing == OLD),
+        "{:?}",
+        fixture.events.activities()
+    );
 }
 
 #[test]
-fn a_hypervisor_that_cannot_restart_the_vm_is_told() {
-    let lab = Lab::new();
-    let world = lab.world(Keep::Never);
-    let _guest = Guest::of(&lab, &world, After::SameBoot);
-    lab.fake.fail(Verb::Restart, 1);
-    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
-    lab.assert_nothing_left(&report);
+fn a_hypervisor_that_cannot_restart_the_vm_is_an_error() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::SameBoot);
+    fixture.fake.fail(Verb::Restart, 1);
+    let report = run(&context, &fixture.plan(), Job::Cycle).unwrap();
+    fixture.assert_nothing_left(&report);
     assert_eq!(report.outcome, Outcome::Errored);
-    assert!(report.seen.starts_with("at reboot: the VM could not be restarted: "), "{}", report.seen);
+    assert!(report.seen.starts_with("at reboot: cannot restart the VM: "), "{}", report.seen);
     assert!(report.seen.contains(ASKARI), "{}", report.seen);
 }
 
 #[test]
 fn a_teardown_that_fails_after_a_pass_makes_it_an_error() {
-    let lab = Lab::new();
-    let world = lab.world(Keep::Never);
-    let _guest = Guest::of(&lab, &world, After::AnotherBoot);
-    lab.fake.fail(Verb::DeleteVolume, 2);
-    let report = run(&world, &lab.plan(), Job::Cycle).unwrap();
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    fixture.fake.fail(Verb::DeleteVolume, 2);
+    let report = run(&context, &fixture.plan(), Job::Cycle).unwrap();
     assert_eq!(report.outcome, Outcome::Errored);
-    assert!(
-        report.seen.contains("; but at down: the VM boma-it-askari could not be removed"),
-        "{}",
-        report.seen
-    );
+    assert!(report.seen.contains("; but at down: cannot remove the VM boma-it-askari"), "{}", report.seen);
     assert!(report.seen.contains("boma-it prune"), "{}", report.seen);
-    assert_eq!(lab.left(), ["boma-it-askari.qcow2"], "every other step was done");
+    assert_eq!(fixture.left(), ["boma-it-askari.qcow2"], "every other step was done");
     assert!(!report.folder.join("keys").exists());
-    lab.assert_unlocked();
+    fixture.assert_unlocked();
 }
 
 #[test]
 fn the_steps_of_separate_processes_find_the_vm_by_its_metadata() {
-    let lab = Lab::new();
-    let plan = lab.plan();
-    // A new world each time: what one process leaves for the next is on the hypervisor and in the run folder.
-    let world = |session: &str| lab.world_of(session, Keep::UntilDown);
-    let _guest = Guest::of(&lab, &world("one"), After::AnotherBoot);
-    let up = run(&world("one"), &plan, Job::Up).unwrap();
+    let fixture = Fixture::new();
+    let plan = fixture.plan();
+    // A new context each time: a process finds what an earlier one left on the hypervisor and in the run folder.
+    let context = |session: &str| fixture.context_of(session, Keep::UntilDown);
+    let _guest = Guest::start(&fixture, &context("one"), OnRestart::AnotherBoot);
+    let up = run(&context("one"), &plan, Job::Up).unwrap();
     assert_eq!((up.outcome, up.kept), (Outcome::Passed, false), "{}", up.seen);
-    assert_eq!(lab.fake.spec(ASKARI).unwrap().ownership.lifetime, Lifetime::Manual);
+    assert_eq!(fixture.fake.spec(ASKARI).unwrap().ownership.lifetime, Lifetime::Manual);
     for (session, job) in [("two", Job::Apply), ("three", Job::Reboot), ("four", Job::Assert)] {
-        let report = run(&world(session), &plan, job).unwrap();
+        let report = run(&context(session), &plan, job).unwrap();
         assert_eq!(report.outcome, Outcome::Passed, "{job:?}: {}", report.seen);
         assert_eq!(report.folder, up.folder);
         assert_eq!(report.stages.len(), 1);
-        assert_eq!(lab.fake.state(ASKARI).unwrap(), DomainState::Running);
-        lab.assert_unlocked();
+        assert_eq!(fixture.fake.state(ASKARI).unwrap(), DomainState::Running);
+        fixture.assert_unlocked();
     }
     let started = Instant::now();
-    assert_eq!(down(&world("five"), &plan.trial).unwrap(), Some(up.folder.clone()));
+    assert_eq!(down(&context("five"), &plan.trial).unwrap(), Some(up.folder.clone()));
     assert!(started.elapsed() < Duration::from_secs(3), "teardown took {:?}", started.elapsed());
-    assert_eq!(lab.left(), Vec::<String>::new());
+    assert_eq!(fixture.left(), Vec::<String>::new());
     assert!(!up.folder.join("keys").exists() && up.folder.join("console.log").exists());
 }

@@ -1,4 +1,4 @@
-//! The wait for a guest that will not come: noticed at once, named, and judged as what it is.
+//! Waiting for a guest that never becomes ready: the failure is noticed at once and named.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,15 +12,15 @@ use boma_it::machine::{DomainState, Hypervisor};
 use boma_it::outcome::{Outcome, Stage};
 use boma_it::support::deadline::{Deadline, Progress};
 
+use crate::fixture::{ASKARI, Fixture};
 use crate::guest::STALLS;
-use crate::lab::{ASKARI, Lab};
 
 /// The longest from an accident to the end of the run, the teardown included.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 /// Lets something happen a moment after the VM was started. Gives when.
-fn once_it_runs(lab: &Lab, accident: impl FnOnce() + Send + 'static) -> JoinHandle<Instant> {
-    let fake = lab.fake.clone();
+fn once_it_runs(fixture: &Fixture, accident: impl FnOnce() + Send + 'static) -> JoinHandle<Instant> {
+    let fake = fixture.fake.clone();
     std::thread::spawn(move || {
         let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
         deadline
@@ -35,22 +35,22 @@ fn once_it_runs(lab: &Lab, accident: impl FnOnce() + Send + 'static) -> JoinHand
 }
 
 /// Runs a cycle in which `accident` befalls the VM while SSH is waited for; nothing may be left of it.
-fn run_with(lab: &Lab, accident: impl FnOnce() + Send + 'static) -> RunReport {
-    run_expecting(lab, None, accident)
+fn run_with(fixture: &Fixture, accident: impl FnOnce() + Send + 'static) -> RunReport {
+    run_expecting(fixture, None, accident)
 }
 
 fn run_expecting(
-    lab: &Lab,
+    fixture: &Fixture,
     fail: Option<ExpectedFailure>,
     accident: impl FnOnce() + Send + 'static,
 ) -> RunReport {
-    let mut plan = lab.plan();
+    let mut plan = fixture.plan();
     plan.expect.fail = fail;
-    let happened = once_it_runs(lab, accident);
-    let report = run(&lab.world(Keep::Never), &plan, Job::Cycle).unwrap();
+    let happened = once_it_runs(fixture, accident);
+    let report = run(&fixture.context(Keep::Never), &plan, Job::Cycle).unwrap();
     let took = happened.join().unwrap().elapsed();
     assert!(took < AT_ONCE, "noticed {took:?} late");
-    lab.assert_nothing_left(&report);
+    fixture.assert_nothing_left(&report);
     report
 }
 
@@ -61,10 +61,10 @@ fn run_expecting(
 #[case(DomainState::Paused(PauseReason::CpuError), "set BOMA_IT_ACCEL=tcg to run without KVM")]
 #[case(DomainState::Paused(PauseReason::DiskError), "is the hypervisor's disk full?")]
 #[case(DomainState::Panicked, "the guest's kernel panicked")]
-fn a_vm_that_died_or_froze_is_noticed_at_once_and_named(#[case] state: DomainState, #[case] words: &str) {
-    let lab = Lab::new();
-    let fake = lab.fake.clone();
-    let report = run_with(&lab, move || fake.set_state(ASKARI, state));
+fn a_vm_that_died_or_froze_is_reported_at_once(#[case] state: DomainState, #[case] words: &str) {
+    let fixture = Fixture::new();
+    let fake = fixture.fake.clone();
+    let report = run_with(&fixture, move || fake.set_state(ASKARI, state));
     assert_eq!(report.outcome, Outcome::Errored);
     assert!(report.seen.starts_with("at up: ") && report.seen.contains(words), "{}", report.seen);
     assert!(report.error.unwrap().contains(ASKARI));
@@ -74,22 +74,25 @@ fn a_vm_that_died_or_froze_is_noticed_at_once_and_named(#[case] state: DomainSta
 #[case("[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n", "the kernel panicked")]
 #[case("BdsDxe: failed to load Boot0001: Access Denied\r\n", "the firmware cannot boot the disk")]
 #[case("ALERT! UUID=1 does not exist\r\n(initramfs) ", "the initramfs gave up")]
-fn what_the_console_gives_away_is_noticed_at_once_and_saved(#[case] text: &'static str, #[case] words: &str) {
-    let lab = Lab::new();
-    let fake = lab.fake.clone();
-    let report = run_with(&lab, move || fake.print(ASKARI, text));
+fn a_boot_failure_on_the_console_is_reported_at_once_and_saved(
+    #[case] text: &'static str,
+    #[case] words: &str,
+) {
+    let fixture = Fixture::new();
+    let fake = fixture.fake.clone();
+    let report = run_with(&fixture, move || fake.print(ASKARI, text));
     assert_eq!(report.outcome, Outcome::Errored);
     assert!(report.seen.contains(words), "{}", report.seen);
     let console = std::fs::read_to_string(report.folder.join("console.log")).unwrap();
     assert!(console.ends_with(text), "{console}");
 }
 
-/// Whoever printed it last, it stands still again after every reset.
+/// The boot hangs again after every reset.
 #[test]
-fn a_first_boot_that_stands_still_again_and_again_is_given_up() {
-    let lab = Lab::new();
-    let fake = lab.fake.clone();
-    let report = run_with(&lab, move || {
+fn a_first_boot_that_keeps_hanging_is_given_up_after_two_resets() {
+    let fixture = Fixture::new();
+    let fake = fixture.fake.clone();
+    let report = run_with(&fixture, move || {
         let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
         for reset in 1..=3 {
             fake.print(ASKARI, STALLS);
@@ -102,41 +105,41 @@ fn a_first_boot_that_stands_still_again_and_again_is_given_up() {
     });
     assert_eq!(report.outcome, Outcome::Errored);
     assert!(report.seen.contains("the guest's kernel stalled"), "{}", report.seen);
-    assert_eq!(resets(&lab.fake), 2);
+    assert_eq!(resets(&fixture.fake), 2);
 }
 
 fn resets(fake: &Fake) -> usize {
     fake.calls().iter().filter(|(verb, _)| *verb == Verb::Restart).count()
 }
 
-const EMERGENCY: &str = "You are in emergency mode. After logging in, type \"journalctl -xb\"\r\n";
+const EMERGENCY: &str = "You are in emergency mode. OnRestart logging in, type \"journalctl -xb\"\r\n";
 
 #[test]
-fn emergency_mode_is_an_error_unless_it_was_declared_for_this_very_stage() {
+fn emergency_mode_is_an_error_unless_declared_for_this_stage() {
     for (declared, outcome) in [
         (None, Outcome::Errored),
         (Some((Stage::Up, ExpectedFault::Emergency)), Outcome::Passed),
         (Some((Stage::Reboot, ExpectedFault::Emergency)), Outcome::Errored),
         (Some((Stage::Up, ExpectedFault::Unreachable)), Outcome::Errored),
     ] {
-        let lab = Lab::new();
-        let fake = lab.fake.clone();
+        let fixture = Fixture::new();
+        let fake = fixture.fake.clone();
         let fail = declared.clone().map(|(at, what)| ExpectedFailure { at, what });
-        let report = run_expecting(&lab, fail, move || fake.print(ASKARI, EMERGENCY));
+        let report = run_expecting(&fixture, fail, move || fake.print(ASKARI, EMERGENCY));
         assert_eq!(report.outcome, outcome, "declared {declared:?}: {}", report.seen);
         assert!(report.seen.starts_with("at up, the guest was in emergency mode"), "{}", report.seen);
     }
 }
 
 #[test]
-fn an_interrupt_in_the_middle_leaves_nothing_even_where_vms_are_kept() {
-    let lab = Lab::new();
-    let interrupt = lab.interrupt.clone();
-    let happened = once_it_runs(&lab, move || interrupt.raise(15));
-    let report = run(&lab.world(Keep::UntilDown), &lab.plan(), Job::Cycle).unwrap();
+fn an_interrupt_leaves_nothing_even_where_vms_are_kept() {
+    let fixture = Fixture::new();
+    let interrupt = fixture.interrupt.clone();
+    let happened = once_it_runs(&fixture, move || interrupt.raise(15));
+    let report = run(&fixture.context(Keep::UntilDown), &fixture.plan(), Job::Cycle).unwrap();
     let took = happened.join().unwrap().elapsed();
     assert!(took < AT_ONCE, "{took:?}");
-    lab.assert_nothing_left(&report);
+    fixture.assert_nothing_left(&report);
     assert_eq!(report.outcome, Outcome::Interrupted);
     assert!(report.seen.starts_with("interrupted at up: "), "{}", report.seen);
     assert!(report.error.unwrap().contains("signal 15"));
@@ -145,45 +148,45 @@ fn an_interrupt_in_the_middle_leaves_nothing_even_where_vms_are_kept() {
 }
 
 #[test]
-fn an_interrupt_before_anything_exists_makes_no_run() {
-    let lab = Lab::new();
-    lab.interrupt.raise(2);
-    let error = run(&lab.world(Keep::UntilDown), &lab.plan(), Job::Cycle).unwrap_err();
+fn an_interrupt_before_anything_exists_creates_no_run() {
+    let fixture = Fixture::new();
+    fixture.interrupt.raise(2);
+    let error = run(&fixture.context(Keep::UntilDown), &fixture.plan(), Job::Cycle).unwrap_err();
     assert!(format!("{error:#}").contains("signal 2"), "{error:#}");
-    assert_eq!((lab.left(), lab.runs().len()), (vec![], 0));
+    assert_eq!((fixture.left(), fixture.runs().len()), (vec![], 0));
 }
 
 #[test]
-fn a_guest_that_never_answers_is_given_up_at_the_deadline_with_the_last_reason() {
-    let lab = Lab::new();
-    let mut plan = lab.plan();
+fn a_guest_that_never_answers_ends_the_run_at_the_deadline_with_the_last_error() {
+    let fixture = Fixture::new();
+    let mut plan = fixture.plan();
     plan.harness.timeouts.up = Duration::from_secs(2);
-    let report = run(&lab.world(Keep::Never), &plan, Job::Cycle).unwrap();
-    lab.assert_nothing_left(&report);
+    let report = run(&fixture.context(Keep::Never), &plan, Job::Cycle).unwrap();
+    fixture.assert_nothing_left(&report);
     assert_eq!(report.outcome, Outcome::Errored);
     let error = report.error.unwrap();
     // Under TCG there is four times the patience.
     assert!(error.starts_with("timed out after 8.0s: no SSH session with 127.83."), "{error}");
     assert!(error.contains("refused"), "{error}");
-    assert!(lab.heard.doings().iter().any(|doing| doing == "waiting for SSH"));
+    assert!(fixture.events.activities().iter().any(|doing| doing == "waiting for SSH"));
     let up = &report.stages[0];
     assert!(up.waited > Duration::from_secs(4) && up.own < Duration::from_secs(3), "{up:?}");
 }
 
 #[test]
-fn a_started_vm_is_kept_for_a_person_with_the_commands_that_lead_to_it() {
-    let lab = Lab::new();
-    let mut plan = lab.plan();
+fn a_started_vm_is_kept_with_the_commands_to_look_inside() {
+    let fixture = Fixture::new();
+    let mut plan = fixture.plan();
     plan.harness.timeouts.up = Duration::from_secs(2);
-    let report = run(&lab.world(Keep::UntilDown), &plan, Job::Cycle).unwrap();
+    let report = run(&fixture.context(Keep::UntilDown), &plan, Job::Cycle).unwrap();
     assert!(report.kept && report.outcome == Outcome::Errored);
-    assert_eq!(lab.fake.state(ASKARI).unwrap(), DomainState::Running);
-    let spec = lab.fake.spec(ASKARI).unwrap();
+    assert_eq!(fixture.fake.state(ASKARI).unwrap(), DomainState::Running);
+    let spec = fixture.fake.spec(ASKARI).unwrap();
     assert_eq!(spec.ownership.lifetime, boma_it::machine::Lifetime::Manual);
     assert_eq!(spec.ownership.run_folder, report.folder);
     assert!(report.folder.join("keys/client").is_file(), "its keys open it");
     assert_eq!(
-        lab.heard.commands(),
+        fixture.events.commands(),
         [
             "boma-it ssh --host askari",
             "virsh -c fake:///system console boma-it-askari",
@@ -191,15 +194,15 @@ fn a_started_vm_is_kept_for_a_person_with_the_commands_that_lead_to_it() {
             "boma-it down --host askari"
         ]
     );
-    let written = crate::lab::json(&report.folder.join("report.json"));
+    let written = crate::fixture::json(&report.folder.join("report.json"));
     assert_eq!(
         (&written["kept"], &written["commands"][3]["command"]),
-        (&true.into(), &lab.heard.commands()[3].clone().into())
+        (&true.into(), &fixture.events.commands()[3].clone().into())
     );
-    lab.assert_unlocked();
+    fixture.assert_unlocked();
 
-    let folder = boma_it::cycle::down(&lab.world(Keep::UntilDown), &plan.trial).unwrap();
+    let folder = boma_it::cycle::down(&fixture.context(Keep::UntilDown), &plan.trial).unwrap();
     assert_eq!(folder.as_ref(), Some(&report.folder));
-    lab.assert_nothing_left(&RunReport { kept: false, ..report });
-    assert_eq!(boma_it::cycle::down(&lab.world(Keep::UntilDown), &plan.trial).unwrap(), None);
+    fixture.assert_nothing_left(&RunReport { kept: false, ..report });
+    assert_eq!(boma_it::cycle::down(&fixture.context(Keep::UntilDown), &plan.trial).unwrap(), None);
 }

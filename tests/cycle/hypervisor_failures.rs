@@ -1,4 +1,4 @@
-//! Each verb of the hypervisor that bringing a VM up needs, failing.
+//! Failures of each hypervisor call that the stage `up` makes.
 
 use std::fmt::Write as _;
 
@@ -7,11 +7,11 @@ use boma_it::cycle::{Job, Keep, run};
 use boma_it::machine::fake::{Fake, Verb};
 use boma_it::outcome::{Outcome, Stage};
 
-use crate::lab::{ASKARI, Lab};
+use crate::fixture::{ASKARI, Fixture};
 
 type Fault = fn(&Fake, Verb, usize);
 
-/// Every verb from the run folder to the power button, with the call (from 1) that is the stage's.
+/// Every call from the run folder to the power button, with the number (from 1) of the stage's own call.
 const UP: [(Verb, usize); 11] = [
     (Verb::EnsurePool, 1),
     (Verb::EnsureNetwork, 1),
@@ -28,7 +28,7 @@ const UP: [(Verb, usize); 11] = [
 ];
 
 #[test]
-fn a_verb_that_fails_is_told_with_its_object_and_leaves_nothing() {
+fn a_failed_call_is_reported_with_its_object_and_leaves_nothing() {
     let mut told = String::new();
     for (verb, nth) in UP {
         let mut faults: Vec<(&str, Fault)> = vec![("fails", Fake::fail), ("hangs", Fake::hang)];
@@ -36,18 +36,18 @@ fn a_verb_that_fails_is_told_with_its_object_and_leaves_nothing() {
             faults.push(("finds the disk full", Fake::fill_disk));
         }
         for (how, inject) in faults {
-            let lab = Lab::new();
-            inject(&lab.fake, verb, nth);
-            // A VM that was not started is nothing to look at: it goes, even where VMs are kept.
+            let fixture = Fixture::new();
+            inject(&fixture.fake, verb, nth);
+            // A VM that never started is removed even where VMs are kept: there is nothing to inspect.
             let runs = matches!(verb, Verb::Start | Verb::State);
             let keep = if runs { Keep::Never } else { Keep::UntilDown };
-            let report = run(&lab.world(keep), &lab.plan(), Job::Up).unwrap();
-            lab.assert_nothing_left(&report);
+            let report = run(&fixture.context(keep), &fixture.plan(), Job::Up).unwrap();
+            fixture.assert_nothing_left(&report);
             assert_eq!(report.outcome, Outcome::Errored);
             let stages: Vec<_> = report.stages.iter().map(|it| (it.stage, it.outcome)).collect();
             assert_eq!(stages, [(Stage::Up, Outcome::Errored), (Stage::Down, Outcome::Passed)]);
             let error = report.error.as_deref().unwrap_or("nothing is told");
-            let _ = writeln!(told, "{verb:?} {nth} {how}:\n  {}", lab.plain(error).replace('\n', "\n  "));
+            let _ = writeln!(told, "{verb:?} {nth} {how}:\n  {}", fixture.plain(error).replace('\n', "\n  "));
         }
     }
     // The image's name has its digest, which is another with another version of qemu-img.
@@ -55,70 +55,70 @@ fn a_verb_that_fails_is_told_with_its_object_and_leaves_nothing() {
 }
 
 #[test]
-fn what_breaks_before_anything_exists_is_an_error_and_makes_no_run() {
+fn a_failed_call_at_admission_creates_no_run() {
     for verb in [Verb::Machines, Verb::HostInfo] {
-        let lab = Lab::new();
-        lab.fake.fail(verb, 1);
-        let error = run(&lab.world(Keep::UntilDown), &lab.plan(), Job::Cycle).unwrap_err();
+        let fixture = Fixture::new();
+        fixture.fake.fail(verb, 1);
+        let error = run(&fixture.context(Keep::UntilDown), &fixture.plan(), Job::Cycle).unwrap_err();
         let error = format!("{error:#}");
         assert!(error.starts_with("cannot ") && error.contains("told to fail"), "{error}");
-        assert_eq!((lab.left(), lab.runs().len()), (vec![], 0));
-        lab.assert_unlocked();
+        assert_eq!((fixture.left(), fixture.runs().len()), (vec![], 0));
+        fixture.assert_unlocked();
     }
 }
 
 #[test]
-fn the_image_is_brought_once_and_again_only_if_it_was_cut_short() {
-    let lab = Lab::new();
+fn the_image_is_uploaded_once_and_again_only_if_the_upload_was_cut_short() {
+    let fixture = Fixture::new();
     let uploads = || {
         let is_image = |(verb, name): &&(Verb, String)| *verb == Verb::Upload && name.starts_with("golden-");
-        lab.fake.calls().iter().filter(is_image).count()
+        fixture.fake.calls().iter().filter(is_image).count()
     };
     let bring = || {
-        lab.fake.fail(Verb::Start, 1);
-        let report = run(&lab.world(Keep::Never), &lab.plan(), Job::Cycle).unwrap();
-        lab.assert_nothing_left(&report);
+        fixture.fake.fail(Verb::Start, 1);
+        let report = run(&fixture.context(Keep::Never), &fixture.plan(), Job::Cycle).unwrap();
+        fixture.assert_nothing_left(&report);
     };
     bring();
     bring();
     assert_eq!(uploads(), 1);
     let is_image = |(verb, name): &(Verb, String)| *verb == Verb::Upload && name.starts_with("golden-");
-    let volume = lab.fake.calls().into_iter().find(is_image).unwrap().1;
-    lab.fake.put_volume(&volume, b"half an image");
+    let volume = fixture.fake.calls().into_iter().find(is_image).unwrap().1;
+    fixture.fake.put_volume(&volume, b"half an image");
     bring();
     assert_eq!(uploads(), 2);
 }
 
 #[test]
-fn an_official_image_that_is_not_to_be_had_ends_the_run_with_what_to_do_next() {
-    let lab = Lab::new();
-    let mut plan = lab.plan();
+fn an_official_image_that_cannot_be_downloaded_ends_the_run_with_a_remedy() {
+    let fixture = Fixture::new();
+    let mut plan = fixture.plan();
     // Nothing listens there: the port is taken, and given back.
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{address}");
     plan.image = ImageSource::Official(Official { url: url.clone(), ..Official::default() });
-    let report = run(&lab.world(Keep::UntilDown), &plan, Job::Up).unwrap();
-    lab.assert_nothing_left(&report);
+    let report = run(&fixture.context(Keep::UntilDown), &plan, Job::Up).unwrap();
+    fixture.assert_nothing_left(&report);
     assert_eq!((report.outcome, report.image), (Outcome::Errored, None));
     insta::assert_snapshot!(report.error.unwrap().replace(&url, "SERVER"));
 }
 
 #[test]
-fn what_cannot_be_removed_is_named_and_turns_no_error_into_another() {
-    let lab = Lab::new();
-    lab.fake.fail(Verb::Start, 1);
-    lab.fake.fail(Verb::Undefine, 1);
-    let report = run(&lab.world(Keep::Never), &lab.plan(), Job::Cycle).unwrap();
+fn a_failed_teardown_is_named_and_does_not_hide_the_first_error() {
+    let fixture = Fixture::new();
+    fixture.fake.fail(Verb::Start, 1);
+    fixture.fake.fail(Verb::Undefine, 1);
+    let report = run(&fixture.context(Keep::Never), &fixture.plan(), Job::Cycle).unwrap();
     assert!(report.seen.contains("cannot start the VM"), "{}", report.seen);
     let down = report.stages.last().unwrap();
     assert_eq!((down.stage, down.outcome), (Stage::Down, Outcome::Errored));
     assert_eq!(
         down.summary,
         format!(
-            "the VM {ASKARI} could not be removed; `boma-it prune` tries again: cannot deal with {ASKARI}: \
+            "cannot remove the VM {ASKARI}; `boma-it prune` tries again: cannot deal with {ASKARI}: \
              the fake was told to fail at Undefine"
         )
     );
-    assert_eq!(lab.left(), [ASKARI], "its volumes are gone all the same");
+    assert_eq!(fixture.left(), [ASKARI], "its volumes are gone all the same");
     assert!(!report.folder.join("keys").exists());
 }

@@ -1,5 +1,5 @@
-//! A world of fakes around a real cycle: the hypervisor in memory, a small qcow2 as golden image, Ansible's programs
-//! played by scripts, folders that vanish. What a run says and leaves is looked at from here.
+//! A project and a context of fakes for a real cycle: the hypervisor in memory, a small qcow2 as golden image, scripts for
+//! Ansible's programs, temporary folders. Tests inspect from here what a run reports and leaves.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,11 +13,12 @@ use std::time::Duration;
 use boma_it::catalog::plan::{Subnet, TrialName};
 use boma_it::catalog::{Plan, Project, RunOptions};
 use boma_it::cycle::{GuestLogin, Keep, RunContext};
-use boma_it::event::{Event, Reporter, Reporters, RunReport};
+use boma_it::event::{Event, Reporter, Reporters, RunReport, StageReport};
 use boma_it::machine::fake::Fake;
 use boma_it::machine::image::ImageStore;
 use boma_it::machine::ownership::ProcFs;
 use boma_it::machine::{Accelerator, Hypervisor, NamePrefix};
+use boma_it::outcome::Stage;
 use boma_it::report::json::JsonReporter;
 use boma_it::support::deadline::Deadline;
 use boma_it::support::interrupt::Interrupt;
@@ -29,19 +30,19 @@ pub(crate) const ASKARI: &str = "boma-it-askari";
 /// The assertion that the scripted `verify.yml` makes.
 pub(crate) const PORTS: &str = "published ports answer";
 
-/// A network of loopback, 127.83.N.0/24, that is a lab's own while the listener lives: no other lab gets it, be it in this
-/// process or in another, as nextest has one for each test.
+/// Claims a loopback network, 127.83.N.0/24, while the listener lives. No other fixture gets it, in this process or in
+/// another: nextest runs each test in its own process.
 fn claim_network() -> (u8, TcpListener) {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let mut networks = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take(256);
     let claim = |network| Some((network, TcpListener::bind(format!("127.83.{network}.254:14083")).ok()?));
-    networks.find_map(claim).expect("a network of loopback that no lab has")
+    networks.find_map(claim).expect("a network of loopback that no fixture has")
 }
 
-pub(crate) struct Lab {
+pub(crate) struct Fixture {
     folder: tempfile::TempDir,
     pub(crate) fake: Arc<Fake>,
-    pub(crate) heard: Arc<Heard>,
+    pub(crate) events: Arc<RecordedEvents>,
     pub(crate) interrupt: Interrupt,
     network: u8,
     _claim: TcpListener,
@@ -50,15 +51,15 @@ pub(crate) struct Lab {
 
 /// Remembers every event.
 #[derive(Default)]
-pub(crate) struct Heard(Mutex<Vec<Event>>);
+pub(crate) struct RecordedEvents(Mutex<Vec<Event>>);
 
-impl Reporter for Heard {
+impl Reporter for RecordedEvents {
     fn on_event(&self, event: &Event) {
         self.0.lock().unwrap().push(event.clone());
     }
 }
 
-struct Shared(Arc<Heard>);
+struct Shared(Arc<RecordedEvents>);
 
 impl Reporter for Shared {
     fn on_event(&self, event: &Event) {
@@ -66,7 +67,7 @@ impl Reporter for Shared {
     }
 }
 
-impl Heard {
+impl RecordedEvents {
     pub(crate) fn notes(&self) -> Vec<String> {
         let note = |event: &Event| match event {
             Event::Note(text) => Some(text.clone()),
@@ -75,7 +76,7 @@ impl Heard {
         self.0.lock().unwrap().iter().filter_map(note).collect()
     }
 
-    pub(crate) fn doings(&self) -> Vec<String> {
+    pub(crate) fn activities(&self) -> Vec<String> {
         let doing = |event: &Event| match event {
             Event::Doing(text) => Some(text.clone()),
             _ => None,
@@ -83,7 +84,7 @@ impl Heard {
         self.0.lock().unwrap().iter().filter_map(doing).collect()
     }
 
-    /// The commands that were told for a kept VM.
+    /// The reported commands for a kept VM.
     pub(crate) fn commands(&self) -> Vec<String> {
         let commands = |event: &Event| match event {
             Event::Kept { commands, .. } => Some(commands.clone()),
@@ -94,36 +95,36 @@ impl Heard {
     }
 }
 
-impl Lab {
-    /// A project in which all is well: askari and ubongo, applied and verified without a failure.
+impl Fixture {
+    /// A project with askari and ubongo, whose playbooks succeed.
     pub(crate) fn new() -> Self {
         let (network, claim) = claim_network();
         let port = TcpListener::bind(format!("127.83.{network}.10:0")).unwrap().local_addr().unwrap().port();
-        let lab = Self {
+        let fixture = Self {
             folder: tempfile::tempdir().unwrap(),
             fake: Arc::new(Fake::new()),
-            heard: Arc::default(),
+            events: Arc::default(),
             interrupt: Interrupt::never(),
             network,
             _claim: claim,
             port,
         };
-        lab.write("harness/harness.yml", "version: 1\nsite: {ansible: ansible}\n");
+        fixture.write("harness/harness.yml", "version: 1\nsite: {ansible: ansible}\n");
         for host in ["askari", "ubongo"] {
-            lab.write(&format!("profiles/{host}.yml"), "version: 1\nroles: [base]\n");
-            lab.write(&format!("overrides/{host}.yml"), "stub: true\n");
+            fixture.write(&format!("profiles/{host}.yml"), "version: 1\nroles: [base]\n");
+            fixture.write(&format!("overrides/{host}.yml"), "stub: true\n");
         }
         for file in ["harness/verify.yml", "site/site.yml", "site/inventory/production"] {
-            lab.write(file, "");
+            fixture.write(file, "");
         }
-        lab.write_ansible();
-        lab.playbook("apply", &record("site", &[Task::ok("base : firewall")]));
-        lab.playbook("assert", &record("verify", &[Task::ok(PORTS).asserting()]));
-        lab.playbook("before", &record("verify", &[Task::ok(PORTS).asserting()]));
-        let image = lab.path("golden.qcow2");
+        fixture.write_ansible();
+        fixture.playbook("apply", &record("site", &[Task::ok("base : firewall")]));
+        fixture.playbook("assert", &record("verify", &[Task::ok(PORTS).asserting()]));
+        fixture.playbook("before", &record("verify", &[Task::ok(PORTS).asserting()]));
+        let image = fixture.path("golden.qcow2");
         let make = Process::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1M");
         make.run_ok(&Deadline::uninterrupted(Duration::from_secs(30), "the image")).unwrap();
-        lab
+        fixture
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -158,7 +159,7 @@ impl Lab {
         ];
         for (name, text) in programs {
             self.write(&format!("ansible/{name}.body"), text);
-            // The program itself is not written: see there.
+            // A link to a program, as a file that was just written may still be open in another thread (`ETXTBSY`).
             let scripted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ansible/program.sh");
             symlink(scripted, self.path(&format!("ansible/{name}"))).unwrap();
         }
@@ -188,13 +189,14 @@ impl Lab {
         plan
     }
 
-    pub(crate) fn world(&self, keep: Keep) -> RunContext {
-        self.world_of("one", keep)
+    pub(crate) fn context(&self, keep: Keep) -> RunContext {
+        self.context_of("one", keep)
     }
 
-    /// The world as a process of test run `session` sees it.
-    pub(crate) fn world_of(&self, session: &str, keep: Keep) -> RunContext {
-        let sinks = Reporters::new(vec![Box::new(Shared(self.heard.clone())), Box::new(JsonReporter::new())]);
+    /// The context of a process of test run `session`.
+    pub(crate) fn context_of(&self, session: &str, keep: Keep) -> RunContext {
+        let sinks =
+            Reporters::new(vec![Box::new(Shared(self.events.clone())), Box::new(JsonReporter::new())]);
         RunContext {
             hypervisor: self.fake.clone(),
             prefix: NamePrefix::default(),
@@ -210,7 +212,7 @@ impl Lab {
         }
     }
 
-    /// How what listens for its guests names its address, before the port.
+    /// The address that serves the guests, up to the port.
     pub(crate) fn gateway(&self) -> String {
         format!("127.83.{}.1:", self.network)
     }
@@ -223,17 +225,17 @@ impl Lab {
         runs
     }
 
-    /// `text` without what differs from run to run.
+    /// `text` without the parts that differ from run to run.
     pub(crate) fn plain(&self, text: &str) -> String {
         let run = self.runs().last().and_then(|run| Some(run.file_name()?.to_str()?.to_owned()));
-        let text = text.replace(self.folder.path().to_str().unwrap(), "[lab]");
+        let text = text.replace(self.folder.path().to_str().unwrap(), "[fixture]");
         match run {
             Some(run) => text.replace(&run, "[run]"),
             None => text,
         }
     }
 
-    /// Names of what there is on the hypervisor: domains, then volumes that are no golden images.
+    /// Names of everything on the hypervisor but golden images: domains, then volumes.
     pub(crate) fn left(&self) -> Vec<String> {
         let machines = self.fake.machines().unwrap().into_iter().map(|machine| machine.name);
         // No pool, no volumes.
@@ -241,7 +243,7 @@ impl Lab {
         machines.chain(volumes.filter(|name| !name.starts_with("golden-"))).collect()
     }
 
-    /// After a run that made something, whatever became of it: nothing is left, and its folder tells.
+    /// OnRestart a run that made something, whatever became of it: nothing is left, and its folder tells.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self, report: &RunReport) {
         assert_eq!(self.left(), Vec::<String>::new());
@@ -259,6 +261,13 @@ impl Lab {
         let lock = FileLock::acquire(&self.path("state/vm.lock"), "a test", &soon, |_| Busy::GiveUp);
         lock.expect("the lock is free");
     }
+}
+
+/// The report of a stage that ran.
+#[track_caller]
+pub(crate) fn stage(report: &RunReport, stage: Stage) -> &StageReport {
+    let found = report.stages.iter().find(|it| it.stage == stage);
+    found.unwrap_or_else(|| panic!("the stage {stage} did not run: {:#?}", report.stages))
 }
 
 pub(crate) fn json(path: &Path) -> serde_json::Value {
@@ -283,7 +292,7 @@ impl Task {
         Self { name, status: "ok", assertion: false, message: "" }
     }
 
-    pub(crate) fn said(name: &'static str, message: &'static str) -> Self {
+    pub(crate) fn with_message(name: &'static str, message: &'static str) -> Self {
         Self { name, status: "ok", assertion: false, message }
     }
 

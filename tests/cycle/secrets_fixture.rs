@@ -1,4 +1,4 @@
-//! A lab in which everybody repeats the secrets wherever they can, in all forms; and eyes for where those may not be.
+//! A fixture whose programs print the secrets wherever they can, in every encoding, and the checks that no output has them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,7 +20,7 @@ use boma_it::report::terminal::{HEARTBEAT, Terminal, TerminalUse};
 use boma_it::support::deadline::Deadline;
 use boma_it::support::process::quote;
 
-use crate::lab::{ASKARI, Lab, PORTS, Task, record};
+use crate::fixture::{ASKARI, Fixture, PORTS, Task, record};
 
 const TOKEN: &str = "cAnArY+fake/9f'8e\"7d$6c%5b";
 const KEY: &str = "-----BEGIN CANARY KEY-----\nY2FuYXJ5IGNhbmFyeSBjYW5hcnkgY2FuYXJ5IGNhbmFyeSBjYW5hcnkgY2FuYXJ5\n\
@@ -29,8 +29,8 @@ const KEY: &str = "-----BEGIN CANARY KEY-----\nY2FuYXJ5IGNhbmFyeSBjYW5hcnkgY2FuY
 const VARIABLE: &str = "CARGO_PKG_DESCRIPTION";
 const FROM_VARIABLE: &str = env!("CARGO_PKG_DESCRIPTION");
 
-/// What the secrets are turned into by those who repeat them.
-pub(crate) fn forms() -> Vec<String> {
+/// The encodings in which programs print the secrets.
+pub(crate) fn encodings() -> Vec<String> {
     let mut forms = Vec::new();
     for secret in [TOKEN, KEY.trim_end(), FROM_VARIABLE] {
         let percent = |lower: bool| -> String {
@@ -51,10 +51,10 @@ pub(crate) fn forms() -> Vec<String> {
     forms
 }
 
-/// [`forms`], and as JSON has them, and JSON in JSON.
-fn disguised() -> BTreeSet<String> {
-    let mut all: BTreeSet<String> = forms().into_iter().collect();
-    // Of base64 the ends may stay, which hold bits of what stands around.
+/// [`encodings`], also inside JSON, and inside JSON in JSON.
+fn all_encodings() -> BTreeSet<String> {
+    let mut all: BTreeSet<String> = encodings().into_iter().collect();
+    // The ends of base64 may stay: they hold bits of the surrounding text.
     let middles: Vec<_> = all.iter().filter(|form| form.len() > 24).map(|form| middle(form)).collect();
     all.extend(middles);
     for _ in 0..2 {
@@ -73,10 +73,10 @@ fn middle(form: &str) -> String {
     form.chars().skip(8).take(characters - 16).collect()
 }
 
-/// Which of the forms is in `text`.
-fn betrayed(text: &[u8], forms: &BTreeSet<String>) -> Option<String> {
+/// The encoding that `text` contains, if it contains one.
+fn find_leak(text: &[u8], encodings: &BTreeSet<String>) -> Option<String> {
     let text = String::from_utf8_lossy(text);
-    forms.iter().find(|form| text.contains(form.as_str())).cloned()
+    encodings.iter().find(|form| text.contains(form.as_str())).cloned()
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -88,10 +88,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A lab in which everybody repeats the canaries.
-pub(crate) struct Aviary {
-    pub(crate) lab: Lab,
-    pub(crate) world: RunContext,
+/// A fixture whose programs print the canary secrets.
+pub(crate) struct SecretsFixture {
+    pub(crate) fixture: Fixture,
+    pub(crate) context: RunContext,
     shown: Arc<Mutex<Vec<u8>>>,
     ours: PathBuf,
 }
@@ -109,10 +109,10 @@ impl Write for Shown {
     }
 }
 
-impl Aviary {
+impl SecretsFixture {
     pub(crate) fn new(keep: Keep) -> Self {
-        let lab = Lab::new();
-        lab.write(
+        let fixture = Fixture::new();
+        fixture.write(
             "harness/harness.yml",
             &format!(
                 "version: 1\nsite: {{ansible: ansible}}\nsecrets:\n  vault.canary.token: {{file: token}}\n  vault.canary.key: {{file: key}}\n  \
@@ -120,39 +120,39 @@ impl Aviary {
             ),
         );
         let wanted = "[vault.canary.token, vault.canary.key, described]";
-        lab.write("profiles/askari.yml", &format!("version: 1\nroles: [base]\nsecrets: {wanted}\n"));
-        lab.write("overrides/askari.yml", "stub: true\nvault: {canary: {token: stub}, other: 1}\n");
+        fixture.write("profiles/askari.yml", &format!("version: 1\nroles: [base]\nsecrets: {wanted}\n"));
+        fixture.write("overrides/askari.yml", "stub: true\nvault: {canary: {token: stub}, other: 1}\n");
         for (name, secret) in [("token", TOKEN), ("key", KEY)] {
-            lab.write(name, &format!("{secret}\n"));
-            fs::set_permissions(lab.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+            fixture.write(name, &format!("{secret}\n"));
+            fs::set_permissions(fixture.path(name), fs::Permissions::from_mode(0o600)).unwrap();
         }
-        let words = forms().join("\n") + "\n";
-        lab.write("words", &words);
-        lab.write("guest/words", &words);
+        let words = encodings().join("\n") + "\n";
+        fixture.write("words", &words);
+        fixture.write("guest/words", &words);
         let shown = Arc::default();
-        let mut world = lab.world(keep);
+        let mut context = fixture.context(keep);
         let terminal =
             Terminal::lines(Box::new(Shown(Arc::clone(&shown))), false, TerminalUse::Driver, HEARTBEAT);
-        world.reporter = Arc::new(Reporters::new(vec![Box::new(terminal), Box::new(JsonReporter::new())]));
-        let aviary = Self { lab, world, shown, ours: std::env::current_exe().unwrap() };
+        context.reporter = Arc::new(Reporters::new(vec![Box::new(terminal), Box::new(JsonReporter::new())]));
+        let secrets = Self { fixture, context, shown, ours: std::env::current_exe().unwrap() };
         for (phase, play) in [("apply", "site"), ("before", "verify"), ("assert", "verify")] {
-            aviary.playbook(phase, &record(play, &[Task::ok(PORTS).asserting()]));
+            secrets.playbook(phase, &record(play, &[Task::ok(PORTS).asserting()]));
         }
-        aviary
+        secrets
     }
 
-    /// What `ansible-playbook` does in a phase: it notes what it was handed, repeats it on both streams, lives until the watch
-    /// has looked at it, if there is one, and does `script`.
+    /// What `ansible-playbook` does in a phase: it records its secrets, prints them on both streams, waits until the watch has
+    /// inspected it, if there is one, and runs `script`.
     pub(crate) fn playbook(&self, phase: &str, script: &str) {
         let [words, seen, watched, looked] =
-            ["words", "seen", "watched", "looked"].map(|name| self.lab.path(name).display().to_string());
+            ["words", "seen", "watched", "looked"].map(|name| self.fixture.path(name).display().to_string());
         let chatter = format!(
             "for word in \"$@\"; do case $word in *secrets.vars.json) cp \"${{word#@}}\" {seen}.json; stat -c %a \"${{word#@}}\" >{seen}.mode ;; esac; done\n\
              cat {words}; cat {words} >&2; echo {phase} >>{seen}\n\
              if [ -e {watched} ]; then\nrm -f {looked}\n\
              for moment in $(seq 300); do [ -e {looked} ] && break; sleep 0.05; done; [ -e {looked} ] || exit 97\nfi\n"
         );
-        self.lab.playbook(phase, &(chatter + script));
+        self.fixture.playbook(phase, &(chatter + script));
     }
 
     /// What the terminal shows so far.
@@ -160,84 +160,88 @@ impl Aviary {
         String::from_utf8(self.shown.lock().unwrap().clone()).unwrap()
     }
 
-    /// Runs `job` while everything around it is watched.
-    pub(crate) fn fly(&self, job: Job) -> RunReport {
+    /// Runs `job` while a watch inspects its children and its run folder.
+    pub(crate) fn run(&self, job: Job) -> RunReport {
         let done = AtomicBool::new(false);
-        let all = disguised();
-        self.lab.write("watched", "");
+        let all = all_encodings();
+        self.fixture.write("watched", "");
         std::thread::scope(|scope| {
             let watch = scope.spawn(|| {
                 let (mut looked, mut spoken) = (false, false);
                 while !done.load(Ordering::Relaxed) {
-                    if !spoken && self.lab.path("seen").exists() && self.lab.fake.spec(ASKARI).is_some() {
+                    if !spoken
+                        && self.fixture.path("seen").exists()
+                        && self.fixture.fake.spec(ASKARI).is_some()
+                    {
                         spoken = true;
-                        self.speak();
+                        self.print_in_guest();
                     }
-                    if self.look_around(&all) {
+                    if self.inspect(&all) {
                         looked = true;
                         // A playbook that waits for this is sure of the guest's words as well.
                         if spoken {
-                            self.lab.write("looked", "");
+                            self.fixture.write("looked", "");
                         }
                     }
                     Deadline::uninterrupted(Duration::from_millis(10), "the watch").wait_a_moment();
                 }
                 looked
             });
-            let report = run(&self.world, &self.lab.plan(), job);
+            let report = run(&self.context, &self.fixture.plan(), job);
             done.store(true, Ordering::Relaxed);
             assert!(watch.join().unwrap(), "the watch saw no child of this run");
             report.unwrap()
         })
     }
 
-    /// The guest, on its console and in its journal.
-    fn speak(&self) {
-        let words = forms().join("\r\n");
-        self.lab.fake.print(ASKARI, &words);
-        self.lab.fake.put_volume(&VmVolumes(ASKARI).journal(), words.as_bytes());
+    /// Prints the secrets on the guest's console and in its journal.
+    fn print_in_guest(&self) {
+        let words = encodings().join("\r\n");
+        self.fixture.fake.print(ASKARI, &words);
+        self.fixture.fake.put_volume(&VmVolumes(ASKARI).journal(), words.as_bytes());
     }
 
-    /// No child is told a secret, and none rests in the run folder, while it all happens. Whether a child of this run was seen.
-    fn look_around(&self, all: &BTreeSet<String>) -> bool {
+    /// Checks that no child and no file in the run folder has a secret. Returns whether a child of this run was seen.
+    fn inspect(&self, all: &BTreeSet<String>) -> bool {
         let mut seen = false;
         let of = |child: u32, what: &str| fs::read(format!("/proc/{child}/{what}")).unwrap_or_default();
         for child in descendants(std::process::id()) {
             let [arguments, environment] = ["cmdline", "environ"].map(|what| of(child, what));
-            assert_eq!(betrayed(&arguments, all), None, "{}", String::from_utf8_lossy(&arguments));
+            assert_eq!(find_leak(&arguments, all), None, "{}", String::from_utf8_lossy(&arguments));
             // One that is still about to become another program has our own environment; and that of another test's is not
             // this run's business.
             let is_other = fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|exe| exe != self.ours);
-            let here = self.lab.path("").display().to_string();
+            let here = self.fixture.path("").display().to_string();
             let is_here =
                 [&arguments, &environment].iter().any(|text| String::from_utf8_lossy(text).contains(&here));
             if is_other && is_here {
                 seen = true;
                 let told = String::from_utf8_lossy(&environment).into_owned();
-                assert_eq!(betrayed(&environment, all), None, "{told}");
+                assert_eq!(find_leak(&environment, all), None, "{told}");
             }
         }
-        for path in
-            files(&self.lab.path("runs")).iter().filter(|path| !path.ends_with("ansible/secrets.vars.json"))
+        for path in files(&self.fixture.path("runs"))
+            .iter()
+            .filter(|path| !path.ends_with("ansible/secrets.vars.json"))
         {
             let text = fs::read(path).unwrap_or_default();
-            assert_eq!(betrayed(&text, all), None, "for a while, in {}", path.display());
+            assert_eq!(find_leak(&text, all), None, "for a while, in {}", path.display());
         }
         seen
     }
 
-    /// Nothing that was said or left has a secret; and that means something, as `places` say where one was.
+    /// Checks that no output has a secret, and that each of `places` has a redacted one: it did see the secret.
     #[track_caller]
-    pub(crate) fn assert_silent(&self, report: &RunReport, places: &[&str]) {
-        let all = disguised();
-        for path in files(&self.lab.path("runs")) {
-            assert_eq!(betrayed(&fs::read(&path).unwrap(), &all), None, "{}", path.display());
+    pub(crate) fn assert_no_leak(&self, report: &RunReport, places: &[&str]) {
+        let all = all_encodings();
+        for path in files(&self.fixture.path("runs")) {
+            assert_eq!(find_leak(&fs::read(&path).unwrap(), &all), None, "{}", path.display());
             assert!(!path.ends_with("secrets.vars.json"), "{} is left", path.display());
         }
         let shown = self.shown();
-        assert_eq!(betrayed(shown.as_bytes(), &all), None, "on the terminal: {shown}");
+        assert_eq!(find_leak(shown.as_bytes(), &all), None, "on the terminal: {shown}");
         let explained = explain(report);
-        assert_eq!(betrayed(explained.as_bytes(), &all), None, "{explained}");
+        assert_eq!(find_leak(explained.as_bytes(), &all), None, "{explained}");
         for place in places {
             let text = match *place {
                 "the terminal" => shown.clone(),
@@ -256,18 +260,18 @@ impl Aviary {
         }
         // The playbook did have them.
         let seen: serde_json::Value =
-            serde_json::from_slice(&fs::read(self.lab.path("seen.json")).unwrap()).unwrap();
+            serde_json::from_slice(&fs::read(self.fixture.path("seen.json")).unwrap()).unwrap();
         let handed = serde_json::json!({
             "vault": {"canary": {"token": TOKEN, "key": KEY.trim_end()}, "other": 1}, "described": FROM_VARIABLE,
         });
         assert_eq!(seen, handed);
-        assert_eq!(fs::read_to_string(self.lab.path("seen.mode")).unwrap(), "600\n");
+        assert_eq!(fs::read_to_string(self.fixture.path("seen.mode")).unwrap(), "600\n");
     }
 }
 
-/// A task's message that repeats everything.
+/// A task's message with every encoding.
 pub(crate) fn message() -> &'static str {
-    Box::leak(forms().join("\n").into_boxed_str())
+    Box::leak(encodings().join("\n").into_boxed_str())
 }
 
 /// All processes below `root`.

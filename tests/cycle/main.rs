@@ -1,0 +1,27 @@
+//! The cycle's failure paths, on a hypervisor in memory: every error names its cause and what to do, and nothing is left but
+//! the run folder.
+
+#[cfg(test)]
+mod admission;
+#[cfg(test)]
+mod certs;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod guest;
+#[cfg(test)]
+mod hypervisor_failures;
+#[cfg(test)]
+mod lockout;
+#[cfg(test)]
+mod playbooks;
+#[cfg(test)]
+mod prune;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod secrets_fixture;
+#[cfg(test)]
+mod waiting;
