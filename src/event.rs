@@ -1,6 +1,5 @@
-//! What the cycle says and the reports hear. A run is told as a sequence of events, from
-//! [`Event::RunStarted`] to [`Event::RunFinished`]; every report
-//! is a [`Reporter`] of them and nothing else.
+//! The events of a run, from [`Event::RunStarted`] to [`Event::RunFinished`], between [`crate::cycle`], which emits them, and
+//! the reports, which receive them as [`Reporter`]s.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,22 +8,22 @@ use serde::Serialize;
 
 use crate::outcome::{Assertion, Outcome, Stage, TaskResult};
 
-/// One thing that happened in a run. Serialised, as `events.jsonl` has it: `{"event": "doing", "data": …}`.
+/// One thing that happened in a run. In `events.jsonl`: `{"event": "doing", "data": …}`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", content = "data", rename_all = "kebab-case")]
 pub enum Event {
     /// A run begins.
     RunStarted {
-        /// `askari::cycle`, or what the driver does: `askari::cycle up`.
+        /// `askari::cycle`, or a step of the driver: `askari::cycle up`.
         trial: String,
         /// Its run folder.
         folder: PathBuf,
     },
     /// A stage begins.
     StageStarted(Stage),
-    /// What is being done right now, inside a stage: `building the golden image: packages`. Replaces the one before.
+    /// What the run is doing right now: `building the golden image: packages`. Replaces the previous one.
     Doing(String),
-    /// Something a person should know, once: the accelerator, an orphan that was reaped, a degraded unit.
+    /// Something that a person should know: the accelerator, a removed orphan, a degraded unit.
     Note(String),
     /// Ansible began a task.
     TaskStarted {
@@ -35,38 +34,38 @@ pub enum Event {
     TaskFinished(TaskResult),
     /// A stage ended.
     StageFinished(StageReport),
-    /// The VM was kept: commands to look inside.
+    /// The VM was kept.
     Kept {
-        /// Name of the domain.
+        /// The domain's name.
         machine: String,
-        /// Each command, fit to paste, with what it is for: `("boma-it ssh --host askari", "a shell inside")`.
+        /// The commands to look inside, each with what it is for: `("boma-it ssh --host askari", "a shell inside")`.
         commands: Vec<(String, String)>,
     },
     /// The run is over.
     RunFinished(Box<RunReport>),
 }
 
-/// How a stage went.
+/// The report of a stage.
 #[derive(Clone, Debug, Serialize)]
 pub struct StageReport {
     /// Which.
     pub stage: Stage,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
     /// Wall-clock seconds.
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub took: Duration,
-    /// The part of it spent waiting for the guest or for Ansible.
+    /// The part spent waiting for the guest or for Ansible.
     #[serde(rename = "waiting_seconds", serialize_with = "as_seconds")]
     pub waited: Duration,
-    /// The rest: our own work (and that of the tools we run to build and define things).
+    /// The rest: our own work and that of the tools we run.
     #[serde(rename = "own_seconds", serialize_with = "as_seconds")]
     pub own: Duration,
-    /// One line on what was seen: `23 tasks, 11 changed`, `boot id 3fe1… → 92ab…`.
+    /// One line on what happened: `23 tasks, 11 changed`.
     pub summary: String,
 }
 
-/// The whole of a run, as `report.json` has it.
+/// The report of a run: `report.json`.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunReport {
     /// Version of this format.
@@ -75,7 +74,7 @@ pub struct RunReport {
     pub trial: String,
     /// Inventory name of the host.
     pub host: String,
-    /// Name of the scenario, if it is one.
+    /// Name of the scenario, if the trial is one.
     pub scenario: Option<String>,
     /// The domain's name.
     pub machine: String,
@@ -83,69 +82,56 @@ pub struct RunReport {
     pub started: String,
     /// The accelerator: `kvm` or `tcg`.
     pub accelerator: Option<String>,
-    /// The golden image: its name, a comma, where it came from, and why it was this one where that needs saying.
+    /// The golden image: its name, its origin, and why this one was chosen where that needs saying.
     pub image: Option<String>,
     /// What was declared, in words.
     pub expected: String,
-    /// What was seen, in words.
+    /// What was observed, in words.
     pub seen: String,
-    /// Both, side by side.
+    /// Both, line by line.
     pub compared: Vec<Compared>,
     /// The verdict.
     pub outcome: Outcome,
-    /// The error's whole chain, outermost first, where there is one.
+    /// The error's whole chain, outermost first, if there was an error.
     pub error: Option<String>,
     /// Every stage that ran.
     pub stages: Vec<StageReport>,
-    /// Every assertion of `verify.yml` before the restart, where a scenario asked for it.
+    /// Every assertion of `verify.yml` before the restart, if the scenario asks for it.
     pub before: Vec<Assertion>,
     /// Every assertion of `verify.yml` after the reboot.
     pub assertions: Vec<Assertion>,
-    /// Bytes of memory this process had at its peak, if the system tells (`VmHWM`, see proc_pid_status(5)).
+    /// Peak memory of this process in bytes, if the system reports it (`VmHWM`, see proc_pid_status(5)).
     pub peak_memory: Option<u64>,
-    /// Whether the VM was left for inspection.
+    /// Whether the VM was kept for inspection.
     pub kept: bool,
     /// The run folder.
     pub folder: PathBuf,
 }
 
-/// One thing that was declared, and what was seen of it.
+/// One declared thing, and what was observed of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Compared {
     /// At which stage.
     pub at: Stage,
     /// What: an assertion's name, `every other assertion`, `the guest`.
     pub what: String,
-    /// What was declared of it, in a word or two.
+    /// What was declared, in a word or two.
     pub expected: String,
-    /// What was seen of it.
+    /// What was observed.
     pub seen: String,
     /// Whether the two agree.
     pub holds: bool,
 }
 
-/// Something that hears events. Hearing never fails a run: a sink keeps its own trouble to itself.
+/// Receives the events of a run. It never fails a run: it handles its own errors.
 pub trait Reporter: Send + Sync {
-    /// Hears one event.
+    /// Receives one event.
     fn on_event(&self, event: &Event);
 }
 
-/// Tells each of several sinks.
-#[derive(Default)]
-pub struct Reporters(Vec<Box<dyn Reporter>>);
-
-impl Reporters {
-    /// Of these sinks, told in this order.
-    pub fn new(sinks: Vec<Box<dyn Reporter>>) -> Self {
-        Self(sinks)
-    }
-}
-
-impl Reporter for Reporters {
+impl Reporter for Vec<Box<dyn Reporter>> {
     fn on_event(&self, event: &Event) {
-        for sink in &self.0 {
-            sink.on_event(event);
-        }
+        self.iter().for_each(|reporter| reporter.on_event(event));
     }
 }
 

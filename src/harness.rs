@@ -22,7 +22,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use crate::catalog::plan::TrialName;
 use crate::catalog::{Project, RunOptions, find_root};
 use crate::cycle::{self, Job, Keep, RunContext};
-use crate::event::Reporters;
+use crate::event::Reporter;
 use crate::exit::{ErrorClass, Exit};
 use crate::outcome::{Outcome, error_chain};
 use crate::report::json::JsonReporter;
@@ -107,7 +107,7 @@ fn run_cycle(
     interrupt.check()?;
     let plan = project.plan(name, options)?;
     let terminal = Terminal::stderr(Mode::from_env()?, terminal::TerminalUse::Trial);
-    let reporters = Reporters::new(vec![Box::new(terminal), Box::new(JsonReporter::new())]);
+    let reporters: Vec<Box<dyn Reporter>> = vec![Box::new(terminal), Box::new(JsonReporter::default())];
     let keep = if env::KEEP.is_on() { Keep::ForSession } else { Keep::Never };
     let context = RunContext::open(&plan.harness, keep, interrupt.clone(), Arc::new(reporters))?;
     let report = cycle::run(&context, &plan, Job::Cycle)?;

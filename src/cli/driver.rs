@@ -10,7 +10,7 @@ use super::args::{RiskyChoice, Target};
 use crate::catalog::plan::TrialName;
 use crate::catalog::{Plan, Project, ProjectError, RunOptions, find_root};
 use crate::cycle::{Keep, RunContext, RunningVm};
-use crate::event::Reporters;
+use crate::event::Reporter;
 use crate::report::json::JsonReporter;
 use crate::report::terminal::{self, Mode, Terminal};
 use crate::support::env;
@@ -48,7 +48,7 @@ impl Driver {
     pub(super) fn context(&self) -> anyhow::Result<RunContext> {
         let interrupt = Interrupt::from_signals().context("cannot listen for signals")?;
         let terminal = Terminal::stderr(Mode::from_env()?, terminal::TerminalUse::Driver);
-        let reporters = Reporters::new(vec![Box::new(terminal), Box::new(JsonReporter::new())]);
+        let reporters: Vec<Box<dyn Reporter>> = vec![Box::new(terminal), Box::new(JsonReporter::default())];
         let harness = self.project.harness(&RunOptions::from_env(None, None)?)?;
         RunContext::open(&harness, Keep::UntilDown, interrupt, Arc::new(reporters))
     }

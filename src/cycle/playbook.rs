@@ -138,14 +138,14 @@ fn declares_failure(expect: &Expectation, phase: Phase) -> bool {
 
 /// Why some assertions were not evaluated.
 fn gaps(found: &Verification) -> Vec<String> {
-    let trouble = found.inconclusive.as_ref().map(|task| {
+    let inconclusive = found.inconclusive.as_ref().map(|task| {
         let message = task.message.as_deref().unwrap_or("no message");
-        format!("task `{}` of verify.yml ({}) failed: {message}", task.task, task.path)
+        format!("verify.yml is inconclusive: task `{}` ({}) failed: {message}", task.task, task.path)
     });
     let unreached = found.unreached.split_first().map(|(first, more)| {
         let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
         let remedy = "set `ignore_errors: true` on it to go on";
         format!("verify.yml stopped at a failed assertion before {first}{more}; {remedy}")
     });
-    trouble.into_iter().chain(unreached).collect()
+    inconclusive.into_iter().chain(unreached).collect()
 }

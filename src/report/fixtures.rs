@@ -1,4 +1,4 @@
-//! Runs to tell in tests.
+//! Reports and events for tests.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) fn compared(at: Stage, what: &str, expected: &str, seen: &str, holds:
     Compared { at, what: what.into(), expected: expected.into(), seen: seen.into(), holds }
 }
 
-/// askari's plain cycle, all well.
+/// askari's plain cycle, passed.
 pub(super) fn passed() -> RunReport {
     use Outcome::Passed;
     RunReport {
@@ -32,8 +32,8 @@ pub(super) fn passed() -> RunReport {
         started: "2026-06-17T12:00:00+02:00[Europe/Berlin]".into(),
         accelerator: Some("tcg".into()),
         image: Some("debian-13-4f2a9c, built here".into()),
-        expected: "every assertion holds after the reboot".into(),
-        seen: "every assertion held after the reboot".into(),
+        expected: "every assertion passes after the reboot".into(),
+        seen: "3 of 3 assertions passed".into(),
         compared: vec![compared(Stage::Assert, "every assertion", "passes", "3 passed", true)],
         outcome: Passed,
         error: None,
@@ -58,7 +58,7 @@ pub(super) fn passed() -> RunReport {
 
 pub(super) const PORTS: &str = "published ports answer from outside the VM";
 
-/// The published port is dead after the reboot, and what hangs on it was not looked at.
+/// The published port is dead after the reboot, and the assertion that needs it was skipped.
 pub(super) fn failed() -> RunReport {
     let mut run = passed();
     run.outcome = Outcome::Failed;
@@ -78,7 +78,7 @@ pub(super) fn failed() -> RunReport {
     run
 }
 
-/// The scenario that declares that failure.
+/// The scenario that expects that failure.
 pub(super) fn incident() -> RunReport {
     let mut run = failed();
     run.trial = "askari::incident-2026-06-17".into();
@@ -124,7 +124,7 @@ pub(super) fn kept() -> Event {
     Event::Kept { machine: "boma-it-askari".into(), commands }
 }
 
-/// All a sink hears in `run`, which is askari's cycle.
+/// The events of `run`, which is askari's cycle.
 pub(super) fn story(run: RunReport) -> Vec<Event> {
     let ended = |index: usize| Event::StageFinished(run.stages[index].clone());
     let mut failing = task(PORTS, TaskStatus::Failed, false);

@@ -1,7 +1,6 @@
-//! The run as a program reads it, in the run folder: `events.jsonl`, one line an event as it happens, and
-//! `report.json`, the whole of it at the end. Later steps of the same
-//! run append to the first and replace the second. Trouble is a warning in the log, never a failed run. All are without
-//! this process's secrets.
+//! The run for programs, in the run folder: `events.jsonl`, one line an event as it happens, and `report.json`, the whole
+//! report at the end. Later steps of the same run append to the first and replace the second. An error here is a warning in
+//! the log and never fails a run. Secrets are redacted from both files.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -21,7 +20,7 @@ pub const REPORT: &str = "report.json";
 /// The events: `{"time": RFC 3339 in UTC, "at": seconds since the step began, "event": name, "data": …}` a line.
 pub const EVENTS: &str = "events.jsonl";
 
-/// The sink. One for each run: it remembers the run's folder.
+/// The reporter of one run.
 #[derive(Debug, Default)]
 pub struct JsonReporter(Mutex<State>);
 
@@ -45,21 +44,14 @@ struct EventRecord<'a> {
 struct Report<'a> {
     #[serde(flatten)]
     run: &'a RunReport,
-    /// What to type to look inside a kept VM.
+    /// The commands to look inside a kept VM.
     commands: &'a [Command],
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Debug, Serialize)]
 struct Command {
     command: String,
     purpose: String,
-}
-
-impl JsonReporter {
-    /// Writes nothing before it hears [`Event::RunStarted`], which names the folder.
-    pub fn new() -> Self {
-        Self::default()
-    }
 }
 
 impl Reporter for JsonReporter {
@@ -68,20 +60,16 @@ impl Reporter for JsonReporter {
         match event {
             Event::RunStarted { folder, .. } => state.open(folder),
             Event::Kept { commands, .. } => {
-                let named = |(command, purpose): &(String, String)| Command {
-                    command: command.clone(),
-                    purpose: purpose.clone(),
-                };
-                state.commands = commands.iter().map(named).collect();
+                let commands = commands.iter().cloned();
+                state.commands = commands.map(|(command, purpose)| Command { command, purpose }).collect();
             }
             _ => {}
         }
         state.append(event);
         if let Event::RunFinished(run) = event {
             state.events = None;
-            let commands = std::mem::take(&mut state.commands);
-            if let Err(error) = write_whole(&run.folder.join(REPORT), &Report { run, commands: &commands }) {
-                let path = run.folder.join(REPORT);
+            let path = run.folder.join(REPORT);
+            if let Err(error) = write_report(&path, &Report { run, commands: &state.commands }) {
                 tracing::warn!(path = %path.display(), %error, "cannot write the report");
             }
         }
@@ -101,15 +89,15 @@ impl State {
         };
     }
 
-    /// One write a line, so that a reader never sees half of one. Given up for this run at the first trouble.
+    /// Writes each line at once, so that a reader never sees a part of one. Stops at the first error.
     fn append(&mut self, event: &Event) {
         let Some((file, began)) = &mut self.events else { return };
         let at = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-        let line = EventRecord { time: now(), at, event };
-        let written = serde_json::to_string(&line)
+        let now = Timestamp::now();
+        let time = now.round(Unit::Millisecond).unwrap_or(now).to_string();
+        let written = serde_json::to_string(&EventRecord { time, at, event })
             .map_err(io::Error::from)
-            .map(|json| Redactor::of_process().redact_json(&json, None).into_owned() + "\n")
-            .and_then(|json| file.write_all(json.as_bytes()));
+            .and_then(|json| file.write_all(redacted_line(&json).as_bytes()));
         if let Err(error) = written {
             tracing::warn!(%error, "no longer recording the events of this run");
             self.events = None;
@@ -117,15 +105,11 @@ impl State {
     }
 }
 
-/// The time to the millisecond.
-fn now() -> String {
-    let now = Timestamp::now();
-    now.round(Unit::Millisecond).unwrap_or(now).to_string()
+fn write_report(path: &Path, report: &Report<'_>) -> io::Result<()> {
+    let json = redacted_line(&serde_json::to_string_pretty(report)?);
+    file::replace(path, 0o600, |file| file.write_all(json.as_bytes()))
 }
 
-/// Whole or not at all: a reader never sees half a report, nor does a full disk leave one.
-fn write_whole(path: &Path, report: &impl Serialize) -> io::Result<()> {
-    let json = serde_json::to_string_pretty(report)?;
-    let json = Redactor::of_process().redact_json(&json, None).into_owned() + "\n";
-    file::replace(path, 0o600, |file| file.write_all(json.as_bytes()))
+fn redacted_line(json: &str) -> String {
+    Redactor::of_process().redact_json(json, None).into_owned() + "\n"
 }

@@ -1,13 +1,12 @@
-//! Floor 5, what a person or a program reads. All are sinks of events: [`terminal::Terminal`] tells a run line by
-//! line on standard error, [`json::JsonReporter`] writes `report.json` and `events.jsonl` into the run folder, and
-//! [`summary::explain`] says in one block of text how a run ended. A sink
-//! never fails a run.
+//! Layer 5, the reports that a person or a program reads. Each is a [`Reporter`](crate::event::Reporter) of events, and none
+//! ever fails a run: [`terminal::Terminal`] prints a run line by line on standard error, [`json::JsonReporter`] writes
+//! `report.json` and `events.jsonl` into the run folder, and [`summary::explain`] explains in one block of text how a run
+//! ended.
 
+mod event_formatter;
 pub mod json;
-mod live;
-mod narrator;
-mod row;
-mod screen;
+mod line;
+mod output;
 pub mod summary;
 pub mod terminal;
 

@@ -1,49 +1,42 @@
-//! How a run ended, in one block of text: the verdict, expected against seen, the assertions that did not hold
-//! with where they stand and what they said, the error's whole chain, and where to look further. Pure; the terminal
-//! shows it and the libtest failure message carries it.
+//! How a run ended, in one block of text: the verdict, expected beside observed, the assertions that did not pass with
+//! their place and message, the error's whole chain, and where to look further. Pure; the terminal shows it, and libtest's
+//! failure message contains it.
 
 use std::time::Duration;
 
-use super::row::{Line, LineStyle};
+use super::line::{Line, LineStyle};
 use crate::event::{Compared, RunReport, StageReport};
-use crate::outcome::{Assertion, AssertionStatus, Outcome};
+use crate::outcome::{Assertion, AssertionStatus, Outcome, tally};
 use crate::support::deadline::format_duration;
 
-/// Lines of an assertion's message that are shown; the whole of it is in `report.json`.
+/// How many lines of an assertion's message are shown. `report.json` has all of them.
 const MESSAGE_LINES: usize = 20;
 
-/// The block of text, without colour: lines of at most a label, two spaces and text, no line end at the end.
+/// The block of text, without colour and without a line end at its end.
 pub fn explain(report: &RunReport) -> String {
-    text(&rows(report))
+    lines(report).iter().map(|line| line.paint(false)).collect::<Vec<_>>().join("\n")
 }
 
-/// What to type to look inside a VM that was kept ([`crate::event::Event::Kept`]): a command a line, fit to paste,
-/// with what it is for as a comment.
-pub fn explain_kept(commands: &[(String, String)]) -> String {
-    text(&[kept_row(commands)])
-}
-
-/// The rows of the block.
-pub(super) fn rows(report: &RunReport) -> Vec<Line> {
-    let mut rows = vec![headline(report)];
-    if report.outcome != Outcome::Passed {
-        rows.push(Line::gap());
+/// The lines of the block.
+pub(super) fn lines(report: &RunReport) -> Vec<Line> {
+    let is_passed = report.outcome == Outcome::Passed;
+    let mut lines = vec![headline(report)];
+    if !is_passed {
+        lines.push(Line::gap());
     }
-    rows.extend(expected_against_seen(report));
-    rows.extend(report.stages.iter().filter(|stage| stage.outcome != Outcome::Passed).map(stage_row));
-    rows.extend(assertions("before", " before the restart", &report.before));
-    rows.extend(assertions("assertions", "", &report.assertions));
-    if let Some(error) = &report.error {
-        rows.push(Line::new(LineStyle::Bad, "error", error));
-    }
-    if report.outcome != Outcome::Passed {
-        rows.extend(stages(report));
-        rows.push(Line::new(LineStyle::Faint, "folder", report.folder.display().to_string()));
+    lines.extend(comparison(report));
+    lines.extend(report.stages.iter().filter(|stage| stage.outcome != Outcome::Passed).map(stage_line));
+    lines.extend(assertions("before", " before the restart", &report.before));
+    lines.extend(assertions("assertions", "", &report.assertions));
+    lines.extend(report.error.as_ref().map(|error| Line::new(LineStyle::Bad, "error", error)));
+    if !is_passed {
+        lines.extend(stage_times(report));
+        lines.push(Line::new(LineStyle::Faint, "folder", report.folder.display().to_string()));
     }
     if report.kept {
-        rows.push(Line::new(LineStyle::Wary, "kept", format!("{} stays for inspection", report.machine)));
+        lines.push(Line::new(LineStyle::Warning, "kept", format!("{} stays for inspection", report.machine)));
     }
-    rows
+    lines
 }
 
 /// The verdict in a line: `failed  askari::cycle at assert, after 5m12s (5m09s waiting, 2.6s own)`.
@@ -59,35 +52,34 @@ pub(super) fn headline(report: &RunReport) -> Line {
         (_, _, Some(time)) => format!("{trial} after {time}"),
         (_, _, None) => trial.clone(),
     };
-    Line::new(tone(report.outcome), report.outcome.to_string(), text)
+    Line::new(style_of(report.outcome), report.outcome, text)
 }
 
 /// A stage that ended: `apply  passed in 3m07s (3m06s waiting, 1.1s own): 23 tasks, 11 changed`.
-pub(super) fn stage_row(stage: &StageReport) -> Line {
+pub(super) fn stage_line(stage: &StageReport) -> Line {
     let time = timing(stage.took, stage.waited, stage.own);
     let preposition = if stage.outcome == Outcome::Passed { "in" } else { "after" };
     let colon = if stage.summary.is_empty() { "" } else { ": " };
     let text = format!("{} {preposition} {time}{colon}{}", stage.outcome, stage.summary);
-    Line::new(tone(stage.outcome), stage.stage.to_string(), text)
+    Line::new(style_of(stage.outcome), stage.stage, text)
 }
 
-/// What to type to look inside: each command with what it is for as a comment.
-pub(super) fn kept_row(commands: &[(String, String)]) -> Line {
+/// The commands to look inside a kept VM, each fit to paste, with what it is for as a comment.
+pub(super) fn commands_line(commands: &[(String, String)]) -> Line {
     let width = commands.iter().map(|(command, _)| command.chars().count()).max().unwrap_or_default();
     let lines = commands.iter().map(|(command, purpose)| format!("{command:width$}  # {purpose}"));
-    Line::new(LineStyle::Wary, "look inside", lines.collect::<Vec<_>>().join("\n"))
+    Line::new(LineStyle::Warning, "look inside", lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// An outcome's tone.
-pub(super) fn tone(outcome: Outcome) -> LineStyle {
+fn style_of(outcome: Outcome) -> LineStyle {
     match outcome {
         Outcome::Passed => LineStyle::Good,
         Outcome::Failed | Outcome::Errored => LineStyle::Bad,
-        Outcome::Interrupted => LineStyle::Wary,
+        Outcome::Interrupted => LineStyle::Warning,
     }
 }
 
-/// `59s (57s waiting, 2.1s own)`; the split is left out where nothing was waited for.
+/// `59s (57s waiting, 2.1s own)`, or without the parentheses if there was no waiting.
 fn timing(took: Duration, waited: Duration, own: Duration) -> String {
     if waited.is_zero() {
         return format_duration(took);
@@ -95,62 +87,58 @@ fn timing(took: Duration, waited: Duration, own: Duration) -> String {
     format!("{} ({} waiting, {} own)", format_duration(took), format_duration(waited), format_duration(own))
 }
 
-/// Both, one above the other and then side by side, where the comparison says something: the run did not pass, or it is a scenario.
-fn expected_against_seen(report: &RunReport) -> Vec<Line> {
-    let said_elsewhere = report.outcome == Outcome::Interrupted && report.error.is_some();
-    let as_ever = report.outcome == Outcome::Passed && report.scenario.is_none();
-    if said_elsewhere || as_ever {
+/// Expected and observed, for a scenario or a run that did not pass.
+fn comparison(report: &RunReport) -> Vec<Line> {
+    let is_in_error = report.outcome == Outcome::Interrupted && report.error.is_some();
+    let is_plain_pass = report.outcome == Outcome::Passed && report.scenario.is_none();
+    if is_in_error || is_plain_pass {
         return Vec::new();
     }
-    let mut rows = vec![
+    let mut lines = vec![
         Line::new(LineStyle::Faint, "expected", &report.expected),
         Line::new(LineStyle::Faint, "seen", &report.seen),
     ];
     if !report.compared.is_empty() {
-        rows.push(Line::new(LineStyle::Faint, "compared", side_by_side(&report.compared)));
+        lines.push(Line::new(LineStyle::Faint, "compared", table(&report.compared)));
     }
-    rows
+    lines
 }
 
-/// One line for each thing that was declared; a `≠` before those where the two differ.
-fn side_by_side(compared: &[Compared]) -> String {
-    let head = ["", "stage", "what", "expected", "seen"].map(str::to_owned);
-    let line = |it: &Compared| {
+/// One line for each declared thing, in columns two spaces apart, with a `≠` where expected and observed differ.
+fn table(compared: &[Compared]) -> String {
+    let mut rows = vec![["", "stage", "what", "expected", "seen"].map(str::to_owned)];
+    rows.extend(compared.iter().map(|it| {
         let sign = if it.holds { "=" } else { "≠" };
         [sign.to_owned(), it.at.to_string(), it.what.clone(), it.expected.clone(), it.seen.clone()]
+    }));
+    let widths: [usize; 5] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    let line = |cells: &[String; 5]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    aligned(&std::iter::once(head).chain(compared.iter().map(line)).collect::<Vec<_>>())
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// How many held, and each that did not hold or was not looked at.
+/// The counts, and each assertion that failed or was skipped.
 fn assertions(label: &str, when: &str, all: &[Assertion]) -> Vec<Line> {
     if all.is_empty() {
         return Vec::new();
     }
-    let count = |status| all.iter().filter(|assertion| assertion.status == status).count();
-    let tally = [
-        (count(AssertionStatus::Passed), "passed"),
-        (count(AssertionStatus::Failed), "failed"),
-        (count(AssertionStatus::Skipped), "skipped"),
-    ];
-    let counted = tally.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}"));
-    let tally = counted.collect::<Vec<_>>().join(", ");
-    let mut rows = vec![Line::new(LineStyle::Faint, label, format!("{tally}{when}"))];
-    rows.extend(all.iter().filter(|a| a.status == AssertionStatus::Failed).map(assertion_row));
-    rows.extend(all.iter().filter(|a| a.status == AssertionStatus::Skipped).map(assertion_row));
-    rows
+    let mut lines = vec![Line::new(LineStyle::Faint, label, tally(all) + when)];
+    for (status, style) in
+        [(AssertionStatus::Failed, LineStyle::Bad), (AssertionStatus::Skipped, LineStyle::Warning)]
+    {
+        lines.extend(
+            all.iter()
+                .filter(|it| it.status == status)
+                .map(|it| Line::new(style, status, located(&it.name, &it.path, it.message.as_deref()))),
+        );
+    }
+    lines
 }
 
-fn assertion_row(assertion: &Assertion) -> Line {
-    let (tone, label) = match assertion.status {
-        AssertionStatus::Passed => (LineStyle::Good, "passed"),
-        AssertionStatus::Failed => (LineStyle::Bad, "failed"),
-        AssertionStatus::Skipped => (LineStyle::Wary, "skipped"),
-    };
-    Line::new(tone, label, located(&assertion.name, &assertion.path, assertion.message.as_deref()))
-}
-
-/// A task's name, where it stands, and the beginning of what it said.
+/// A task's name, its place, and the beginning of its message.
 pub(super) fn located(name: &str, path: &str, message: Option<&str>) -> String {
     let mut text = format!("{name}\n{path}");
     let lines: Vec<&str> = message.unwrap_or_default().lines().collect();
@@ -163,24 +151,9 @@ pub(super) fn located(name: &str, path: &str, message: Option<&str>) -> String {
     text
 }
 
-/// All stages with their times, in one row.
-fn stages(report: &RunReport) -> Option<Line> {
+/// The times of all stages in one line.
+fn stage_times(report: &RunReport) -> Option<Line> {
     let times = report.stages.iter().map(|stage| format!("{} {}", stage.stage, format_duration(stage.took)));
     let line = times.collect::<Vec<_>>().join(" · ");
     (!line.is_empty()).then(|| Line::new(LineStyle::Faint, "stages", line))
-}
-
-pub(super) fn text(rows: &[Line]) -> String {
-    rows.iter().map(|row| row.paint(false)).collect::<Vec<_>>().join("\n")
-}
-
-/// Lines of as many cells each, the columns two spaces apart.
-pub(super) fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let line = |cells: &[String; N]| {
-        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    lines.iter().map(line).collect::<Vec<_>>().join("\n")
 }

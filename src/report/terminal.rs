@@ -1,6 +1,6 @@
-//! A run told to a person on standard error, which leaves standard output to results. On a terminal each stage has a
-//! spinner and what is happening inside it; elsewhere plain lines, with a heartbeat when nothing was said for a
-//! while, so that a CI log does not look dead. What is said is the narrator's; here is where, and when.
+//! Reports a run to a person on standard error, which leaves standard output for results. On a terminal a spinner shows
+//! what the running stage is doing. Elsewhere plain lines appear, with a heartbeat after a while without output, so that a
+//! CI log does not look dead. [`super::event_formatter`] decides what is printed; here is where, and when.
 
 use std::io::Write;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use console::Term;
 use indicatif::ProgressDrawTarget;
 
-use super::narrator::EventFormatter;
-use super::row;
-use super::screen::TerminalOutput;
+use super::event_formatter::EventFormatter;
+use super::line;
+use super::output::Output;
 use crate::event::{Event, Reporter};
 use crate::outcome::{Outcome, error_chain};
 use crate::support::env::{self, InvalidVariable};
@@ -29,7 +29,7 @@ pub enum Mode {
     Auto,
     /// Lines everywhere.
     Lines,
-    /// No progress. How a run ended, if it did not pass, is still told.
+    /// No progress. A run that did not pass is still explained at its end.
     None,
 }
 
@@ -43,64 +43,63 @@ impl Mode {
     }
 }
 
-/// A spinner needs a terminal that can move its cursor, and for itself: a debug log would run through it.
+/// A spinner needs a terminal that can move its cursor, and no debug log on it.
 fn wants_spinner() -> bool {
     let able = || Term::stderr().is_term() && env::named("TERM").is_none_or(|term| term != "dumb");
     env::LOG.get().is_none() && able()
 }
 
-/// Tells an error that no run reports: its whole chain, on standard error.
+/// Prints an error that no run reports, with its whole chain, on standard error.
 pub fn print_error(error: &anyhow::Error) {
     // Nobody is left to tell if standard error is closed.
     let _ = writeln!(std::io::stderr(), "error: {}", error_chain(error));
 }
 
-/// Who else writes around us.
+/// Who prints the rest of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TerminalUse {
-    /// Nobody: the driver. The end is explained in full.
+    /// Nobody: the driver. The end of the run is explained in full.
     Driver,
-    /// libtest: `test askari::cycle ... ` stands before us, and the failure message it shows later explains the
-    /// end, so a headline is enough here.
+    /// libtest: it printed `test askari::cycle ... ` before us, and explains the end in its failure message, so a headline
+    /// is enough here.
     Trial,
 }
 
-/// The sink. One for each run: it remembers what the run is doing.
-#[derive(Debug)]
+/// The reporter of one run.
 pub struct Terminal {
-    teller: Arc<Mutex<TerminalState>>,
+    state: Arc<Mutex<TerminalState>>,
     ticker: Option<Ticker>,
 }
 
 impl Terminal {
     /// On standard error, coloured if it is a terminal and the environment (`NO_COLOR`, `CLICOLOR`) agrees.
-    pub fn stderr(mode: Mode, context: TerminalUse) -> Self {
+    pub fn stderr(mode: Mode, terminal_use: TerminalUse) -> Self {
         let out = Box::new(std::io::stderr());
         let colour = console::colors_enabled_stderr();
         match mode {
             Mode::Auto if wants_spinner() => {
-                Self::spinner(out, ProgressDrawTarget::stderr(), colour, context)
+                Self::spinner(out, ProgressDrawTarget::stderr(), colour, terminal_use)
             }
-            Mode::Auto | Mode::Lines => Self::lines(out, colour, context, HEARTBEAT),
-            Mode::None => Self::quiet(out, colour, context),
+            Mode::Auto | Mode::Lines => Self::lines(out, colour, terminal_use, HEARTBEAT),
+            Mode::None => Self::quiet(out, colour, terminal_use),
         }
     }
 
-    /// Plain lines on `out`, with a sign of life whenever nothing was said for `heartbeat`.
+    /// Plain lines on `out`, with a sign of life after each `heartbeat` without output.
     pub fn lines(
         out: Box<dyn Write + Send>,
         colour: bool,
-        context: TerminalUse,
+        terminal_use: TerminalUse,
         heartbeat: Duration,
     ) -> Self {
-        let teller = TerminalState::share(TerminalOutput::lines(out), colour, context, false);
-        let ticker = Ticker::start(Arc::clone(&teller), heartbeat);
-        Self { teller, ticker }
+        let mut terminal = Self::new(Output::new(out, None), colour, terminal_use, false);
+        terminal.ticker = Ticker::start(Arc::clone(&terminal.state), heartbeat);
+        terminal
     }
 
-    /// Nothing on `out` but the end of a run that did not pass, and what to type to look inside a kept VM.
-    pub fn quiet(out: Box<dyn Write + Send>, colour: bool, context: TerminalUse) -> Self {
-        Self { teller: TerminalState::share(TerminalOutput::lines(out), colour, context, true), ticker: None }
+    /// Only the end of a run that did not pass, and the commands to look inside a kept VM.
+    pub(super) fn quiet(out: Box<dyn Write + Send>, colour: bool, terminal_use: TerminalUse) -> Self {
+        Self::new(Output::new(out, None), colour, terminal_use, true)
     }
 
     /// Lines on `out` above a spinner on `target`, both the same terminal.
@@ -108,112 +107,103 @@ impl Terminal {
         out: Box<dyn Write + Send>,
         target: ProgressDrawTarget,
         colour: bool,
-        context: TerminalUse,
+        terminal_use: TerminalUse,
     ) -> Self {
-        Self {
-            teller: TerminalState::share(TerminalOutput::spinner(out, target), colour, context, false),
-            ticker: None,
-        }
+        Self::new(Output::new(out, Some(target)), colour, terminal_use, false)
+    }
+
+    fn new(output: Output, colour: bool, terminal_use: TerminalUse, quiet: bool) -> Self {
+        let (formatter, now) = (EventFormatter::new(terminal_use), Instant::now());
+        let state = TerminalState { formatter, output, colour, quiet, epoch: now, last_output: now };
+        Self { state: Arc::new(Mutex::new(state)), ticker: None }
     }
 }
 
 impl Reporter for Terminal {
     fn on_event(&self, event: &Event) {
-        lock(&self.teller).on_event(event);
+        lock(&self.state).on_event(event);
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
         drop(self.ticker.take());
-        lock(&self.teller).screen.idle();
+        lock(&self.state).output.end_stage();
     }
 }
 
-/// Narrator, screen and clock under one lock, which the ticker shares.
-#[derive(Debug)]
+/// Formatter, output and clock under one lock, which the ticker shares.
 struct TerminalState {
-    narrator: EventFormatter,
-    screen: TerminalOutput,
+    formatter: EventFormatter,
+    output: Output,
     colour: bool,
     quiet: bool,
     epoch: Instant,
-    spoke: Instant,
+    last_output: Instant,
 }
 
 impl TerminalState {
-    fn share(screen: TerminalOutput, colour: bool, context: TerminalUse, quiet: bool) -> Arc<Mutex<Self>> {
-        let now = Instant::now();
-        let narrator = EventFormatter::new(context);
-        Arc::new(Mutex::new(Self { narrator, screen, colour, quiet, epoch: now, spoke: now }))
-    }
-
     fn on_event(&mut self, event: &Event) {
-        let rows = self.narrator.tell(event, self.epoch.elapsed());
-        let starts = matches!(event, Event::StageStarted(_));
-        if self.narrator.live().is_none() {
-            self.screen.idle();
+        let lines = self.formatter.format(event, self.epoch.elapsed());
+        let is_start = matches!(event, Event::StageStarted(_));
+        if self.formatter.running().is_none() {
+            self.output.end_stage();
         }
-        if !(self.hushes(event) || starts && self.screen.is_spinner()) {
-            for row in rows {
-                self.say(&row.paint(self.colour));
+        if !(self.hides(event) || is_start && self.output.has_spinner()) {
+            for line in lines {
+                self.print(&line.paint(self.colour));
             }
         }
-        match self.narrator.live() {
-            Some(live) if starts => self.screen.busy(&live.stage.to_string()),
-            Some(live) => self.screen.status(&row::clean(&live.status()).replace('\n', " ")),
+        match self.formatter.running() {
+            Some(running) if is_start => self.output.start_stage(running.stage),
+            Some(running) => self.output.show_status(&line::clean(&running.status()).replace('\n', " ")),
             None => {}
         }
     }
 
-    /// Whether an event goes unsaid in the quiet mode.
-    fn hushes(&self, event: &Event) -> bool {
-        let bad_end = match event {
-            Event::RunFinished(run) => run.outcome != Outcome::Passed || run.kept,
-            _ => false,
-        };
-        self.quiet && !bad_end
+    /// Whether the quiet mode hides an event.
+    fn hides(&self, event: &Event) -> bool {
+        self.quiet && !matches!(event, Event::RunFinished(run) if run.outcome != Outcome::Passed || run.kept)
     }
 
-    fn say(&mut self, line: &str) {
-        self.screen.print(line);
-        self.spoke = Instant::now();
+    fn print(&mut self, line: &str) {
+        self.output.print(line);
+        self.last_output = Instant::now();
     }
 
-    /// Gives a sign of life if it is time for one, and says how long it is until the next may be due.
+    /// Prints a sign of life if it is due. Returns how long to wait for the next one.
     fn tick(&mut self, interval: Duration) -> Duration {
-        let left = interval.saturating_sub(self.spoke.elapsed());
+        let left = interval.saturating_sub(self.last_output.elapsed());
         if !left.is_zero() {
             return left;
         }
-        match self.narrator.heartbeat(self.epoch.elapsed()) {
-            Some(row) => self.say(&row.paint(self.colour)),
-            None => self.spoke = Instant::now(),
+        match self.formatter.heartbeat(self.epoch.elapsed()) {
+            Some(line) => self.print(&line.paint(self.colour)),
+            None => self.last_output = Instant::now(),
         }
         interval
     }
 }
 
-/// A panic while telling must not silence or fail the run.
-fn lock(teller: &Mutex<TerminalState>) -> MutexGuard<'_, TerminalState> {
-    teller.lock().unwrap_or_else(PoisonError::into_inner)
+/// A panic during a report must not silence or fail the run.
+fn lock(state: &Mutex<TerminalState>) -> MutexGuard<'_, TerminalState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The thread behind the heartbeat. It ends, and is joined, when this is dropped.
-#[derive(Debug)]
+/// The thread of the heartbeat. Dropping this ends and joins it.
 struct Ticker {
     alive: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
-    /// None where the system gives us no thread: a run without heartbeat is better than none.
-    fn start(teller: Arc<Mutex<TerminalState>>, interval: Duration) -> Option<Self> {
+    /// None if the thread cannot start: a run without a heartbeat is better than none.
+    fn start(state: Arc<Mutex<TerminalState>>, interval: Duration) -> Option<Self> {
         let (alive, ended) = mpsc::channel::<()>();
         let work = move || {
             let mut wait = interval;
             while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-                wait = lock(&teller).tick(interval);
+                wait = lock(&state).tick(interval);
             }
         };
         match std::thread::Builder::new().name("heartbeat".into()).spawn(work) {
@@ -230,7 +220,7 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         drop(self.alive.take());
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::warn!("the heartbeat ended in a panic");
+            tracing::warn!("the heartbeat's thread panicked");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whole outputs: what a person reads in each mode, how each kind of end is explained, and what a program finds.
+//! Whole outputs: what a person reads in each mode, the explanation of each kind of end, and the files for programs.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressDrawTarget, TermLike};
 use insta::assert_snapshot;
 
+use super::event_formatter::EventFormatter;
 use super::fixtures::{self, failed, incident, kept, passed, stage, story};
 use super::json::{EVENTS, JsonReporter, REPORT};
-use super::narrator::EventFormatter;
-use super::summary::{explain, explain_kept};
+use super::summary::explain;
 use super::terminal::{Terminal, TerminalUse};
 use crate::event::{Event, Reporter, RunReport};
 use crate::outcome::{AssertionStatus, Outcome, Stage, TaskStatus, error_chain};
 
 #[test]
-fn every_kind_of_end_is_explained() {
+fn every_outcome_is_explained() {
     assert_snapshot!("explain_passed", explain(&passed()));
     assert_snapshot!("explain_failed_assertion", explain(&failed()));
     assert_snapshot!("explain_expected_failure_seen", explain(&incident()));
@@ -26,9 +26,7 @@ fn every_kind_of_end_is_explained() {
     unexpected.assertions = passed().assertions;
     unexpected.stages[4] = stage(Stage::Assert, Outcome::Passed, 12.4, 0.2, "3 assertions");
     unexpected.compared[1] = fixtures::compared(Stage::Assert, fixtures::PORTS, "fails", "passed", false);
-    unexpected.seen =
-        "every assertion held: the harness is not faithful, or the fault is fixed: look at the scenario"
-            .into();
+    unexpected.seen = "an unexpected pass: 3 of 3 assertions passed".into();
     assert_snapshot!("explain_unexpected_pass", explain(&unexpected));
 
     let mut another = incident();
@@ -37,7 +35,7 @@ fn every_kind_of_end_is_explained() {
     another.assertions[1].message = Some("PasswordAuthentication yes".into());
     another.assertions[2] = passed().assertions[2].clone();
     another.seen =
-        "“sshd refuses passwords” failed instead of “published ports answer from outside the VM”".into();
+        "`sshd refuses passwords` failed instead of `published ports answer from outside the VM`".into();
     let line = fixtures::compared;
     another.compared.splice(
         1..,
@@ -64,7 +62,7 @@ fn every_kind_of_end_is_explained() {
     errored.assertions.clear();
     errored.seen = "the guest never became ready".into();
     let chain = anyhow::anyhow!("connection refused")
-        .context("gave up after 5m waiting for SSH on 10.213.47.10")
+        .context("timed out after 5m waiting for SSH on 10.213.47.10")
         .context("starting boma-it-askari");
     errored.error = Some(error_chain(&chain));
     assert_snapshot!("explain_errored", explain(&errored));
@@ -79,12 +77,14 @@ fn every_kind_of_end_is_explained() {
 
     let mut left = failed();
     left.kept = true;
-    let Event::Kept { commands, .. } = kept() else { unreachable!() };
-    assert_snapshot!("explain_kept", format!("{}\n{}", explain(&left), explain_kept(&commands)));
+    assert_snapshot!(
+        "explain_kept",
+        output_of(|out| lines(out, TerminalUse::Driver), &[kept(), Event::RunFinished(Box::new(left))])
+    );
 }
 
 #[test]
-fn a_long_message_is_cut_and_says_so() {
+fn a_long_message_is_cut_with_a_hint() {
     let mut run = failed();
     run.assertions[2].message = Some((1..=90).map(|n| format!("line {n}\n")).collect());
     let text = explain(&run);
@@ -93,7 +93,7 @@ fn a_long_message_is_cut_and_says_so() {
 }
 
 #[test]
-fn a_skipped_assertion_shows_even_when_the_run_passed() {
+fn a_skipped_assertion_is_shown_even_if_the_run_passed() {
     let mut run = passed();
     run.assertions[0].status = AssertionStatus::Skipped;
     let text = explain(&run);
@@ -102,47 +102,50 @@ fn a_skipped_assertion_shows_even_when_the_run_passed() {
 }
 
 #[test]
-fn lines_tell_a_whole_run_to_someone_at_the_driver() {
+fn lines_report_a_whole_run_of_the_driver() {
     let mut run = failed();
     run.kept = true;
-    assert_snapshot!("lines_driver_failed", told(|out| lines(out, TerminalUse::Driver), &story(run)));
-    assert_snapshot!("lines_driver_passed", told(|out| lines(out, TerminalUse::Driver), &story(passed())));
+    assert_snapshot!("lines_driver_failed", output_of(|out| lines(out, TerminalUse::Driver), &story(run)));
+    assert_snapshot!(
+        "lines_driver_passed",
+        output_of(|out| lines(out, TerminalUse::Driver), &story(passed()))
+    );
 }
 
 #[test]
-fn under_libtest_the_first_line_starts_afresh_and_the_end_is_a_headline() {
-    let text = told(|out| lines(out, TerminalUse::Trial), &story(failed()));
+fn under_libtest_the_output_starts_on_a_new_line_and_ends_with_a_headline() {
+    let text = output_of(|out| lines(out, TerminalUse::Trial), &story(failed()));
     assert_snapshot!("lines_trial_failed", format!("test askari::cycle ... {text}FAILED"));
 }
 
 #[test]
-fn quiet_says_only_how_a_run_ended_that_did_not_pass() {
+fn quiet_prints_only_the_end_of_a_run_that_did_not_pass() {
     let quiet = |out| Terminal::quiet(out, false, TerminalUse::Driver);
-    assert_eq!(told(quiet, &story(passed())), "");
-    assert_eq!(told(quiet, &story(failed())), format!("\n{}\n", explain(&failed())));
+    assert_eq!(output_of(quiet, &story(passed())), "");
+    assert_eq!(output_of(quiet, &story(failed())), format!("\n{}\n", explain(&failed())));
 }
 
 #[test]
-fn a_heartbeat_says_how_long_and_what_ansible_has_done() {
+fn a_heartbeat_shows_the_time_and_what_ansible_has_done() {
     let second = Duration::from_secs;
-    let mut narrator = EventFormatter::new(TerminalUse::Driver);
-    assert_eq!(narrator.heartbeat(second(1)), None);
+    let mut formatter = EventFormatter::new(TerminalUse::Driver);
+    assert_eq!(formatter.heartbeat(second(1)), None);
     let mut beats = Vec::new();
-    let mut beat = |narrator: &EventFormatter, now| {
-        beats.push(narrator.heartbeat(second(now)).map(|row| row.paint(false)).unwrap_or_default());
+    let mut beat = |formatter: &EventFormatter, now| {
+        beats.push(formatter.heartbeat(second(now)).map(|line| line.paint(false)).unwrap_or_default());
     };
-    narrator.tell(&Event::StageStarted(Stage::Up), second(100));
-    beat(&narrator, 115);
-    narrator.tell(&Event::Doing("building the golden image: packages".into()), second(116));
-    beat(&narrator, 130);
-    narrator.tell(&Event::StageStarted(Stage::Apply), second(200));
+    formatter.format(&Event::StageStarted(Stage::Up), second(100));
+    beat(&formatter, 115);
+    formatter.format(&Event::Doing("building the golden image: packages".into()), second(116));
+    beat(&formatter, 130);
+    formatter.format(&Event::StageStarted(Stage::Apply), second(200));
     let statuses = [TaskStatus::Ok, TaskStatus::Ok, TaskStatus::Skipped, TaskStatus::Failed];
     for (index, status) in statuses.into_iter().enumerate() {
         let done = fixtures::task("base : a task", status, index == 0);
-        narrator.tell(&Event::TaskFinished(done), second(210));
+        formatter.format(&Event::TaskFinished(done), second(210));
     }
-    narrator.tell(&Event::TaskStarted { task: "docker_host : install Docker".into() }, second(211));
-    beat(&narrator, 287);
+    formatter.format(&Event::TaskStarted { task: "docker_host : install Docker".into() }, second(211));
+    beat(&formatter, 287);
     assert_snapshot!(beats.join("\n"), @r"
               up  … 15s
               up  … 30s: building the golden image: packages
@@ -151,7 +154,7 @@ fn a_heartbeat_says_how_long_and_what_ansible_has_done() {
 }
 
 #[test]
-fn the_heartbeat_beats_in_silence_and_ends_with_the_sink() {
+fn the_heartbeat_appears_without_other_output_and_ends_with_the_reporter() {
     let out = Buffer::default();
     let interval = Duration::from_millis(20);
     let terminal = Terminal::lines(Box::new(out.clone()), false, TerminalUse::Driver, interval);
@@ -164,7 +167,7 @@ fn the_heartbeat_beats_in_silence_and_ends_with_the_sink() {
     }
     let dropping = Instant::now();
     drop(terminal);
-    assert!(dropping.elapsed() < Duration::from_secs(5), "dropping the sink hung on its ticker");
+    assert!(dropping.elapsed() < Duration::from_secs(5), "dropping the reporter hung on its ticker");
     assert_eq!(Arc::strong_count(&out.0), 1, "the ticker still holds the writer");
 }
 
@@ -184,7 +187,7 @@ fn a_broken_stderr_does_not_fail_a_run() {
 }
 
 #[test]
-fn on_a_terminal_the_running_stage_has_a_spinner_and_ended_ones_a_line() {
+fn on_a_terminal_the_running_stage_has_a_spinner_and_a_finished_one_a_line() {
     let page = Page::default();
     let target = ProgressDrawTarget::term_like_with_hz(Box::new(page.clone()), 255);
     let terminal = Terminal::spinner(Box::new(page.0.clone()), target, false, TerminalUse::Driver);
@@ -243,22 +246,22 @@ fn a_later_step_appends_its_events_and_replaces_the_report() {
 }
 
 #[test]
-fn a_run_folder_that_is_gone_is_no_reason_to_fail() {
+fn a_run_folder_that_is_gone_does_not_fail_the_run() {
     let mut run = passed();
     run.folder = "/nonexistent/run".into();
     record(run);
 }
 
 fn record(run: RunReport) {
-    let record = JsonReporter::new();
+    let record = JsonReporter::default();
     story(run).iter().for_each(|event| record.on_event(event));
 }
 
-fn lines(out: Box<dyn Write + Send>, context: TerminalUse) -> Terminal {
-    Terminal::lines(out, false, context, Duration::from_secs(600))
+fn lines(out: Box<dyn Write + Send>, terminal_use: TerminalUse) -> Terminal {
+    Terminal::lines(out, false, terminal_use, Duration::from_secs(600))
 }
 
-fn told(terminal: impl FnOnce(Box<dyn Write + Send>) -> Terminal, events: &[Event]) -> String {
+fn output_of(terminal: impl FnOnce(Box<dyn Write + Send>) -> Terminal, events: &[Event]) -> String {
     let out = Buffer::default();
     let terminal = terminal(Box::new(out.clone()));
     events.iter().for_each(|event| terminal.on_event(event));
@@ -289,7 +292,7 @@ impl Write for Buffer {
     }
 }
 
-/// A terminal that remembers all that was ever drawn.
+/// A terminal that remembers everything that was drawn.
 #[derive(Clone, Debug, Default)]
 struct Page(Buffer);
 

@@ -31,7 +31,7 @@ fn refusal(fixture: &Fixture, context: &RunContext, plan: &Plan) -> String {
     let before = (fixture.left(), fixture.runs());
     let error = run(context, plan, Job::Cycle).unwrap_err();
     assert!(error.chain().any(|cause| cause.is::<Refusal>()), "{error:?}");
-    assert_eq!((fixture.left(), fixture.runs()), before, "who is refused changes nothing");
+    assert_eq!((fixture.left(), fixture.runs()), before, "a refused run changes nothing");
     fixture.assert_unlocked();
     error.to_string()
 }
@@ -70,7 +70,7 @@ fn a_kept_vm_is_replaced_by_the_next_trial_of_its_test_run_only() {
 
     let report =
         run(&fixture.context_of("one", Keep::Never), &short(&fixture, "ubongo"), Job::Cycle).unwrap();
-    let note = "reaped the VM boma-it-askari: an earlier trial of this run kept it".to_owned();
+    let note = "removed the VM boma-it-askari: an earlier trial of this run kept it".to_owned();
     assert!(fixture.events.notes().contains(&note), "{:?}", fixture.events.notes());
     assert!(!keys.exists(), "they open nothing any more: {keys:?}");
     fixture.assert_nothing_left(&report);
@@ -93,13 +93,13 @@ fn an_orphaned_vm_is_removed_by_the_next_run_and_a_vm_with_a_living_owner_is_not
     owned.owner = Owner { started: owned.owner.started + 1, ..owned.owner };
     fixture.fake.set_ownership(ASKARI, &owned).unwrap();
     let report = run(&fixture.context(Keep::Never), &short(&fixture, "ubongo"), Job::Cycle).unwrap();
-    let note = "reaped the VM boma-it-askari: its process is gone".to_owned();
+    let note = "removed the VM boma-it-askari: its process is gone".to_owned();
     assert!(fixture.events.notes().contains(&note), "{:?}", fixture.events.notes());
     assert!(!keys.exists(), "they open nothing any more: {keys:?}");
     fixture.assert_nothing_left(&report);
 }
 
-/// The lock is a user's, and somebody else's VM came up while ours was made.
+/// The lock is one user's: another user's VM may start while ours is made.
 #[test]
 fn a_vm_that_another_user_started_meanwhile_is_noticed_before_ours_starts() {
     const UBONGO: &str = "boma-it-ubongo";
@@ -140,16 +140,16 @@ fn theirs(fixture: &Fixture) -> DomainSpec {
     spec
 }
 
-/// The lock is a folder's: another user, or another machine at this hypervisor, may have a VM of the same name by the time ours is
-/// made, or even while ours runs, if somebody ended that.
+/// The lock is one folder's: another user, or another machine that uses this hypervisor, may take the VM's name before ours is
+/// defined, or even while ours runs, if somebody ended ours.
 #[rstest::rstest]
 #[case::before_ours_is_defined(
     Verb::EnsureNetwork,
     None,
     "the VM boma-it-askari exists already (running), owned by process 7 on there; end it with `boma-it down --host askari`"
 )]
-#[case::before_we_came_to_define_ours(Verb::EnsureNetwork, Some((Verb::HostInfo, 2)), "told to fail at HostInfo")]
-#[case::in_the_place_of_ours(Verb::Start, None, "no SSH session with")]
+#[case::before_ours_could_be_defined(Verb::EnsureNetwork, Some((Verb::HostInfo, 2)), "told to fail at HostInfo")]
+#[case::in_place_of_ours(Verb::Start, None, "no SSH session with")]
 fn another_runs_vm_of_the_same_name_is_left_alone(
     #[case] comes_after: Verb,
     #[case] fails: Option<(Verb, usize)>,
@@ -177,10 +177,10 @@ fn another_runs_vm_of_the_same_name_is_left_alone(
         fixture.fake.fail(verb, nth);
     }
     let report = run(&fixture.context(keep), &short(&fixture, "askari"), Job::Cycle).unwrap();
-    assert_eq!(fixture.fake.spec(ASKARI), Some(spec), "it is theirs as it was");
+    assert_eq!(fixture.fake.spec(ASKARI), Some(spec), "their VM is unchanged");
     assert_eq!(fixture.fake.state(ASKARI).unwrap(), DomainState::Running);
     assert_eq!(fixture.left(), [ASKARI.to_owned(), files.console(), files.overlay(), files.seed()]);
-    assert!(!report.folder.join("console.log").exists(), "what their VM said is none of ours");
+    assert!(!report.folder.join("console.log").exists(), "the console of their VM is not ours");
     assert_eq!((report.outcome, report.kept), (Outcome::Errored, false), "{}", report.seen);
     assert!(report.error.as_deref().unwrap().contains(said), "{:?}", report.error);
     assert!(fixture.path("theirs/keys/host.pub").exists() && !report.folder.join("keys").exists());
@@ -199,7 +199,7 @@ fn the_keys_of_an_orphaned_vm_are_removed_even_if_a_volume_stays() {
     fixture.fake.set_ownership(ASKARI, &owned).unwrap();
     fixture.fake.fail(Verb::DeleteVolume, 1);
     let error = run(&context, &short(&fixture, "ubongo"), Job::Cycle).unwrap_err();
-    assert!(format!("{error:#}").contains("cannot reap boma-it-askari"), "{error:#}");
+    assert!(format!("{error:#}").contains("cannot remove the VM boma-it-askari"), "{error:#}");
     assert_eq!(fixture.fake.spec(ASKARI), None, "the record of the keys is gone");
     assert!(!keys.exists(), "and so are they: {keys:?}");
 }
@@ -243,7 +243,7 @@ fn trials_of_one_test_run_queue_and_those_of_another_are_refused_at_once() {
     assert_eq!(
         error.to_string(),
         format!(
-            "one VM runs at a time, and another is in the works: boma-it-askari for askari::cycle of test run one, process {}; wait for it, or end that process",
+            "another boma-it process holds the VM lock: boma-it-askari for askari::cycle of test run one, process {}; one VM runs at a time, so wait for it or end that process",
             std::process::id()
         )
     );

@@ -13,7 +13,7 @@ use std::time::Duration;
 use boma_it::catalog::plan::{Subnet, TrialName};
 use boma_it::catalog::{Plan, Project, RunOptions};
 use boma_it::cycle::{GuestLogin, Keep, RunContext};
-use boma_it::event::{Event, Reporter, Reporters, RunReport, StageReport};
+use boma_it::event::{Event, Reporter, RunReport, StageReport};
 use boma_it::machine::fake::Fake;
 use boma_it::machine::image::ImageStore;
 use boma_it::machine::ownership::ProcFs;
@@ -195,8 +195,8 @@ impl Fixture {
 
     /// The context of a process of test run `session`.
     pub(crate) fn context_of(&self, session: &str, keep: Keep) -> RunContext {
-        let sinks =
-            Reporters::new(vec![Box::new(Shared(self.events.clone())), Box::new(JsonReporter::new())]);
+        let reporters: Vec<Box<dyn Reporter>> =
+            vec![Box::new(Shared(self.events.clone())), Box::new(JsonReporter::default())];
         RunContext {
             hypervisor: self.fake.clone(),
             prefix: NamePrefix::default(),
@@ -208,7 +208,7 @@ impl Fixture {
             login: GuestLogin { user: whoami(), port: self.port },
             keep,
             interrupt: self.interrupt.clone(),
-            reporter: Arc::new(sinks),
+            reporter: Arc::new(reporters),
         }
     }
 

@@ -300,12 +300,14 @@ fn a_declared_failure_passes_only_where_it_was_declared() {
     let (_lab, report) = incident(&[fails()], &[fails()]);
     assert_eq!(report.outcome, Outcome::Failed);
     assert!(report.seen.starts_with("before the reboot, `published ports answer` failed"), "{}", report.seen);
-    assert_eq!(last_before_down(&report).0, Stage::Before, "there is no use in going on");
+    assert_eq!(last_before_down(&report).0, Stage::Before, "the trial stops there");
 
     let probe = || Task::failed("ask the firewall", "no nft");
     let (_lab, report) = incident(&[holds()], &[fails(), probe()]);
-    assert_eq!(report.outcome, Outcome::Errored, "what nobody looked at may have failed as well");
-    assert!(report.seen.starts_with("at assert: verify.yml is inconclusive: task `ask the firewall`"));
+    assert_eq!(report.outcome, Outcome::Errored, "an assertion that was not evaluated may have failed too");
+    assert!(report.seen.starts_with(
+        "at assert: verify.yml is inconclusive: task `ask the firewall` (/p/verify.yml:7) failed: no nft"
+    ));
     assert!(report.compared.iter().any(|line| !line.holds), "{:?}", report.compared);
 }
 

@@ -150,7 +150,7 @@ fn a_missing_secret_is_refused_before_the_hypervisor_is_asked() {
     assert!(matches!(error.downcast_ref(), Some(SecretError::Refused(_))), "{error:?}");
     let told = secrets.fixture.plain(&error_chain(&error));
     assert!(
-        told.starts_with("cannot read the secret `vault.canary.token` from the file [lab]/token"),
+        told.starts_with("cannot read the secret `vault.canary.token` from the file [fixture]/token"),
         "{told}"
     );
     assert!(told.contains("integration-testing.md, Secrets"), "{told}");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use boma_it::cycle::{Job, Keep, RunContext, run};
-use boma_it::event::{Reporters, RunReport};
+use boma_it::event::{Reporter, RunReport};
 use boma_it::machine::VmVolumes;
 use boma_it::report::json::JsonReporter;
 use boma_it::report::summary::explain;
@@ -133,7 +133,8 @@ impl SecretsFixture {
         let mut context = fixture.context(keep);
         let terminal =
             Terminal::lines(Box::new(Shown(Arc::clone(&shown))), false, TerminalUse::Driver, HEARTBEAT);
-        context.reporter = Arc::new(Reporters::new(vec![Box::new(terminal), Box::new(JsonReporter::new())]));
+        let reporters: Vec<Box<dyn Reporter>> = vec![Box::new(terminal), Box::new(JsonReporter::default())];
+        context.reporter = Arc::new(reporters);
         let secrets = Self { fixture, context, shown, ours: std::env::current_exe().unwrap() };
         for (phase, play) in [("apply", "site"), ("before", "verify"), ("assert", "verify")] {
             secrets.playbook(phase, &record(play, &[Task::ok(PORTS).asserting()]));

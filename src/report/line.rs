@@ -1,6 +1,5 @@
-//! A row of what a person reads: a right-aligned label, two spaces, and text whose further lines stay in its
-//! column, as cargo and nextest lay it out. Here is the shape, the colour, and the guard against what a guest may
-//! have put into a message, a secret among it; what the rows say is decided elsewhere.
+//! A line of the output: a right-aligned label, two spaces, and text whose further lines stay in its column, as cargo and
+//! nextest print it. The line also removes control characters and secrets that a guest may have put into a message.
 
 use console::{Style, strip_ansi_codes};
 
@@ -9,18 +8,18 @@ use crate::support::secret::Redactor;
 /// Width of the label column.
 pub(super) const LABEL_WIDTH: usize = 12;
 
-/// What a label feels like.
+/// The style of a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineStyle {
-    /// A step of the story.
+    /// Progress.
     Plain,
-    /// As it should be.
+    /// A success.
     Good,
-    /// Not as it should be.
+    /// A failure.
     Bad,
-    /// Worth a look.
-    Wary,
-    /// By the way.
+    /// A warning.
+    Warning,
+    /// A detail.
     Faint,
 }
 
@@ -30,41 +29,41 @@ impl LineStyle {
             Self::Plain => Style::new().cyan().bold(),
             Self::Good => Style::new().green().bold(),
             Self::Bad => Style::new().red().bold(),
-            Self::Wary => Style::new().yellow().bold(),
+            Self::Warning => Style::new().yellow().bold(),
             Self::Faint => Style::new().dim(),
         }
     }
 }
 
-/// One row; its text may have several lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A labelled line. Its text may have several lines.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
     label: String,
-    tone: LineStyle,
+    style: LineStyle,
     text: String,
 }
 
 impl Line {
-    /// A labelled row. Escape sequences and control characters in `text` are taken out: it may come from a guest. So are
-    /// secrets, before that and after: a control character may hold one together, or apart.
-    pub(super) fn new(tone: LineStyle, label: impl Into<String>, text: impl AsRef<str>) -> Self {
+    /// Removes escape sequences and control characters from `text`, as it may come from a guest. Redacts secrets before and
+    /// after: a secret may contain a control character, or be split by one.
+    pub(super) fn new(style: LineStyle, label: impl ToString, text: impl AsRef<str>) -> Self {
         let secrets = Redactor::of_process();
         let text = clean(&secrets.redact(text.as_ref()));
-        Self { label: label.into(), tone, text: secrets.redact(&text).into_owned() }
+        Self { label: label.to_string(), style, text: secrets.redact(&text).into_owned() }
     }
 
-    /// An empty row.
+    /// An empty line.
     pub(super) fn gap() -> Self {
         Self::new(LineStyle::Plain, "", "")
     }
 
-    /// The row as one or more lines, without the last line's end.
+    /// The text to print, one or more lines, without the last line's end.
     pub(super) fn paint(&self, colour: bool) -> String {
         if self.label.is_empty() && self.text.is_empty() {
             return String::new();
         }
         let label = format!("{:>LABEL_WIDTH$}", self.label);
-        let label = self.tone.style().force_styling(colour).apply_to(label);
+        let label = self.style.style().force_styling(colour).apply_to(label);
         let indent = format!("\n{:width$}", "", width = LABEL_WIDTH + 2);
         let text = self.text.replace('\n', &indent);
         format!("{label}  {text}").trim_end().to_owned()
@@ -87,25 +86,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn further_lines_stay_in_the_column_and_blank_ones_go() {
-        let row = Line::new(LineStyle::Bad, "error", "booting\n\nCaused by:\n    0: no kernel\r\n");
+    fn further_lines_stay_in_the_column_and_blank_ones_are_dropped() {
+        let line = Line::new(LineStyle::Bad, "error", "booting\n\nCaused by:\n    0: no kernel\r\n");
         assert_eq!(
-            row.paint(false),
+            line.paint(false),
             "       error  booting\n              Caused by:\n                  0: no kernel"
         );
     }
 
     #[test]
-    fn a_guest_cannot_steer_the_terminal_through_a_message() {
-        let row = Line::new(LineStyle::Plain, "failed", "\u{1b}[2J\u{1b}]0;owned\u{7}hel\u{8}lo\tthere");
-        assert_eq!(row.paint(false), "      failed  hello there");
+    fn a_message_of_a_guest_cannot_control_the_terminal() {
+        let line = Line::new(LineStyle::Plain, "failed", "\u{1b}[2J\u{1b}]0;owned\u{7}hel\u{8}lo\tthere");
+        assert_eq!(line.paint(false), "      failed  hello there");
     }
 
     #[test]
-    fn colour_is_in_the_label_alone_and_only_when_asked_for() {
-        let row = Line::new(LineStyle::Good, "passed", "askari::cycle");
-        assert_eq!(row.paint(true), "\u{1b}[32m\u{1b}[1m      passed\u{1b}[0m  askari::cycle");
-        assert_eq!(row.paint(false), "      passed  askari::cycle");
+    fn only_the_label_is_coloured_and_only_on_request() {
+        let line = Line::new(LineStyle::Good, "passed", "askari::cycle");
+        assert_eq!(line.paint(true), "\u{1b}[32m\u{1b}[1m      passed\u{1b}[0m  askari::cycle");
+        assert_eq!(line.paint(false), "      passed  askari::cycle");
         assert_eq!(Line::gap().paint(true), "");
     }
 }
