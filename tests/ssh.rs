@@ -19,10 +19,6 @@ fn seconds(seconds: u64) -> Deadline {
     Deadline::uninterrupted(Duration::from_secs(seconds), "the test")
 }
 
-fn connect(sshd: &Sshd) -> Session {
-    Session::connect(&sshd.access(), &seconds(20)).unwrap()
-}
-
 fn raise_later(interrupt: &Interrupt, after: Duration) {
     let interrupt = interrupt.clone();
     std::thread::spawn(move || {
@@ -35,7 +31,7 @@ fn raise_later(interrupt: &Interrupt, after: Duration) {
 #[test]
 fn a_command_returns_its_status_and_both_streams() {
     let sshd = Sshd::start();
-    let mut session = connect(&sshd);
+    let mut session = sshd.connect();
     let output = session.exec("echo out; echo err >&2; exit 7", &seconds(20)).unwrap();
     let (stdout, stderr) = (output.stdout.as_str(), output.stderr.as_str());
     assert_eq!((output.status, stdout, stderr), (CommandStatus::Exited(7), "out\n", "err\n"));
@@ -48,7 +44,7 @@ fn a_command_returns_its_status_and_both_streams() {
 #[test]
 fn a_failing_command_is_an_error_that_shows_its_standard_error() {
     let sshd = Sshd::start();
-    let error = connect(&sshd).exec_ok("echo no such table >&2; exit 3", &seconds(20)).unwrap_err();
+    let error = sshd.connect().exec_ok("echo no such table >&2; exit 3", &seconds(20)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "`echo no such table >&2; exit 3` in the guest ended with exit status 3: no such table"
@@ -58,7 +54,7 @@ fn a_failing_command_is_an_error_that_shows_its_standard_error() {
 #[test]
 fn large_output_on_both_streams_arrives_whole() {
     let sshd = Sshd::start();
-    let mut session = connect(&sshd);
+    let mut session = sshd.connect();
     let waited = Waited::default();
     let deadline = Deadline::after(Duration::from_secs(60), "the test", Interrupt::never(), waited.clone());
     // One stream after the other, each larger than any window: a reader of one stream only would hang here.
@@ -145,7 +141,7 @@ fn a_server_that_hangs_up_at_once_is_a_closed_connection() {
 #[case::with_endless_output("yes")]
 fn a_command_that_does_not_end_is_given_up_at_the_deadline(#[case] command: &str) {
     let sshd = Sshd::start();
-    let mut session = connect(&sshd);
+    let mut session = sshd.connect();
     let started = Instant::now();
     let error = session.exec(command, &seconds(1)).unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(3));
@@ -155,7 +151,7 @@ fn a_command_that_does_not_end_is_given_up_at_the_deadline(#[case] command: &str
 #[test]
 fn an_interrupt_ends_a_command_within_two_seconds() {
     let sshd = Sshd::start();
-    let mut session = connect(&sshd);
+    let mut session = sshd.connect();
     let interrupt = Interrupt::never();
     let deadline = Deadline::after(Duration::from_secs(60), "the test", interrupt.clone(), Waited::default());
     raise_later(&interrupt, Duration::from_millis(300));
@@ -168,7 +164,7 @@ fn an_interrupt_ends_a_command_within_two_seconds() {
 #[test]
 fn a_server_that_dies_during_a_command_is_a_closed_connection() {
     let sshd = Sshd::start();
-    let mut session = connect(&sshd);
+    let mut session = sshd.connect();
     let started = Instant::now();
     // The shell's parent is the sshd process that serves this very connection.
     let error = session.exec("echo half; kill -9 $PPID; sleep 30", &seconds(20)).unwrap_err();
@@ -250,7 +246,7 @@ fn a_failed_health_check_ends_the_wait_within_two_seconds() {
 #[test]
 fn diagnostics_write_a_file_for_each_command_even_when_the_session_is_lost() {
     let sshd = Sshd::start();
-    let mut session = connect(&sshd);
+    let mut session = sshd.connect();
     let into = sshd.path("diagnostics");
     let mut begun = Vec::new();
     let collected = diagnostics::collect(&mut session, &into, &seconds(120), &mut |command| {

@@ -161,10 +161,8 @@ impl Reader {
 
 /// agetty's prompt, `askari login: ` (agetty(8)).
 fn is_prompt(line: &str) -> bool {
-    let is_name = |text: &str| {
-        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
-    };
-    line.split_once(" login:").is_some_and(|(host, _)| is_name(host))
+    let is_in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    line.split_once(" login:").is_some_and(|(host, _)| !host.is_empty() && host.chars().all(is_in_name))
 }
 
 fn is_multi_user(line: &str) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::ssh::{CommandStatus, Session, SshError};
+use super::ssh::{CommandStatus, Session, SshError, WaitContext};
 use crate::support::deadline::{Deadline, WaitError, format_duration};
 use crate::support::process::quote;
 use crate::support::secret::Redacting;
@@ -59,17 +59,16 @@ pub fn collect(
     deadline: &Deadline,
     progress: &mut dyn FnMut(&str),
 ) -> Vec<Collected> {
-    let created = std::fs::create_dir_all(into).map_err(|error| error.to_string());
     let mut lost = None;
     let commands = REQUIRED.into_iter().chain(HELPFUL);
     commands
         .map(|command| {
             let file = into.join(file_name(command));
             progress(command);
-            let result = match &created {
-                Ok(()) => run(session, command, &file, deadline, &mut lost),
-                Err(error) => Err(anyhow::anyhow!("cannot create {}: {error}", into.display())),
-            };
+            let created = std::fs::create_dir_all(into).and_then(|()| File::create(&file));
+            let result = created
+                .with_context(|| format!("cannot create {}", file.display()))
+                .and_then(|created| run(session, command, created, deadline, &mut lost));
             Collected { command, file, result }
         })
         .collect()
@@ -79,22 +78,23 @@ pub fn collect(
 fn run(
     session: &mut Session,
     command: &str,
-    file: &Path,
+    file: File,
     deadline: &Deadline,
     lost: &mut Option<String>,
 ) -> anyhow::Result<CommandStatus> {
-    let created = File::create(file).with_context(|| format!("cannot create {}", file.display()));
-    let mut out = Redacting::of_process(created?);
+    let mut out = Redacting::of_process(file);
     writeln!(out, "$ {command}")?;
     let result = match lost {
         Some(reason) => Err(anyhow::anyhow!("not collected: {reason}")),
         None => {
             let mut written = Ok(());
             let limit = deadline.within(COMMAND_LIMIT, command);
-            let ended = session.exec_with(&as_root(command), &limit, |bytes| {
-                if written.is_ok() {
-                    written = out.write_all(bytes);
-                }
+            let ended = limit.time_wait(|| {
+                session.run_to_end(&as_root(command), &mut WaitContext::new(&limit), &mut |_, bytes| {
+                    if written.is_ok() {
+                        written = out.write_all(bytes);
+                    }
+                })
             });
             written?;
             ended.map_err(|error| {

@@ -30,7 +30,7 @@ pub(super) struct GuestReport {
     boot_id: Option<BootId>,
     failed: Vec<String>,
     cloud_init: Option<CloudInit>,
-    status: Option<Value>,
+    status: Value,
     result: Option<Value>,
     state: Option<String>,
 }
@@ -51,7 +51,7 @@ impl GuestReport {
             "failed" => self.failed.push(rest.to_owned()),
             "cloud-init" if rest == "disabled" => self.cloud_init = Some(CloudInit::Disabled),
             "cloud-init" if rest == "absent" => self.cloud_init = Some(CloudInit::Absent),
-            "cloud-init-status" => self.status = serde_json::from_str(rest).ok(),
+            "cloud-init-status" => self.status = serde_json::from_str(rest).unwrap_or_default(),
             "cloud-init-result" => self.result = serde_json::from_str(rest).ok(),
             "state" => self.state = Some(rest.to_owned()),
             _ => {}
@@ -72,8 +72,7 @@ impl GuestReport {
                 return Conclusion::Busy(format!("`systemctl is-system-running` says {state}"));
             }
         };
-        let known =
-            self.cloud_init.map_or_else(|| cloud_init(self.status.as_ref(), self.result.as_ref()), Ok);
+        let known = self.cloud_init.map_or_else(|| cloud_init(&self.status, self.result.as_ref()), Ok);
         match known {
             Ok(cloud_init) => Conclusion::Settled(BootFacts { boot_id, system, cloud_init }),
             Err(messages) => Conclusion::Failed(ReadyError::CloudInit { messages }),
@@ -97,10 +96,9 @@ fn busy_with(units: &str) -> String {
 }
 
 /// Reads `status.json` and `result.json` as cloud-init documents them (reference, "Status and result files").
-fn cloud_init(status: Option<&Value>, result: Option<&Value>) -> Result<CloudInit, Vec<String>> {
-    let stages = status.and_then(|status| status["v1"].as_object());
+fn cloud_init(status: &Value, result: Option<&Value>) -> Result<CloudInit, Vec<String>> {
     let (mut errors, mut recoverable) = (Vec::new(), Vec::new());
-    for (name, stage) in stages.into_iter().flatten() {
+    for (name, stage) in status["v1"].as_object().into_iter().flatten() {
         errors.extend(texts(&stage["errors"]).map(|text| format!("{name}: {text}")));
         for (level, messages) in stage["recoverable_errors"].as_object().into_iter().flatten() {
             recoverable.extend(texts(messages).map(|text| format!("{name}: {level}: {text}")));

@@ -104,7 +104,7 @@ fn prove<P: Prober>(
     let settled = settle(prober, Some(old), context, progress);
     let took = started.elapsed();
     let (mut session, facts) = settled.map_err(|failure| match failure {
-        WaitFailure::TimedOut(LastContact::Old(boot_id)) => {
+        WaitFailure::TimedOut(LastContact::Boot { boot_id, .. }) if boot_id == old => {
             RebootError::DidNotRestart { boot_id, waited: took }
         }
         WaitFailure::TimedOut(LastContact::None { since, last }) => {
@@ -113,20 +113,18 @@ fn prove<P: Prober>(
         }
         other => RebootError::NotReady(other.into_error(access, took)),
     })?;
-    let new = facts.boot_id;
-    let counted = prober.boots(&mut session, context).and_then(|boots| boots_after(&boots, old));
-    let single_boot = match counted {
-        Ok(1) => Ok(()),
-        Ok(boots) => return Err(RebootError::NotOnce { old, new, boots }),
+    let single_boot = match prober.boots(&mut session, context) {
+        Ok(listed) => match listed.iter().rev().position(|id| *id == old) {
+            Some(1) => Ok(()),
+            Some(boots) => return Err(RebootError::NotOnce { old, new: facts.boot_id, boots }),
+            None => {
+                Err(format!("it lists {} boots, and boot {} is not among them", listed.len(), old.short()))
+            }
+        },
         Err(reason) => Err(reason),
     };
-    Ok((session, facts, RebootProof { old, new, single_boot, took }))
-}
-
-/// How many boots came after `old`; or that the journal does not list `old`.
-fn boots_after(boots: &[BootId], old: BootId) -> Result<usize, String> {
-    let after = boots.iter().rev().position(|id| *id == old);
-    after.ok_or_else(|| format!("it lists {} boots, and boot {} is not among them", boots.len(), old.short()))
+    let proof = RebootProof { old, new: facts.boot_id, single_boot, took };
+    Ok((session, facts, proof))
 }
 
 #[cfg(test)]

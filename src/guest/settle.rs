@@ -82,10 +82,8 @@ pub(super) trait Prober {
 pub(super) enum LastContact {
     /// Nothing, since then; and why the last attempt failed.
     None { since: Instant, last: Option<SshError> },
-    /// The boot that should have ended.
-    Old(BootId),
-    /// Another boot, not settled yet.
-    New { boot_id: BootId, busy: String },
+    /// This boot, which has not settled yet, or should have ended.
+    Boot { boot_id: BootId, busy: String },
 }
 
 /// Why no boot settled.
@@ -106,10 +104,7 @@ impl WaitFailure {
                 let (peer, silent) = (access.peer(), since.elapsed());
                 ReadyError::Unreachable { peer, budget, silent, last: last.map(Box::new) }
             }
-            Self::TimedOut(LastContact::Old(boot_id)) => {
-                ReadyError::NotSettled { boot_id, budget, last: "still the old boot".into() }
-            }
-            Self::TimedOut(LastContact::New { boot_id, busy }) => {
+            Self::TimedOut(LastContact::Boot { boot_id, busy }) => {
                 ReadyError::NotSettled { boot_id, budget, last: busy }
             }
         }
@@ -142,18 +137,18 @@ pub(super) fn settle<P: Prober>(
     let mut answered = false;
     show("waiting for SSH");
     loop {
-        let mut report = GuestReport::default();
+        let (mut report, mut is_old) = (GuestReport::default(), false);
         let attempt = prober.open(context).and_then(|mut session| {
             prober.ask(&mut session, old, context, &mut |line| {
                 match report.read_line(line) {
-                    Some(ReportLine::Boot(boot_id)) if Some(boot_id) == old => {
-                        show(&format!("still the old boot {}", boot_id.short()));
-                        contact = LastContact::Old(boot_id);
-                        return ControlFlow::Break(());
-                    }
                     Some(ReportLine::Boot(boot_id)) => {
+                        contact = LastContact::Boot { boot_id, busy: "no progress reported yet".into() };
+                        is_old = Some(boot_id) == old;
+                        if is_old {
+                            show(&format!("still the old boot {}", boot_id.short()));
+                            return ControlFlow::Break(());
+                        }
                         show("SSH answers, waiting for the system to settle");
-                        contact = LastContact::New { boot_id, busy: "no progress reported yet".into() };
                     }
                     Some(ReportLine::Busy(words)) => {
                         show(&words);
@@ -168,14 +163,14 @@ pub(super) fn settle<P: Prober>(
         answered |= !matches!(contact, LastContact::None { .. });
         let delay = match attempt {
             Ok(session) => {
-                if !matches!(contact, LastContact::Old(_)) {
+                if !is_old {
                     match report.conclude() {
                         Conclusion::Settled(facts) => return Ok((session, facts)),
                         Conclusion::Failed(error) => return Err(WaitFailure::Failed(error)),
                         Conclusion::Busy(reason) => contact.set_busy(reason),
                     }
                 }
-                pace.after_report(&contact)
+                pace.after_report(is_old)
             }
             Err(error) if error.is_final() => return Err(WaitFailure::new(error, contact)),
             Err(error) => {
@@ -183,7 +178,7 @@ pub(super) fn settle<P: Prober>(
                 show(if answered { "waiting for SSH again" } else { "waiting for SSH" });
                 let since = match contact {
                     LastContact::None { since, .. } => since,
-                    LastContact::Old(_) | LastContact::New { .. } => Instant::now(),
+                    LastContact::Boot { .. } => Instant::now(),
                 };
                 contact = LastContact::None { since, last: Some(error) };
                 if context.gives_up(since.elapsed()) {
@@ -200,7 +195,7 @@ pub(super) fn settle<P: Prober>(
 
 impl LastContact {
     fn set_busy(&mut self, words: String) {
-        if let Self::New { busy, .. } = self {
+        if let Self::Boot { busy, .. } = self {
             *busy = words;
         }
     }
@@ -214,9 +209,9 @@ struct Pace {
 }
 
 impl Pace {
-    fn after_report(&mut self, contact: &LastContact) -> Duration {
+    fn after_report(&mut self, is_old: bool) -> Duration {
         *self = Self::default();
-        if matches!(contact, LastContact::Old(_)) { AFTER_OLD_BOOT } else { AFTER_LOGIN }
+        if is_old { AFTER_OLD_BOOT } else { AFTER_LOGIN }
     }
 
     fn after_failure(&mut self, error: &SshError) -> Duration {

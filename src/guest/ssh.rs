@@ -83,7 +83,7 @@ impl Session {
             .map_err(|source| SshError::PrivateKey { path: access.private_key.clone(), source })?;
         context.check("an SSH connection")?;
 
-        let limit = CONNECT.min(context.remaining());
+        let limit = CONNECT.min(context.deadline.remaining());
         let tcp = TcpStream::connect_timeout(&peer, limit)
             .map_err(|source| SshError::from_connect(peer, CONNECT, source))?;
         enable_keepalive(&tcp).map_err(|source| SshError::Connect { peer, source })?;
@@ -97,7 +97,7 @@ impl Session {
         let until = Some(Instant::now() + HANDSHAKE);
 
         session.drive("the SSH handshake", until, context, |ssh| ssh.handshake())?;
-        let presented = session.ssh.host_key().map(|(blob, _)| HostKey::presented(blob));
+        let presented = session.ssh.host_key().map(|(blob, _)| HostKey(blob.to_vec()));
         if presented.as_ref() != Some(&expected) {
             return Err(SshError::HostKeyMismatch {
                 peer,
@@ -137,20 +137,6 @@ impl Session {
         Err(SshError::CommandFailed { command: command.to_owned(), status, stderr: stderr.to_owned() })
     }
 
-    /// Like [`Session::exec`], but passes the bytes of both streams on as they arrive and keeps none.
-    pub(super) fn exec_with(
-        &mut self,
-        command: &str,
-        deadline: &Deadline,
-        mut on_bytes: impl FnMut(&[u8]),
-    ) -> Result<CommandStatus, SshError> {
-        let mut on_bytes = |_, bytes: &[u8]| {
-            on_bytes(bytes);
-            ControlFlow::Continue(())
-        };
-        deadline.time_wait(|| self.run_to_end(command, &mut WaitContext::new(deadline), &mut on_bytes))
-    }
-
     /// Like [`Session::exec`], but with the checks of `context`, and its time is not counted as waiting.
     pub(super) fn output(
         &mut self,
@@ -158,24 +144,26 @@ impl Session {
         context: &mut WaitContext<'_>,
     ) -> Result<CommandOutput, SshError> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let status = self.run_to_end(command, context, &mut |stream, bytes| {
-            match stream {
-                Stream::Stdout => stdout.extend_from_slice(bytes),
-                Stream::Stderr => stderr.extend_from_slice(bytes),
-            }
-            ControlFlow::Continue(())
+        let status = self.run_to_end(command, context, &mut |stream, bytes| match stream {
+            Stream::Stdout => stdout.extend_from_slice(bytes),
+            Stream::Stderr => stderr.extend_from_slice(bytes),
         })?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(CommandOutput { status, stdout: text(stdout), stderr: text(stderr) })
     }
 
-    fn run_to_end(
+    /// Like [`Session::output`], but passes the bytes of both streams on as they arrive and keeps none.
+    pub(super) fn run_to_end(
         &mut self,
         command: &str,
         context: &mut WaitContext<'_>,
-        on_bytes: &mut dyn FnMut(Stream, &[u8]) -> ControlFlow<Infallible>,
+        on_bytes: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<CommandStatus, SshError> {
-        let ControlFlow::Continue(status) = self.run(command, context, on_bytes)?;
+        let ControlFlow::Continue(status) =
+            self.run::<Infallible>(command, context, &mut |stream, bytes| {
+                on_bytes(stream, bytes);
+                ControlFlow::Continue(())
+            })?;
         Ok(status)
     }
 

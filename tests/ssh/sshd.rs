@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use boma_it::guest::Session;
 use boma_it::support::deadline::{Deadline, Progress, Waited};
 use boma_it::support::interrupt::Interrupt;
 use boma_it::support::process::Process;
@@ -83,6 +84,12 @@ impl Sshd {
             private_key: self.path("client"),
             host_key: std::fs::read_to_string(self.path("host.pub")).unwrap(),
         }
+    }
+
+    /// A session with it.
+    pub(crate) fn connect(&self) -> Session {
+        let deadline = Deadline::uninterrupted(Duration::from_secs(20), "the session");
+        Session::connect(&self.access(), &deadline).unwrap()
     }
 
     /// The fingerprint of one of its keys, as ssh-keygen shows it: `SHA256:…`.

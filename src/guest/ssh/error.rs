@@ -1,7 +1,6 @@
 //! How sessions and commands fail. The kinds are separate because they mean different things to a wait: a refusal may just be
 //! early, a wrong host key never is.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,11 +12,13 @@ use crate::support::deadline::{WaitError, format_duration};
 use crate::support::ssh_access::SshAccess;
 
 /// How a command ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandStatus {
     /// With this exit status.
+    #[error("exit status {0}")]
     Exited(i32),
     /// By this signal, named without `SIG` (RFC 4254, section 6.10).
+    #[error("signal {0}")]
     Signal(String),
 }
 
@@ -25,15 +26,6 @@ impl CommandStatus {
     /// Whether it is exit status 0.
     pub fn is_success(&self) -> bool {
         *self == Self::Exited(0)
-    }
-}
-
-impl fmt::Display for CommandStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exited(code) => write!(f, "exit status {code}"),
-            Self::Signal(name) => write!(f, "signal {name}"),
-        }
     }
 }
 

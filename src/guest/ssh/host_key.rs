@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 /// A public key as it is sent over the wire (RFC 4253, section 6.6).
 #[derive(PartialEq, Eq)]
-pub(super) struct HostKey(Vec<u8>);
+pub(super) struct HostKey(pub(super) Vec<u8>);
 
 impl HostKey {
     /// Parses `<type> <base64> [comment]`, the content of a `.pub` file; the error says what is wrong with it.
@@ -22,11 +22,6 @@ impl HostKey {
             return Err(format!("the first word is `{kind}`, but the key is of another type"));
         }
         Ok(Self(blob))
-    }
-
-    /// The key that a server presented.
-    pub(super) fn presented(blob: &[u8]) -> Self {
-        Self(blob.to_vec())
     }
 
     /// `SHA256:…`, as `ssh-keygen -l` and `ssh` show it.

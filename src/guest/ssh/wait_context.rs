@@ -21,7 +21,7 @@ pub(in crate::guest) type GiveUp<'a> = dyn FnMut(Duration) -> bool + 'a;
 
 /// A deadline, and the reasons to stop waiting before it.
 pub(in crate::guest) struct WaitContext<'a> {
-    deadline: &'a Deadline,
+    pub(super) deadline: &'a Deadline,
     health_check: Option<(&'a mut HealthCheck<'a>, Instant)>,
     give_up: Option<&'a mut GiveUp<'a>>,
 }
@@ -45,10 +45,6 @@ impl<'a> WaitContext<'a> {
     /// Whether to give up on a guest that has been silent for so long, although the deadline has not passed.
     pub(in crate::guest) fn gives_up(&mut self, silent: Duration) -> bool {
         self.give_up.as_mut().is_some_and(|give_up| give_up(silent))
-    }
-
-    pub(super) fn remaining(&self) -> Duration {
-        self.deadline.remaining()
     }
 
     /// Fails when there is a reason to stop waiting for `awaited`.
