@@ -22,7 +22,7 @@ pub use secrets_file::remove_leftovers;
 pub(super) use secrets_file::{SecretsFile, lay_over};
 
 /// Where the sources of secrets are documented.
-const DOCUMENT: &str = "docs/runbooks/integration-testing.md, Secrets";
+const DOCUMENT: &str = "docs/certificates-and-secrets.md#secrets";
 
 /// Secrets by name.
 #[derive(Clone, Debug, Default)]

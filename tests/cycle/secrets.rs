@@ -153,7 +153,7 @@ fn a_missing_secret_is_refused_before_the_hypervisor_is_asked() {
         told.starts_with("cannot read the secret `vault.canary.token` from the file [fixture]/token"),
         "{told}"
     );
-    assert!(told.contains("integration-testing.md, Secrets"), "{told}");
+    assert!(told.contains("docs/certificates-and-secrets.md#secrets"), "{told}");
     assert_eq!(secrets.fixture.fake.calls(), []);
     assert!(secrets.fixture.runs().is_empty());
 }

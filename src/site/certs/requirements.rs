@@ -8,7 +8,7 @@ use crate::catalog::plan::{CertsPlan, Risk, Tier};
 use crate::support::process::is_available;
 
 /// Where the tiers are documented.
-const TIERS: &str = "docs/runbooks/integration-testing.md#certificate-tiers";
+const TIERS: &str = "docs/certificates-and-secrets.md#certificate-tiers";
 /// Where the risks are documented.
 const RISKS: &str = "docs/security/accepted-risks.md";
 
