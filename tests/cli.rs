@@ -34,15 +34,15 @@ fn help_of_everything() {
     ];
     let mut all = String::new();
     for command in commands {
-        let told = project.run(command);
-        assert_eq!((told.code, &*told.stderr), (Some(0), ""), "{told}");
-        all += &format!("{told}\n\n");
+        let transcript = project.run(command);
+        assert_eq!((transcript.code, &*transcript.stderr), (Some(0), ""), "{transcript}");
+        all += &format!("{transcript}\n\n");
     }
     insta::assert_snapshot!(all);
 }
 
 #[test]
-fn a_command_line_that_is_none_is_usage() {
+fn an_invalid_command_line_is_usage() {
     let project = Project::new();
     let commands: [&[&str]; 8] = [
         &[],
@@ -56,9 +56,9 @@ fn a_command_line_that_is_none_is_usage() {
     ];
     let mut all = String::new();
     for command in commands {
-        let told = project.run(command);
-        assert_eq!((told.code, &*told.stdout), (Some(2), ""), "{told}");
-        all += &format!("{told}\n\n");
+        let transcript = project.run(command);
+        assert_eq!((transcript.code, &*transcript.stdout), (Some(2), ""), "{transcript}");
+        all += &format!("{transcript}\n\n");
     }
     insta::assert_snapshot!(all);
 }
@@ -74,30 +74,30 @@ fn the_version_is_that_of_the_package() {
 #[test]
 fn the_removed_repeat_variable_is_refused_with_its_replacement() {
     let project = Project::new();
-    let told = project.run_with(&["cycle", "--host", "askari"], &[("BOMA_IT_REPEAT", "5")]);
-    insta::assert_snapshot!(told);
-    assert_eq!(told.code, Some(2));
+    let transcript = project.run_with(&["cycle", "--host", "askari"], &[("BOMA_IT_REPEAT", "5")]);
+    insta::assert_snapshot!(transcript);
+    assert_eq!(transcript.code, Some(2));
     project.assert_nothing_started();
 }
 
 #[test]
-fn a_schema_is_printed_where_there_is_no_project() {
+fn schema_needs_no_project() {
     let nowhere = Project::new();
     nowhere.remove("harness/harness.yml");
     for kind in ["profile", "scenario", "harness"] {
-        let told = nowhere.run(&["schema", kind]);
-        assert_eq!((told.code, &*told.stderr), (Some(0), ""), "{told}");
+        let transcript = nowhere.run(&["schema", kind]);
+        assert_eq!((transcript.code, &*transcript.stderr), (Some(0), ""), "{transcript}");
         let committed = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
         let committed = std::fs::read_to_string(committed.join(format!("{kind}.schema.json"))).unwrap();
-        assert!(told.stdout == committed, "{told}");
+        assert!(transcript.stdout == committed, "{transcript}");
     }
 }
 
 #[test]
-fn list_names_every_trial_for_a_person_and_for_a_program() {
+fn list_prints_every_trial_as_text_and_as_json() {
     let project = Project::new();
-    let told = project.run(&["list"]);
-    insta::assert_snapshot!(told);
+    let transcript = project.run(&["list"]);
+    insta::assert_snapshot!(transcript);
     let json = project.run(&["list", "--json"]);
     assert_eq!(json.code, Some(0));
     let parsed: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
@@ -106,29 +106,29 @@ fn list_names_every_trial_for_a_person_and_for_a_program() {
 }
 
 #[test]
-fn plan_prints_what_a_trial_would_do_and_does_nothing() {
+fn plan_prints_the_plan_and_does_nothing() {
     let project = Project::new();
     insta::assert_snapshot!(project.run(&["plan", "--host", "askari"]));
-    let told = project.run(&["plan", "--host", "askari", "--scenario", "incident-2026-06-17"]);
-    insta::assert_snapshot!(told);
+    let transcript = project.run(&["plan", "--host", "askari", "--scenario", "incident-2026-06-17"]);
+    insta::assert_snapshot!(transcript);
     project.assert_nothing_started();
 }
 
 #[test]
-fn choices_of_the_environment_and_the_command_line_reach_the_plan() {
+fn options_and_variables_reach_the_plan() {
     let project = Project::new();
     let variables =
         [("BOMA_IT_CERTS", "pebble"), ("BOMA_IT_URI", "qemu+ssh://far/system"), ("BOMA_IT_RUNS", "here")];
-    let told = project.run_with(&["plan", "--host", "askari"], &variables);
+    let transcript = project.run_with(&["plan", "--host", "askari"], &variables);
     for line in ["certs: pebble", "uri: qemu+ssh://far/system", "runs: [project]/here"] {
-        assert!(told.stdout.contains(line), "no `{line}` in {told}");
+        assert!(transcript.stdout.contains(line), "no `{line}` in {transcript}");
     }
-    let told = project.run_with(&["plan", "--host", "askari", "--certs", "internal"], &variables);
-    assert!(told.stdout.contains("certs: internal"), "the option wins: {told}");
+    let transcript = project.run_with(&["plan", "--host", "askari", "--certs", "internal"], &variables);
+    assert!(transcript.stdout.contains("certs: internal"), "the option wins: {transcript}");
 }
 
 #[test]
-fn the_project_is_found_upwards_named_or_missed() {
+fn the_project_is_named_or_found_upwards() {
     let project = Project::new();
     let from_elsewhere = |root: &str| project.run_with(&["--root", root, "list"], &[]);
     assert_eq!(from_elsewhere(".").stdout, project.run(&["list"]).stdout);
@@ -139,7 +139,7 @@ fn the_project_is_found_upwards_named_or_missed() {
 }
 
 #[test]
-fn output_into_a_pipe_that_closed_is_no_error() {
+fn output_into_a_closed_pipe_is_not_an_error() {
     let project = Project::new();
     let script = format!("{} list | true", env!("CARGO_BIN_EXE_boma-it"));
     let output = assert_cmd::Command::new("bash")

@@ -1,11 +1,11 @@
-//! Bad input: each with its whole error and exit code, and nothing started.
+//! Bad input, with its whole error and its exit code. Nothing is started.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::project::{NOWHERE, Project, Transcript};
 
-/// What is told of a project in which one thing is broken. Nothing of it reaches standard output, and nothing is started.
+/// The transcript for a project with one broken thing. Standard output stays empty, and nothing is started.
 #[track_caller]
 fn refused(project: &Project, args: &[&str], code: i32) -> Transcript {
     refused_with(project, args, &[], code)
@@ -13,20 +13,24 @@ fn refused(project: &Project, args: &[&str], code: i32) -> Transcript {
 
 #[track_caller]
 fn refused_with(project: &Project, args: &[&str], variables: &[(&str, &str)], code: i32) -> Transcript {
-    let told = project.run_with(args, variables);
-    assert_eq!((told.code, &*told.stdout), (Some(code), ""), "{told}");
+    let transcript = project.run_with(args, variables);
+    assert_eq!((transcript.code, &*transcript.stdout), (Some(code), ""), "{transcript}");
     project.assert_nothing_started();
-    told
+    transcript
 }
 
-/// Files that are wrong are told before a hypervisor is asked for.
+/// Wrong files are reported before the hypervisor is contacted.
 #[track_caller]
 fn bad_file(breaks: impl FnOnce(&Project)) -> Transcript {
     let project = Project::new();
     breaks(&project);
-    let told = refused(&project, &["cycle", "--host", "askari"], 2);
-    assert_eq!(project.run(&["plan", "--host", "askari"]).stderr, told.stderr, "`plan` says the same");
-    told
+    let transcript = refused(&project, &["cycle", "--host", "askari"], 2);
+    assert_eq!(
+        project.run(&["plan", "--host", "askari"]).stderr,
+        transcript.stderr,
+        "`plan` reports the same"
+    );
+    transcript
 }
 
 #[test]
@@ -72,7 +76,7 @@ fn a_profile_without_override() {
 }
 
 #[test]
-fn a_file_that_is_no_yaml() {
+fn a_file_that_is_not_yaml() {
     insta::assert_snapshot!(bad_file(|it| {
         it.write("profiles/askari.yml", "version: 1\nroles: [base\n");
     }));
@@ -90,7 +94,7 @@ fn an_unknown_scenario() {
 }
 
 #[test]
-fn a_name_that_can_be_none() {
+fn an_invalid_name() {
     insta::assert_snapshot!(refused(&Project::new(), &["down", "--host", "../askari"], 2));
 }
 
@@ -102,7 +106,7 @@ fn an_unknown_role() {
 }
 
 #[test]
-fn a_host_that_is_not_in_the_inventory() {
+fn a_host_missing_from_the_inventory() {
     let project = Project::with_hypervisor();
     project.write("profiles/kijani.yml", "version: 1\nroles: [base]\n").write("overrides/kijani.yml", "{}\n");
     insta::assert_snapshot!(refused(&project, &["up", "--host", "kijani"], 2));
@@ -126,7 +130,7 @@ fn a_broken_verification() {
 }
 
 #[test]
-fn no_folder_of_ansibles() {
+fn a_missing_ansible_folder() {
     let project = Project::with_hypervisor();
     project.replace("harness/harness.yml", "  # ansible: .venv/bin", "  ansible: .venv2/bin");
     insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 2));
@@ -145,13 +149,13 @@ fn no_libvirt_daemon() {
     let project = Project::new();
     insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 3));
     for args in [&["down", "--host", "askari"][..], &["console", "--host", "askari"], &["prune"]] {
-        let told = refused(&project, args, 3);
-        assert!(told.stderr.contains(NOWHERE) && told.stderr.contains("start"), "{told}");
+        let transcript = refused(&project, args, 3);
+        assert!(transcript.stderr.contains(NOWHERE) && transcript.stderr.contains("start"), "{transcript}");
     }
 }
 
 #[test]
-fn an_address_that_libvirt_does_not_know() {
+fn an_unknown_libvirt_uri() {
     let args = ["up", "--host", "askari"];
     insta::assert_snapshot!(refused_with(
         &Project::new(),
@@ -162,12 +166,12 @@ fn an_address_that_libvirt_does_not_know() {
 }
 
 #[test]
-fn an_image_that_is_not_there() {
+fn a_missing_image() {
     let project = Project::with_hypervisor();
     project.replace("harness/harness.yml", "  source: build", "  source: path\n  path: images/none.qcow2");
-    let told = refused(&project, &["up", "--host", "askari"], 2);
-    assert_eq!(refused(&project, &["image", "build"], 2).stderr, told.stderr);
-    insta::assert_snapshot!(told);
+    let transcript = refused(&project, &["up", "--host", "askari"], 2);
+    assert_eq!(refused(&project, &["image", "build"], 2).stderr, transcript.stderr);
+    insta::assert_snapshot!(transcript);
 }
 
 #[test]
@@ -180,7 +184,7 @@ fn an_image_that_is_a_folder() {
 }
 
 #[test]
-fn an_image_that_may_not_be_read() {
+fn an_image_without_read_permission() {
     let project = Project::with_hypervisor();
     project.write("images/own.qcow2", "");
     let image = project.path("images/own.qcow2");
@@ -193,7 +197,6 @@ fn an_image_that_may_not_be_read() {
     insta::assert_snapshot!(refused(&project, &["up", "--host", "askari"], 2));
 }
 
-/// A choice that has an option is made by the option; the others have a variable only.
 #[test]
 fn a_variable_with_an_unknown_value() {
     let project = Project::with_hypervisor();
@@ -242,22 +245,22 @@ fn a_vm_that_is_already_gone_needs_no_down() {
     assert_eq!((transcript.code, &*transcript.stdout), (Some(0), "there is no VM boma-it-askari\n"));
 }
 
-/// A server where nothing listens: the address is taken, and given back.
+/// The URL of a server that does not listen.
 fn nowhere() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
 #[test]
-fn an_official_image_from_a_server_that_is_not_there() {
+fn an_official_image_from_a_server_that_does_not_answer() {
     let (project, url) = (Project::with_hypervisor(), nowhere());
     let image = format!("  source: official\n  release: 20251117-2299\n  url: {url}");
     project.replace("harness/harness.yml", "  source: build", &image);
     let started = std::time::Instant::now();
-    let told = project.run(&["image", "build"]);
+    let transcript = project.run(&["image", "build"]);
     assert!(started.elapsed() < std::time::Duration::from_secs(10));
-    assert_eq!(told.code, Some(3));
-    insta::assert_snapshot!(told.to_string().replace(&url, "[server]"));
+    assert_eq!(transcript.code, Some(3));
+    insta::assert_snapshot!(transcript.to_string().replace(&url, "[server]"));
     assert_eq!(
         project.run(&["image", "list"]).stdout,
         "no images yet; the next run makes the one it needs, or `boma-it image build` now\n"
@@ -265,43 +268,43 @@ fn an_official_image_from_a_server_that_is_not_there() {
 }
 
 #[test]
-fn a_tier_that_lacks_something() {
+fn a_tier_with_unmet_requirements() {
     let project = Project::with_hypervisor();
     let tier = |tier| ["up", "--host", "askari", "--certs", tier];
     let path = [("PATH", "/nonexistent")];
-    let told = [
+    let transcript = [
         refused(&project, &tier("le-staging"), 4),
         refused(&project, &tier("le-prod-wildcard"), 4),
         refused_with(&project, &tier("le-prod-wildcard"), &[("BOMA_IT_ACCEPT_RISK", "R6")], 4),
         refused_with(&project, &tier("pebble"), &path, 4),
         refused_with(&project, &["cycle", "--host", "askari"], &[path[0], ("BOMA_IT_CERTS", "pebble")], 4),
     ];
-    insta::assert_snapshot!(told.map(|told| format!("{told}\n")).join("\n"));
+    insta::assert_snapshot!(transcript.map(|transcript| format!("{transcript}\n")).join("\n"));
     let accepted = ["cycle", "--host", "askari", "--certs", "le-prod-wildcard", "--accept-risk", "R6"];
-    let told = refused(&project, &accepted, 4);
-    assert!(told.stderr.contains("token") && !told.stderr.contains("R6"), "{told}");
+    let transcript = refused(&project, &accepted, 4);
+    assert!(transcript.stderr.contains("token") && !transcript.stderr.contains("R6"), "{transcript}");
 }
 
 #[test]
-fn a_tier_that_needs_the_egress_that_is_cut() {
+fn a_tier_that_needs_egress_without_egress() {
     let project = Project::new();
     project
         .write("scenarios/cut.yml", "version: 1\nprofile: askari\ndescription: no way out\negress: false\n");
     let args = ["up", "--host", "askari", "--scenario", "cut"];
-    let told = refused_with(&project, &args, &[("BOMA_IT_CERTS", "pebble")], 2);
+    let transcript = refused_with(&project, &args, &[("BOMA_IT_CERTS", "pebble")], 2);
     let option = refused(&project, &["up", "--host", "askari", "--scenario", "cut", "--certs", "pebble"], 2);
-    assert_eq!(told.stderr, option.stderr);
-    insta::assert_snapshot!(told);
+    assert_eq!(transcript.stderr, option.stderr);
+    insta::assert_snapshot!(transcript);
 }
 
 #[test]
-fn a_risk_that_is_none() {
+fn an_unknown_risk() {
     let args = ["up", "--host", "askari", "--accept-risk", "R66"];
     insta::assert_snapshot!(refused(&Project::new(), &args, 2));
 }
 
 #[test]
-fn a_tier_that_is_none() {
+fn an_unknown_tier() {
     insta::assert_snapshot!(refused(&Project::new(), &["up", "--host", "askari", "--certs", "pebbel"], 2));
 }
 
@@ -312,13 +315,13 @@ fn a_tier_that_the_scenario_does_not_allow() {
 }
 
 #[test]
-fn no_vm_for_a_step() {
+fn a_step_without_a_vm() {
     let project = Project::with_hypervisor();
     insta::assert_snapshot!(project.run(&["ssh", "--host", "askari"]));
 }
 
 #[test]
-fn a_secret_that_is_not_there() {
+fn a_missing_secret() {
     let project = Project::with_hypervisor();
     project.replace(
         "harness/harness.yml",
@@ -334,23 +337,24 @@ fn a_secret_that_is_not_there() {
 }
 
 #[test]
-fn a_secret_that_is_unfit_is_not_repeated() {
+fn an_unfit_secret_is_not_repeated() {
     let project = Project::with_hypervisor();
     project.replace("harness/harness.yml", "{vault: harness/vault.yml}", "{env: MESH_SETUP_KEY}");
-    let told = project.run_with(&["up", "--host", "askari"], &[("MESH_SETUP_KEY", "q-7")]);
-    assert_eq!(told.code, Some(4));
-    assert!(!told.stderr.contains("q-7"), "{told}");
-    insta::assert_snapshot!(told);
+    let transcript = project.run_with(&["up", "--host", "askari"], &[("MESH_SETUP_KEY", "q-7")]);
+    assert_eq!(transcript.code, Some(4));
+    assert!(!transcript.stderr.contains("q-7"), "{transcript}");
+    insta::assert_snapshot!(transcript);
 }
 
 #[test]
-fn a_secret_that_a_message_would_repeat() {
+fn a_secret_in_an_error_message_is_redacted() {
     let project = Project::with_hypervisor();
     project.replace("harness/harness.yml", "{vault: harness/vault.yml}", "{env: MESH_SETUP_KEY}");
     project.replace("site/site.yml", "\n  roles:", "\n  cGFnZQ-not-a-key: true\n  roles:");
     let args = ["up", "--host", "askari"];
-    let told = project.run_with(&args, &[("MESH_SETUP_KEY", "cGFnZQ-not-a-key"), ("BOMA_IT_LOG", "trace")]);
-    assert_eq!(told.code, Some(2), "{told}");
-    assert!(!told.stderr.contains("cGFnZQ"), "{told}");
-    assert!(told.stderr.contains("[secret vault.mesh.setup_key]"), "{told}");
+    let transcript =
+        project.run_with(&args, &[("MESH_SETUP_KEY", "cGFnZQ-not-a-key"), ("BOMA_IT_LOG", "trace")]);
+    assert_eq!(transcript.code, Some(2), "{transcript}");
+    assert!(!transcript.stderr.contains("cGFnZQ"), "{transcript}");
+    assert!(transcript.stderr.contains("[secret vault.mesh.setup_key]"), "{transcript}");
 }

@@ -1,17 +1,17 @@
-//! A copy of this project's own files in a temporary folder, to break one thing in; and the driver run in it as a person would,
-//! with nothing of the person's around it.
+//! A copy of this project's own files in a temporary folder, to break one thing in, and the driver run there with an
+//! empty environment and home.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 
-/// A hypervisor that is there: libvirt's own mock, which lives in the process that connects to it.
+/// A hypervisor that answers: libvirt's own mock, inside the process that connects to it.
 pub(crate) const MOCK: &str = "test:///default";
-/// One that is not.
+/// A hypervisor that does not answer.
 pub(crate) const NOWHERE: &str = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
 
-/// What makes a project.
+/// The folders of a project.
 const PARTS: [&str; 5] = ["harness", "overrides", "profiles", "scenarios", "site"];
 
 pub(crate) struct Project {
@@ -20,14 +20,14 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// In order, and without a hypervisor.
+    /// Valid, and without a hypervisor.
     pub(crate) fn new() -> Self {
         let project = Self { folder: tempfile::tempdir().unwrap(), uri: NOWHERE };
         let ours = Path::new(env!("CARGO_MANIFEST_DIR"));
         for part in PARTS {
             copy(&ours.join(part), &project.path(part));
         }
-        // Ansible, wherever this project has it.
+        // Ansible, if this project has its own.
         if ours.join(".venv").exists() {
             std::os::unix::fs::symlink(ours.join(".venv"), project.path(".venv")).unwrap();
         }
@@ -69,12 +69,12 @@ impl Project {
         self.run_with(args, &[])
     }
 
-    /// Runs the driver, with variables beside those that every test has.
+    /// Runs the driver with additional variables.
     pub(crate) fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Transcript {
         let home = self.folder.path().join("home");
         let mut command = Command::new(env!("CARGO_BIN_EXE_boma-it"));
         command.args(args).current_dir(self.path("")).env_clear();
-        // The search path is this machine's; all else is as on a new account.
+        // The search path is this machine's; everything else is as on a new account.
         command.env("PATH", env!("PATH")).env("HOME", &home).env("TMPDIR", self.folder.path().join("tmp"));
         command.env("LC_ALL", "C.UTF-8").env("BOMA_IT_URI", self.uri);
         let output = command.envs(variables.iter().copied()).output().unwrap();
@@ -88,12 +88,12 @@ impl Project {
         text.replace(self.folder.path().to_str().unwrap(), "[folder]")
     }
 
-    /// Nothing was started: no run folder, no image, nothing remembered, nothing forgotten in the folder of temporary files.
+    /// No run folder, no image, no cache and no temporary file was left.
     #[track_caller]
     pub(crate) fn assert_nothing_started(&self) {
         for folder in ["home", "tmp"] {
             let entries = fs::read_dir(self.folder.path().join(folder)).unwrap().flatten();
-            // Ansible makes a home of its own, whatever it is asked.
+            // Ansible always creates a folder of its own.
             let left: Vec<_> = entries.filter(|entry| entry.file_name() != ".ansible").collect();
             assert!(left.is_empty(), "left in {folder}: {left:?}");
         }
@@ -109,7 +109,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What the driver was told, said and ended with.
+/// A command line, its output and its exit code.
 pub(crate) struct Transcript {
     args: String,
     pub(crate) code: Option<i32>,
