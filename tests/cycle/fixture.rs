@@ -160,7 +160,7 @@ impl Fixture {
         for (name, text) in programs {
             self.write(&format!("ansible/{name}.body"), text);
             // A link to a program, as a file that was just written may still be open in another thread (`ETXTBSY`).
-            let scripted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ansible/program.sh");
+            let scripted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ansible/scripted_program.sh");
             symlink(scripted, self.path(&format!("ansible/{name}"))).unwrap();
         }
     }
