@@ -1,5 +1,5 @@
-//! The JSON Schemas: as committed they are those of this version's structs; every file of the project names its own and holds
-//! to it; and what the parser refuses for its shape, the schema refuses as well.
+//! The JSON Schemas: the committed ones match this version's structs; every file of the project names its schema and
+//! conforms to it; and the schema refuses every structure that the parser refuses.
 #![expect(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
 
 use std::fs;
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use boma_it::catalog::schema::{self, FileKind};
 use boma_it::catalog::{Plan, Project, RunOptions};
+use clap::ValueEnum;
 use jsonschema::Validator;
 use serde_json::Value;
 
@@ -16,16 +17,21 @@ mod page;
 
 use page::{pages, root};
 
+/// The word for a kind: `boma-it schema` accepts it, and its schema file is named by it.
+fn word(kind: FileKind) -> String {
+    kind.to_possible_value().unwrap().get_name().to_owned()
+}
+
 fn committed(kind: FileKind) -> PathBuf {
-    root().join(format!("schemas/{}.schema.json", kind.as_str()))
+    root().join(format!("schemas/{}.schema.json", word(kind)))
 }
 
 fn validator(kind: FileKind) -> Validator {
     jsonschema::draft7::new(&schema::schema(kind)).unwrap()
 }
 
-/// What the schema has against a file; nothing if it holds.
-fn complaints(kind: FileKind, text: &str) -> Vec<String> {
+/// The errors of a file by its schema.
+fn schema_errors(kind: FileKind, text: &str) -> Vec<String> {
     let value: Value = serde_yaml::from_str(text).unwrap();
     validator(kind).iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
@@ -50,9 +56,9 @@ fn files(kind: FileKind) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_committed_schemas_are_those_of_the_structs() {
-    for kind in FileKind::ALL {
-        let word = kind.as_str();
+fn the_committed_schemas_match_the_structs() {
+    for kind in FileKind::value_variants().iter().copied() {
+        let word = word(kind);
         let file = fs::read_to_string(committed(kind)).unwrap_or_default();
         assert!(
             file == schema::text(kind),
@@ -64,22 +70,22 @@ fn the_committed_schemas_are_those_of_the_structs() {
 }
 
 #[test]
-fn every_file_names_its_schema_first_and_holds_to_it() {
-    for kind in FileKind::ALL {
+fn every_file_names_its_schema_in_the_first_line_and_conforms_to_it() {
+    for kind in FileKind::value_variants().iter().copied() {
         let files = files(kind);
-        assert!(!files.is_empty(), "no {} was found", kind.as_str());
+        assert!(!files.is_empty(), "no {} was found", word(kind));
         for file in files {
             let (name, text) = (file.display(), fs::read_to_string(&file).unwrap());
             let first = text.lines().next().unwrap_or_default();
             let named = first.strip_prefix("# yaml-language-server: $schema=").unwrap_or_else(|| {
-                let word = kind.as_str();
+                let word = word(kind);
                 panic!(
                     "{name}: the first line must be `# yaml-language-server: $schema=../schemas/{word}.schema.json`"
                 )
             });
             let path = file.parent().unwrap().join(named);
             assert_eq!(path.canonicalize().ok(), committed(kind).canonicalize().ok(), "{name}");
-            assert_eq!(complaints(kind, &text), Vec::<String>::new(), "{name}");
+            assert_eq!(schema_errors(kind, &text), Vec::<String>::new(), "{name}");
         }
     }
 }
@@ -101,12 +107,12 @@ fn the_examples_in_the_documents_match_the_schemas() {
     for page in pages() {
         for block in page.blocks("yaml") {
             let Some(kind) = kind_of(&block) else { continue };
-            assert_eq!(complaints(kind, &block), Vec::<String>::new(), "{}:\n{block}", page.path);
+            assert_eq!(schema_errors(kind, &block), Vec::<String>::new(), "{}:\n{block}", page.path);
             seen.push(kind);
         }
     }
-    for kind in FileKind::ALL {
-        assert!(seen.contains(&kind), "no document shows a {}", kind.as_str());
+    for kind in FileKind::value_variants().iter().copied() {
+        assert!(seen.contains(&kind), "no document shows a {}", word(kind));
     }
 }
 
@@ -118,9 +124,9 @@ const SCENARIO: &str = "version: 1\nprofile: askari\ndescription: a twist\n";
 const HARNESS: &str = "version: 1\n";
 
 impl ProjectFolder {
-    /// Sound but for this file.
+    /// Valid except for this file.
     fn with(kind: FileKind, text: &str) -> Self {
-        let project = Self(tempfile::tempdir().unwrap());
+        let folder = Self(tempfile::tempdir().unwrap());
         let mut files = vec![
             ("profiles/askari.yml", PROFILE),
             ("scenarios/twist.yml", SCENARIO),
@@ -133,9 +139,9 @@ impl ProjectFolder {
         ];
         files[kind as usize].1 = text;
         for (name, text) in files {
-            project.write(name, text);
+            folder.write(name, text);
         }
-        project
+        folder
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -144,12 +150,12 @@ impl ProjectFolder {
         fs::write(path, text).unwrap();
     }
 
-    /// Whether the parser takes its files.
+    /// The plan of the scenario, or the parser's error.
     fn plan(&self) -> Result<Plan, String> {
         let plan = |root: &Path| {
-            let catalog = Project::load(root)?;
-            let trial = catalog.find("askari", Some("twist"))?;
-            catalog.plan(&trial, &RunOptions::default())
+            let project = Project::load(root)?;
+            let trial = project.find("askari", Some("twist"))?;
+            project.plan(&trial, &RunOptions::default())
         };
         plan(self.0.path()).map_err(|error| error.to_string())
     }
@@ -187,11 +193,11 @@ impl ProjectFolder {
     "version: 1\n$schema: x\nimage: {source: build}\nlibvirt: {uri: 'qemu+ssh://far/system'}\nnetwork: {subnet: 10.9.0.0/20}\n\
      runs: {dir: runs, keep: 1}\nlimits: {memory_reserve: 0B, timeouts: {up: 90s, apply: 1h}}\n"
 )]
-fn what_the_parser_takes_the_schema_takes(#[case] kind: FileKind, #[case] text: &str) {
+fn the_schema_accepts_what_the_parser_accepts(#[case] kind: FileKind, #[case] text: &str) {
     if let Err(error) = ProjectFolder::with(kind, text).plan() {
         panic!("the parser refuses it: {error}");
     }
-    assert_eq!(complaints(kind, text), Vec::<String>::new());
+    assert_eq!(schema_errors(kind, text), Vec::<String>::new());
 }
 
 const FAIL: &str = "version: 1\nprofile: askari\ndescription: x\nexpect:\n  fail: ";
@@ -258,7 +264,7 @@ const FAIL: &str = "version: 1\nprofile: askari\ndescription: x\nexpect:\n  fail
 #[case::wide_subnet(FileKind::Harness, "version: 1\nnetwork: {subnet: 10.0.0.0/8}\n")]
 #[case::nothing_kept(FileKind::Harness, "version: 1\nruns: {keep: 0}\n")]
 #[case::a_list(FileKind::Harness, "[version, 1]\n")]
-fn what_the_parser_refuses_for_its_shape_the_schema_refuses(#[case] kind: FileKind, #[case] text: &str) {
-    assert!(ProjectFolder::with(kind, text).plan().is_err(), "the parser takes it");
-    assert_ne!(complaints(kind, text), Vec::<String>::new(), "the schema takes it");
+fn the_schema_refuses_every_structure_that_the_parser_refuses(#[case] kind: FileKind, #[case] text: &str) {
+    assert!(ProjectFolder::with(kind, text).plan().is_err(), "the parser accepts it");
+    assert_ne!(schema_errors(kind, text), Vec::<String>::new(), "the schema accepts it");
 }

@@ -40,7 +40,7 @@ impl fmt::Display for TrialName {
 
 impl TrialName {
     /// The domain's name on the hypervisor: `boma-it-<host>` or `boma-it-<host>-<scenario>`.
-    pub fn machine(&self) -> String {
+    pub(crate) fn machine(&self) -> String {
         match &self.scenario {
             None => format!("{PREFIX}-{}", self.host),
             Some(scenario) => format!("{PREFIX}-{}-{scenario}", self.host),
@@ -48,7 +48,7 @@ impl TrialName {
     }
 
     /// The driver's options that name it: `--host askari --scenario incident`.
-    pub fn driver_options(&self) -> String {
+    pub(crate) fn driver_options(&self) -> String {
         match &self.scenario {
             None => format!("--host {}", self.host),
             Some(scenario) => format!("--host {} --scenario {scenario}", self.host),
@@ -151,7 +151,7 @@ pub enum Tier {
 
 impl Tier {
     /// Whether it writes records into a real zone, which takes the DNS provider's token.
-    pub fn needs_token(self) -> bool {
+    pub(crate) fn needs_token(self) -> bool {
         matches!(self, Self::LeStaging | Self::LeProdWildcard)
     }
 }

@@ -33,7 +33,7 @@ impl RunOptions {
     ///
     /// # Errors
     /// [`InvalidVariable`] when a variable names a tier or a risk that does not exist.
-    pub fn from_env(certs: Option<Tier>, accept_risk: Option<Risk>) -> Result<Self, InvalidVariable> {
+    pub(crate) fn from_env(certs: Option<Tier>, accept_risk: Option<Risk>) -> Result<Self, InvalidVariable> {
         Ok(Self {
             certs: certs.map_or_else(|| env::CERTS.choice(), |tier| Ok(Some(tier)))?,
             accept_risk: accept_risk.map_or_else(|| env::ACCEPT_RISK.choice(), |risk| Ok(Some(risk)))?,
@@ -67,13 +67,13 @@ impl Project {
     ///
     /// # Errors
     /// When the run folders cannot be where the options say.
-    pub fn harness(&self, options: &RunOptions) -> Result<HarnessPlan, ProjectError> {
+    pub(crate) fn harness(&self, options: &RunOptions) -> Result<HarnessPlan, ProjectError> {
         options.over(&self.harness.plan)
     }
 
     /// Why a trial does not run with the tier that was chosen for all trials, if it does not. Invalid files are not
     /// reported here: [`Project::plan`] does that.
-    pub fn skip_reason(&self, trial: &TrialName, options: &RunOptions) -> Option<ProjectError> {
+    pub(crate) fn skip_reason(&self, trial: &TrialName, options: &RunOptions) -> Option<ProjectError> {
         trial.scenario.as_ref()?;
         let scenario = self.scenario(trial).ok()?;
         tier(&scenario, trial, Some(options.certs?)).err().map(Into::into)

@@ -58,15 +58,11 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ProjectError {
-    problems: Vec<Problem>,
+    /// In the order in which a person should read them. Never empty.
+    pub(super) problems: Vec<Problem>,
 }
 
 impl ProjectError {
-    /// The problems, in the order in which a person should read them. Never empty.
-    pub fn problems(&self) -> &[Problem] {
-        &self.problems
-    }
-
     /// `value` if nothing is wrong.
     pub(super) fn unless<T>(problems: Vec<Problem>, value: T) -> Result<T, Self> {
         if problems.is_empty() { Ok(value) } else { Err(Self { problems }) }

@@ -31,7 +31,7 @@ pub struct InvalidFile {
 
 impl InvalidFile {
     /// The name of the trial that fails for it, without blanks: `broken::scenarios/Incident.yml`.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("broken::{}", self.file.display()).replace(char::is_whitespace, "_")
     }
 
@@ -97,17 +97,17 @@ impl Project {
     }
 
     /// Every trial, sorted, valid or not: an invalid one fails when its plan is made.
-    pub fn trials(&self) -> impl ExactSizeIterator<Item = &TrialName> {
+    pub(crate) fn trials(&self) -> impl ExactSizeIterator<Item = &TrialName> {
         self.trials.keys()
     }
 
     /// Files that name no trial. Each must be listed as a trial that fails.
-    pub fn invalid_files(&self) -> &[InvalidFile] {
+    pub(crate) fn invalid_files(&self) -> &[InvalidFile] {
         &self.invalid_files
     }
 
     /// The golden image of the harness; a profile or a scenario may have its own.
-    pub fn image(&self) -> &ImageSource {
+    pub(crate) fn image(&self) -> &ImageSource {
         &self.harness.image
     }
 
@@ -115,14 +115,9 @@ impl Project {
     ///
     /// # Errors
     /// If it is a file of the operator's that cannot be read.
-    pub fn readable_image(&self) -> Result<&ImageSource, ProjectError> {
+    pub(crate) fn readable_image(&self) -> Result<&ImageSource, ProjectError> {
         let image = self.image();
         unreadable(image, &self.root, &self.harness.file).map_or(Ok(image), |problem| Err(problem.into()))
-    }
-
-    /// The folder it was loaded from.
-    pub fn root(&self) -> &Path {
-        &self.root
     }
 
     /// The trial of this host and scenario; no scenario, or `cycle`, is the plain cycle.

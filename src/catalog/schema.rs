@@ -26,18 +26,6 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Profile, Self::Scenario, Self::Harness];
-
-    /// The word for it, as `boma-it schema` takes it and `schemas/<word>.schema.json` is named.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Profile => "profile",
-            Self::Scenario => "scenario",
-            Self::Harness => "harness",
-        }
-    }
-
     fn title_and_description(self) -> (&'static str, &'static str) {
         match self {
             Self::Profile => ("Profile of boma-it", "profiles/<host>.yml: a host as the harness knows it."),

@@ -53,18 +53,18 @@ const PREFIXES: &[&str] = &[
 ];
 
 /// Whether only boma-it sets the variable: one of its own, or one that says how the host is reached.
-pub fn is_reserved(name: &str) -> bool {
+pub(crate) fn is_reserved(name: &str) -> bool {
     is_ours(name) || is_connection_var(name)
 }
 
 /// Whether a variable is one of boma-it's own.
-pub fn is_ours(name: &str) -> bool {
+pub(crate) fn is_ours(name: &str) -> bool {
     name.starts_with(OURS)
 }
 
 /// Whether a variable says how a host is reached or with which secret. The transient inventory omits those of the real
 /// host.
-pub fn is_connection_var(name: &str) -> bool {
+pub(crate) fn is_connection_var(name: &str) -> bool {
     EXACT.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 

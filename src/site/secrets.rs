@@ -15,7 +15,7 @@ use super::error::SiteError;
 use crate::catalog::secrets::{SecretPlan, SecretSource};
 use crate::support::deadline::Deadline;
 use crate::support::env;
-use crate::support::secret::{Secret, Unfit};
+use crate::support::secret::{InvalidSecret, Secret};
 use vault::Vaults;
 
 pub use secrets_file::remove_leftovers;
@@ -69,7 +69,7 @@ pub(super) enum SourceProblem {
     #[error("everybody on this machine can change {} (mode {mode:04o}); `chmod o-w {}`", path.display(), path.display())]
     Changeable { path: PathBuf, mode: u32 },
     #[error("its value is rejected: {0}")]
-    Rejected(#[from] Unfit),
+    Rejected(#[from] InvalidSecret),
     #[error("{0}")]
     Vault(String),
 }

@@ -1,8 +1,8 @@
-//! The one deadline type. Everything that may block takes a `&Deadline`: it says how long is left, whether we
-//! were asked to stop, and books the time that was spent waiting for somebody else.
+//! The one deadline type. Everything that may block takes a `&Deadline`: it says how much time is left and whether the
+//! run was interrupted, and adds up the time spent waiting for the guest or for Ansible.
 //!
-//! A wait names what it waits for and keeps the last reason why it is not there yet, so that a time-out reads
-//! like `gave up after 5m waiting for SSH on 10.213.47.10: connection refused`.
+//! A wait names what it waits for and keeps the last reason why that is not ready, so that a time-out reads
+//! like `timed out after 5m waiting for SSH on 10.213.47.10 (deadline of up): connection refused`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 
 use super::interrupt::{Interrupt, Interrupted};
 
-/// How often a wait looks whether it was interrupted; also the longest a sleep overshoots a signal.
-const ATTENTION: Duration = Duration::from_millis(50);
+/// How often a wait checks for an interrupt; also the longest delay between a signal and the end of a sleep.
+const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 
 /// Time spent waiting for the guest or for Ansible, as opposed to our own work. Shared by every deadline of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Waited(Arc<AtomicU64>);
 
 impl Waited {
-    /// All time booked so far.
+    /// All waiting time so far.
     pub fn total(&self) -> Duration {
         Duration::from_micros(self.0.load(Ordering::Relaxed))
     }
 
-    fn book(&self, time: Duration) {
+    fn add(&self, time: Duration) {
         self.0.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
@@ -41,7 +41,7 @@ pub struct Deadline {
 /// What a probe found: see [`Deadline::wait_for`].
 #[derive(Debug)]
 pub enum Progress<T> {
-    /// It is there.
+    /// What was waited for.
     Ready(T),
     /// Not yet, and why.
     Pending(String),
@@ -51,7 +51,7 @@ pub enum Progress<T> {
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
     /// The deadline passed.
-    #[error("gave up after {} waiting for {awaited} (deadline of {what}){}", format_duration(*.budget), .last.as_deref().map(|l| format!(": {l}")).unwrap_or_default())]
+    #[error("timed out after {} waiting for {awaited} (deadline of {what}){}", format_duration(*.budget), .last.as_deref().map(|l| format!(": {l}")).unwrap_or_default())]
     TimedOut {
         /// Whose deadline it was.
         what: String,
@@ -62,15 +62,15 @@ pub enum WaitError {
         /// The last reason the probe gave for not being ready.
         last: Option<String>,
     },
-    /// We were asked to stop.
+    /// The run was interrupted.
     #[error("stopped waiting")]
     Interrupted(#[from] Interrupted),
-    /// The probe said that waiting is pointless.
+    /// The probe failed, so waiting longer is pointless.
     #[error("waiting for {awaited}")]
-    Hopeless {
+    Failed {
         /// What was waited for.
         awaited: String,
-        /// Why there is no hope.
+        /// Why the probe failed.
         #[source]
         source: anyhow::Error,
     },
@@ -82,58 +82,58 @@ impl Deadline {
         Self { what: what.into(), started: Instant::now(), budget, interrupt, waited }
     }
 
-    /// A deadline that heeds no signal and books no waiting: for cleanup and for tests.
+    /// A deadline that ignores signals and counts no waiting time: for cleanup and for tests.
     pub fn uninterrupted(budget: Duration, what: impl Into<String>) -> Self {
         Self::after(budget, what, Interrupt::never(), Waited::default())
     }
 
     /// A deadline for a part of this one: `budget` from now, but never later than this one.
-    pub fn within(&self, budget: Duration, what: impl Into<String>) -> Self {
+    pub(crate) fn within(&self, budget: Duration, what: impl Into<String>) -> Self {
         Self::after(budget.min(self.remaining()), what, self.interrupt.clone(), self.waited.clone())
     }
 
-    /// The same deadline, heeding another interrupt: for work that more than a signal may end.
-    pub fn heeding(&self, interrupt: Interrupt) -> Self {
+    /// The same deadline with another interrupt: for work that something other than a signal may end.
+    pub(crate) fn heeding(&self, interrupt: Interrupt) -> Self {
         Self { interrupt, ..self.clone() }
     }
 
     /// What is left, zero when it has passed.
-    pub fn remaining(&self) -> Duration {
+    pub(crate) fn remaining(&self) -> Duration {
         self.budget.saturating_sub(self.started.elapsed())
     }
 
     /// How long ago the deadline was set.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// The interrupt this deadline heeds.
-    pub fn interrupt(&self) -> &Interrupt {
+    /// The interrupt that ends waits on this deadline.
+    pub(crate) fn interrupt(&self) -> &Interrupt {
         &self.interrupt
     }
 
-    /// `Err` once the deadline has passed or we were asked to stop; `awaited` names what would have come next.
+    /// `Err` once the deadline has passed or the run was interrupted; `awaited` names what would have come next.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`] or [`WaitError::Interrupted`].
-    pub fn check(&self, awaited: &str) -> Result<(), WaitError> {
+    pub(crate) fn check(&self, awaited: &str) -> Result<(), WaitError> {
         self.check_with(awaited, None)
     }
 
-    /// Runs `work`, which blocks on the guest or on Ansible, and books its time as waiting.
-    pub fn time_wait<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// Runs `work`, which blocks on the guest or on Ansible, and counts its time as waiting.
+    pub(crate) fn time_wait<T>(&self, work: impl FnOnce() -> T) -> T {
         let started = Instant::now();
         let result = work();
-        self.waited.book(started.elapsed());
+        self.waited.add(started.elapsed());
         result
     }
 
     /// Calls `probe` every `interval` until it is ready, it fails, or the deadline passes. The whole wait, probes
-    /// included, is booked as waiting.
+    /// included, counts as waiting.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`] with the last pending reason, [`WaitError::Interrupted`], or
-    /// [`WaitError::Hopeless`] with the probe's own error.
+    /// [`WaitError::Failed`] with the probe's own error.
     pub fn wait_for<T>(
         &self,
         awaited: &str,
@@ -148,7 +148,7 @@ impl Deadline {
                     Ok(Progress::Ready(value)) => return Ok(value),
                     Ok(Progress::Pending(reason)) => last = Some(reason),
                     Err(error) => {
-                        return Err(WaitError::Hopeless { awaited: awaited.to_owned(), source: error });
+                        return Err(WaitError::Failed { awaited: awaited.to_owned(), source: error });
                     }
                 }
                 self.check_with(awaited, last.clone())?;
@@ -165,7 +165,7 @@ impl Deadline {
                 return;
             }
             #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
-            std::thread::sleep(left.min(ATTENTION));
+            std::thread::sleep(left.min(INTERRUPT_CHECK));
         }
     }
 
@@ -184,7 +184,7 @@ impl Deadline {
 }
 
 /// A duration as people write it: `850ms`, `4.2s`, `59s`, `3m07s`, `1h02m`.
-pub fn format_duration(duration: Duration) -> String {
+pub(crate) fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0 => format!("{}ms", duration.as_millis()),
@@ -216,14 +216,14 @@ mod tests {
         assert_eq!(
             error,
             format!(
-                "gave up after 900ms waiting for a green light (deadline of the test): red, look {tries}"
+                "timed out after 900ms waiting for a green light (deadline of the test): red, look {tries}"
             )
         );
         assert!(tries > 1);
     }
 
     #[test]
-    fn a_hopeless_probe_ends_the_wait_at_once_and_keeps_its_chain() {
+    fn a_failing_probe_ends_the_wait_at_once_and_keeps_its_error_chain() {
         let started = Instant::now();
         let error = soon(10_000)
             .wait_for("SSH", Duration::from_millis(5), || {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_ends_a_wait_within_a_moment() {
+    fn an_interrupt_ends_a_wait_within_a_second() {
         let interrupt = Interrupt::never();
         let deadline =
             Deadline::after(Duration::from_secs(60), "the test", interrupt.clone(), Waited::default());
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_never_outlives_the_whole_and_books_into_the_same_account() {
+    fn a_part_never_outlives_the_whole_and_counts_into_the_same_waiting_time() {
         let waited = Waited::default();
         let whole = Deadline::after(Duration::from_secs(20), "whole", Interrupt::never(), waited.clone());
         let part = whole.within(Duration::from_secs(60), "part");

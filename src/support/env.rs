@@ -1,6 +1,6 @@
-//! The environment variables we read, all of them, each with its meaning. Nothing else reads the environment.
+//! Every environment variable that boma-it reads, with its meaning. Nothing else reads the environment.
 //!
-//! libtest passes no foreign flags to a test binary, so the choices of a test run come from here.
+//! libtest passes no foreign flags to a test binary, so the options of a test run come from here.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub struct Variable {
 /// Certificate tier of every trial.
 pub const CERTS: Variable =
     Variable { name: "BOMA_IT_CERTS", help: "certificate tier; `internal` is the default" };
-/// Takes an accepted risk.
+/// Accepts a risk.
 pub const ACCEPT_RISK: Variable = Variable {
     name: "BOMA_IT_ACCEPT_RISK",
     help: "`R6`: the tier le-prod-wildcard may run; docs/security/accepted-risks.md says what that means",
@@ -34,7 +34,7 @@ pub const ROOT: Variable = Variable {
     name: "BOMA_IT_ROOT",
     help: "folder that holds harness/, profiles/, overrides/ and scenarios/; found upwards from the working directory otherwise",
 };
-/// Where run folders go.
+/// Folder of the run folders.
 pub const RUNS: Variable =
     Variable { name: "BOMA_IT_RUNS", help: "folder of run folders; overrides `runs` of harness.yml" };
 /// The hypervisor to use.
@@ -54,7 +54,7 @@ pub const LOG: Variable = Variable {
     help: "debug log on standard error, as tracing's EnvFilter: `debug`, `boma_it::machine=trace`",
 };
 
-/// Every variable of ours, in the order in which help shows them.
+/// Every variable, in the order in which help shows them.
 pub const ALL: &[Variable] = &[CERTS, ACCEPT_RISK, KEEP, ROOT, RUNS, URI, ACCEL, PROGRESS, LOG];
 
 /// An option or a variable that repeated a trial: nextest does that now.
@@ -66,7 +66,7 @@ pub struct RepeatRemoved(pub &'static str);
 ///
 /// # Errors
 /// [`RepeatRemoved`] when it is set.
-pub fn refuse_repeat() -> Result<(), RepeatRemoved> {
+pub(crate) fn refuse_repeat() -> Result<(), RepeatRemoved> {
     let name = "BOMA_IT_REPEAT";
     if read(name).is_some() { Err(RepeatRemoved(name)) } else { Ok(()) }
 }
@@ -83,7 +83,7 @@ pub struct InvalidVariable {
 
 impl Variable {
     /// The value, if it is set, not empty, and valid UTF-8.
-    pub fn get(self) -> Option<String> {
+    pub(crate) fn get(self) -> Option<String> {
         read(self.name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
     }
 
@@ -91,7 +91,7 @@ impl Variable {
     ///
     /// # Errors
     /// [`InvalidVariable`] when the value is not in the set.
-    pub fn choice<T: ValueEnum>(self) -> Result<Option<T>, InvalidVariable> {
+    pub(crate) fn choice<T: ValueEnum>(self) -> Result<Option<T>, InvalidVariable> {
         let invalid = |value: &str| {
             let values = T::value_variants().iter().filter_map(T::to_possible_value);
             let names: Vec<_> = values.map(|value| value.get_name().to_owned()).collect();
@@ -104,23 +104,23 @@ impl Variable {
     }
 
     /// Whether it is set to something other than nothing, `0`, `false` or `no`.
-    pub fn is_on(self) -> bool {
+    pub(crate) fn is_on(self) -> bool {
         self.get().is_some_and(|value| !matches!(value.as_str(), "0" | "false" | "no"))
     }
 }
 
-/// Whether a CI system runs us (`CI` is set): missing prerequisites are then errors, not ignored trials.
+/// Whether this is a CI job (`CI` is set): missing prerequisites are then errors, not ignored trials.
 pub fn is_ci() -> bool {
     read("CI").is_some_and(|value| !value.is_empty() && value != "false" && value != "0")
 }
 
-/// The id of the nextest run we are part of, if any: the same for all its test processes.
-pub fn nextest_run_id() -> Option<String> {
+/// The id of the nextest run, if this is one: the same for all its test processes.
+pub(crate) fn nextest_run_id() -> Option<String> {
     read("NEXTEST_RUN_ID").and_then(|value| value.into_string().ok())
 }
 
 /// `CARGO_MANIFEST_DIR` at run time: cargo sets it for the tests it runs.
-pub fn cargo_manifest_dir() -> Option<PathBuf> {
+pub(crate) fn cargo_manifest_dir() -> Option<PathBuf> {
     read("CARGO_MANIFEST_DIR").map(PathBuf::from)
 }
 
@@ -129,13 +129,13 @@ pub fn path() -> OsString {
     read("PATH").unwrap_or_default()
 }
 
-/// Any other variable that a configuration file names (a token's, say).
-pub fn named(name: &str) -> Option<String> {
+/// Any other variable, such as one that `harness.yml` names for a secret.
+pub(crate) fn named(name: &str) -> Option<String> {
     read(name).and_then(|value| value.into_string().ok())
 }
 
-/// Names of all inherited variables that start with one of `prefixes`: for those a child must not inherit.
-pub fn names_starting_with(prefixes: &[&str]) -> Vec<OsString> {
+/// Names of all inherited variables that start with one of `prefixes`, so that a child does not inherit them.
+pub(crate) fn names_starting_with(prefixes: &[&str]) -> Vec<OsString> {
     let starts = |name: &OsString| prefixes.iter().any(|p| name.as_encoded_bytes().starts_with(p.as_bytes()));
     std::env::vars_os().map(|(name, _)| name).filter(starts).collect()
 }

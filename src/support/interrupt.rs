@@ -1,21 +1,21 @@
-//! The wish to stop: Ctrl-C and SIGTERM, turned into a value that every wait looks at.
+//! Ctrl-C and SIGTERM, turned into a value that every wait checks.
 //!
-//! Nothing is torn down in a signal handler. The handler stores the signal's number; whoever waits
-//! ([`super::deadline::Deadline`], [`super::process::Process`]) sees it within 50 ms, returns
-//! [`Interrupted`], and the ordinary cleanup runs on the way out.
+//! No cleanup runs in a signal handler. The handler stores the signal's number; a wait ([`super::deadline::Deadline`],
+//! [`super::process::Process`]) sees it within 50 ms and returns [`Interrupted`], and the ordinary cleanup runs on the way
+//! out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// A shared flag that says whether, and by which signal, we were asked to stop.
+/// A shared flag: whether, and by which signal, the run was interrupted.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     signal: Arc<AtomicUsize>,
 }
 
-/// We were asked to stop. Carries the number of the signal (2 for Ctrl-C, 15 for SIGTERM).
+/// The run was interrupted, by the signal of this number (2 for Ctrl-C, 15 for SIGTERM).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted by signal {0}")]
 pub struct Interrupted(pub i32);
@@ -29,11 +29,11 @@ impl Interrupt {
     /// Listens for SIGINT, SIGTERM and SIGHUP from now on.
     ///
     /// A second SIGINT or SIGTERM changes nothing: cleanup is bounded by its own deadline, and a supervisor
-    /// that cannot wait for it sends SIGKILL, after which `boma-it prune` reaps what is left.
+    /// that cannot wait for it sends SIGKILL, after which `boma-it prune` removes what is left.
     ///
     /// # Errors
     /// When the handlers cannot be installed.
-    pub fn from_signals() -> std::io::Result<Self> {
+    pub(crate) fn from_signals() -> std::io::Result<Self> {
         let interrupt = Self::default();
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             let number = usize::try_from(signal).unwrap_or_default();
@@ -42,16 +42,16 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Asks to stop, as if `signal` had been received.
+    /// Interrupts the run, as if `signal` had been received.
     pub fn raise(&self, signal: i32) {
         self.signal.store(usize::try_from(signal).unwrap_or_default(), Ordering::SeqCst);
     }
 
-    /// `Err` from the moment we were asked to stop.
+    /// `Err` once the run was interrupted.
     ///
     /// # Errors
     /// [`Interrupted`] with the signal's number.
-    pub fn check(&self) -> Result<(), Interrupted> {
+    pub(crate) fn check(&self) -> Result<(), Interrupted> {
         match self.signal.load(Ordering::SeqCst) {
             0 => Ok(()),
             number => Err(Interrupted(i32::try_from(number).unwrap_or_default())),

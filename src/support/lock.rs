@@ -1,6 +1,6 @@
 //! Locks across processes: an advisory lock on a file, released by the kernel whenever its holder ends.
 //!
-//! nextest runs each trial in a process of its own, so a mutex in memory guards nothing.
+//! nextest runs each trial in its own process, so a mutex in memory would guard nothing.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::deadline::{Deadline, Progress, WaitError};
 
-/// How often a taken lock is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often a held lock is tried again.
+const RETRY: Duration = Duration::from_millis(100);
 
-/// For so many looks a holder may have no name. Whoever takes the lock writes its name, and whoever leaves it removes it, an
-/// instant after and before: who looks in that moment learns nothing of the holder, and must not judge by it.
+/// How many tries in a row may find a holder without a name. A holder writes its name just after taking the lock and
+/// removes it just before releasing it, so a nameless holder for a moment means nothing.
 const NAMELESS: usize = 20;
 
 /// A held lock; dropping it releases it. The file stays, as removing it would race with the next holder.
@@ -22,7 +22,7 @@ pub struct FileLock {
     file: File,
 }
 
-/// Why a lock was not had.
+/// Why a lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// The lock file cannot be made or locked.
@@ -34,7 +34,7 @@ pub enum LockError {
         #[source]
         source: std::io::Error,
     },
-    /// Somebody else holds it, and it was not worth waiting.
+    /// Another process holds it, and the caller did not want to wait.
     #[error("the lock {} is held by {holder}", path.display())]
     Held {
         /// The lock file.
@@ -42,12 +42,12 @@ pub enum LockError {
         /// What the holder wrote about itself.
         holder: String,
     },
-    /// Somebody else held it for too long.
+    /// Another process held it until the deadline.
     #[error(transparent)]
     Wait(#[from] WaitError),
 }
 
-/// What to do about a lock that somebody else holds.
+/// What to do about a lock that another process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
     /// Wait until it is free.
@@ -57,9 +57,9 @@ pub enum Busy {
 }
 
 impl FileLock {
-    /// Takes the lock at `path`. While another process holds it, `on_busy` is told what that holder wrote about
-    /// itself, each time it is another one, and says whether to wait. `holder` (one line: who and what for) is
-    /// what others will be told about us.
+    /// Takes the lock at `path`. While another process holds it, `on_busy` gets what that holder wrote about itself, each
+    /// time the holder changes, and says whether to wait. Other processes will read `holder`, one line on who holds the
+    /// lock and why.
     ///
     /// # Errors
     /// [`LockError`].
@@ -76,27 +76,27 @@ impl FileLock {
         let mut file =
             File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(io)?;
         let awaited = format!("the lock {}", path.display());
-        let mut told: Option<String> = None;
+        let mut reported: Option<String> = None;
         let mut nameless = 0;
-        let had = deadline.wait_for(&awaited, LOOK, || match file.try_lock() {
+        let taken = deadline.wait_for(&awaited, RETRY, || match file.try_lock() {
             Ok(()) => Ok(Progress::Ready(Ok(()))),
             Err(TryLockError::WouldBlock) => {
                 let named = read_holder(&mut file);
                 nameless = if named.is_some() { 0 } else { nameless + 1 };
                 if (1..NAMELESS).contains(&nameless) {
-                    return Ok(Progress::Pending("held by whoever has just taken it".to_owned()));
+                    return Ok(Progress::Pending("held by a process that has just taken it".to_owned()));
                 }
                 let holder = named.unwrap_or_else(|| "another process".to_owned());
-                if told.as_ref() != Some(&holder) && on_busy(&holder) == Busy::GiveUp {
+                if reported.as_ref() != Some(&holder) && on_busy(&holder) == Busy::GiveUp {
                     return Ok(Progress::Ready(Err(holder)));
                 }
-                told = Some(holder.clone());
+                reported = Some(holder.clone());
                 Ok(Progress::Pending(format!("held by {holder}")))
             }
             Err(TryLockError::Error(error)) => Err(error.into()),
         })?;
-        had.map_err(|holder| LockError::Held { path: path.to_owned(), holder })?;
-        // What is written only informs; failing to write it takes nothing from the lock.
+        taken.map_err(|holder| LockError::Held { path: path.to_owned(), holder })?;
+        // The text is only information: the lock holds without it.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{holder}"));
         Ok(Self { file })
     }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_taker_is_told_who_holds_the_lock_and_gets_it_once_it_is_free() {
+    fn a_waiting_process_learns_the_holder_and_gets_the_lock_once_it_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sub/vm.lock");
         let was_free = |_: &str| panic!("was free");
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_want_to_wait_is_told_at_once() {
+    fn giving_up_on_a_held_lock_fails_at_once_with_its_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vm.lock");
         let _first = FileLock::acquire(&path, "first", &short(), |_| Busy::Wait).unwrap();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_judged_by_a_name_that_is_not_there_yet_or_no_more() {
+    fn a_holder_without_a_name_for_a_moment_is_not_reported() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vm.lock");
         let first = FileLock::acquire(&path, "first", &short(), |_| Busy::Wait).unwrap();
@@ -162,16 +162,16 @@ mod tests {
             let path = path.clone();
             move || {
                 let minute = Deadline::uninterrupted(Duration::from_secs(60), "the test");
-                FileLock::acquire(&path, "second", &minute, |holder| panic!("told of {holder}"))
+                FileLock::acquire(&path, "second", &minute, |holder| panic!("reported {holder}"))
             }
         });
-        short().pause(LOOK * 2);
+        short().pause(RETRY * 2);
         drop(first);
         waiting.join().unwrap().unwrap();
     }
 
     #[test]
-    fn who_never_gives_a_name_is_another_process() {
+    fn a_holder_that_stays_nameless_is_reported_as_another_process() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vm.lock");
         let first = FileLock::acquire(&path, "first", &short(), |_| Busy::Wait).unwrap();

@@ -1,5 +1,5 @@
-//! The debug log: nothing unless `BOMA_IT_LOG` asks for it, warnings and errors aside; on standard error, so that
-//! standard output stays for results. Without this process's secrets, as all that we say.
+//! The debug log on standard error: warnings and errors, and more if `BOMA_IT_LOG` asks for it. Secrets are redacted. It
+//! stands alone because `tracing` is set up once for the whole process.
 
 use std::io::{self, Write};
 
@@ -8,16 +8,16 @@ use tracing_subscriber::EnvFilter;
 use super::env;
 use super::secret::Redactor;
 
-/// Starts the log; a second call does nothing. An unreadable filter is told and replaced by the default.
-pub fn init() {
+/// Starts the log; a second call does nothing. An invalid filter is reported and replaced by the default.
+pub(crate) fn init() {
     let wanted = env::LOG.get().unwrap_or_else(|| "warn".to_owned());
-    let (filter, trouble) = match wanted.parse::<EnvFilter>() {
+    let (filter, invalid) = match wanted.parse::<EnvFilter>() {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("warn"), Some(error)),
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lines).without_time();
     let _ = log.try_init();
-    if let Some(error) = trouble {
+    if let Some(error) = invalid {
         tracing::warn!("cannot read {}: {error}", env::LOG.name);
     }
 }

@@ -1,4 +1,4 @@
-//! Floor 0: what every other floor stands on and what knows nothing of VMs, guests or Ansible.
+//! The lowest layer: what every other layer uses, without knowledge of VMs, guests or Ansible.
 
 pub mod deadline;
 pub mod env;

@@ -7,18 +7,18 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The prefix of everything of ours on a hypervisor.
+/// The prefix of every object that boma-it creates on a hypervisor.
 pub const PREFIX: &str = "boma-it";
 
 /// The name of a host, profile or scenario: a DNS label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct Name(String);
 
-/// The name is no DNS label.
+/// The name is not a DNS label.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{name}` is no valid name: {why} (expected lower-case letters, digits and inner hyphens, at most 63 characters)"
+    "`{name}` is not a valid name: {why} (expected lower-case letters, digits and inner hyphens, at most 63 characters)"
 )]
 pub struct InvalidName {
     name: String,
@@ -61,12 +61,6 @@ impl TryFrom<String> for Name {
     }
 }
 
-impl From<Name> for String {
-    fn from(name: Name) -> Self {
-        name.0
-    }
-}
-
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
@@ -74,7 +68,7 @@ impl fmt::Display for Name {
 }
 
 /// The candidate nearest to `wanted`, if any is near enough to be a typing error: for "did you mean …?".
-pub fn near_miss<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn near_miss<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
         .map(|candidate| (strsim::osa_distance(wanted, candidate), candidate))
@@ -101,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_near_miss_is_found_and_a_far_one_is_not() {
+    fn only_a_near_miss_is_suggested() {
         let known = ["memory", "vcpus", "disk"];
         assert_eq!(near_miss("memmory", known), Some("memory"));
         assert_eq!(near_miss("vcups", known), Some("vcpus"));
@@ -110,7 +104,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_valid_name_stays_itself_through_serde(text in "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?") {
+        fn a_valid_name_survives_serialisation(text in "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?") {
             let name: Name = text.parse().unwrap();
             let json = serde_json::to_string(&name).unwrap();
             proptest::prop_assert_eq!(serde_json::from_str::<Name>(&json).unwrap(), name);

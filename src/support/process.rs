@@ -85,7 +85,7 @@ impl Process {
 
     /// Keeps an inherited environment variable from the child.
     #[must_use]
-    pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
+    pub(crate) fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
         self.removed.push(key.as_ref().to_owned());
         self
     }
@@ -99,20 +99,20 @@ impl Process {
 
     /// Feeds `bytes` to its standard input, which is otherwise empty.
     #[must_use]
-    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = Some(bytes.into());
         self
     }
 
     /// Appends both streams to the file at `path`, line by line as they come.
     #[must_use]
-    pub fn log_to(mut self, path: impl Into<PathBuf>) -> Self {
+    pub(crate) fn log_to(mut self, path: impl Into<PathBuf>) -> Self {
         self.log = Some(path.into());
         self
     }
 
     /// The command line, quoted so that it can be pasted into a POSIX shell.
-    pub fn command_line(&self) -> String {
+    pub(crate) fn command_line(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.args);
         let line = words.map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" ");
         Redactor::of_process().redact(&line).into_owned()
@@ -139,7 +139,7 @@ impl Process {
     ///
     /// # Errors
     /// As [`Process::run`].
-    pub fn run_with(
+    pub(crate) fn run_with(
         self,
         deadline: &Deadline,
         mut on_line: impl FnMut(Stream, &str),
@@ -224,7 +224,7 @@ impl Process {
     ///
     /// # Errors
     /// [`ProcessError::Start`] or [`ProcessError::Io`].
-    pub fn interact(self) -> Result<ExitStatus, ProcessError> {
+    pub(crate) fn interact(self) -> Result<ExitStatus, ProcessError> {
         let command = self.command_line();
         let program = self.program.to_string_lossy().into_owned();
         self.to_command()

@@ -1,6 +1,5 @@
-//! The run folder: `<root>/<timestamp>-<host>/`, plain text and JSON that a person or a program reads without
-//! asking anyone. Here is where it lies, how it is named, and which old ones go; what is in it is written by those
-//! who know.
+//! The run folder `<root>/<timestamp>-<host>/`, which holds plain text and JSON: its place, its name, and which old ones
+//! are removed. Other modules write its contents.
 
 use std::fs;
 use std::io;
@@ -19,7 +18,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// When `root` or the folder cannot be made.
-    pub fn create(root: &Path, label: &str, now: &Zoned) -> io::Result<Self> {
+    pub(crate) fn create(root: &Path, label: &str, now: &Zoned) -> io::Result<Self> {
         fs::create_dir_all(root)?;
         let stem = format!("{}-{label}", now.strftime("%Y%m%dT%H%M%S"));
         let candidates = std::iter::once(stem.clone()).chain((2..).map(|n| format!("{stem}-{n}")));
@@ -38,41 +37,41 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`] when it is gone.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         if path.is_dir() {
             return Ok(Self { path: path.to_owned() });
         }
         Err(io::Error::new(io::ErrorKind::NotFound, format!("the run folder {} is gone", path.display())))
     }
 
-    /// Where it lies.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The path of a file or folder in it.
-    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Makes a sub-folder, if it is not there.
+    /// Makes a sub-folder, if it does not exist.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn sub_folder(&self, name: &str) -> io::Result<PathBuf> {
+    pub(crate) fn sub_folder(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.path.join(name);
         fs::create_dir_all(&path)?;
         Ok(path)
     }
 }
 
-/// Removes all but the newest `keep` run folders under `root`, sparing those in `spare` (runs whose VM still lives).
-/// Only folders whose name starts like a timestamp of ours and that hold our marker file `plan.json` are touched. Gives what
-/// was removed.
+/// Removes all run folders under `root` except the newest `keep` and those in `spare` (runs whose VM still exists). A run
+/// folder has a name that starts with a timestamp, and a `plan.json`; other folders are never touched. Returns what was
+/// removed.
 ///
 /// # Errors
-/// When `root` cannot be read. A folder that cannot be removed is left for the next time.
-pub fn retain(root: &Path, keep: usize, spare: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+/// When `root` cannot be read. A folder that cannot be removed is tried again next time.
+pub(crate) fn retain(root: &Path, keep: usize, spare: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
     let folders = all(root)?;
     let surplus = folders.len().saturating_sub(keep);
     let old = folders.into_iter().take(surplus).filter(|path| !spare.contains(path));
@@ -83,10 +82,10 @@ pub fn retain(root: &Path, keep: usize, spare: &[PathBuf]) -> io::Result<Vec<Pat
 ///
 /// # Errors
 /// When `root` cannot be read.
-pub fn all(root: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn all(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut folders: Vec<PathBuf> = match fs::read_dir(root) {
         Ok(entries) => {
-            entries.filter_map(|entry| entry.ok().map(|e| e.path())).filter(|p| is_ours(p)).collect()
+            entries.filter_map(|entry| entry.ok().map(|e| e.path())).filter(|p| is_run_folder(p)).collect()
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
@@ -95,7 +94,7 @@ pub fn all(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-fn is_ours(path: &Path) -> bool {
+fn is_run_folder(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let digits = |text: Option<&str>| text.is_some_and(|t| t.bytes().all(|b| b.is_ascii_digit()));
     let stamped = digits(name.get(..8)) && name.get(8..9) == Some("T") && digits(name.get(9..15));
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_the_same_second_get_folders_of_their_own() {
+    fn runs_of_the_same_second_get_separate_folders() {
         let root = tempfile::tempdir().unwrap();
         let names: Vec<_> = (0..3)
             .map(|_| RunFolder::create(root.path(), "askari", &noon()).unwrap())
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn retention_takes_the_oldest_spares_the_living_and_never_touches_what_is_not_ours() {
+    fn retention_removes_the_oldest_but_no_run_with_a_vm_and_no_foreign_folder() {
         let root = tempfile::tempdir().unwrap();
         let make = |name: &str, marked: bool| {
             let path = root.path().join(name);

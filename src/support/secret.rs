@@ -1,11 +1,11 @@
 //! Secrets of a run, and what keeps them out of everything that is written or shown.
 //!
-//! A [`Secret`] never shows itself; whoever needs the value says so with [`Secret::reveal`]. A [`Redactor`] takes the
-//! secrets it knows out of text, in every form in which programs tend to repeat them. The process has one
-//! ([`Redactor::of_process`]), which the few places that write use themselves: the runner of children, the debug log,
-//! the reports, the terminal. Nobody has to hand it on, and so nobody can forget to.
+//! A [`Secret`] cannot be printed or serialised; code that needs the value calls [`Secret::reveal`]. A [`Redactor`] replaces
+//! the secrets it knows in text, in every encoding in which programs repeat them. The process has one
+//! ([`Redactor::of_process`]), and everything that writes uses it: the process runner, the debug log, the reports, the
+//! terminal. It is not passed around, so no caller can forget it.
 //!
-//! The values stay in memory to the end of the process: the redactor has to know what it looks for.
+//! The values stay in memory until the process ends, as the redactor searches for them.
 
 mod decodings;
 mod encodings;
@@ -17,55 +17,53 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use serde::{Serialize, Serializer};
-
 pub use redactor::{Redactor, TooMuch};
-pub use scrub::scrub;
+pub(crate) use scrub::scrub;
 pub use writer::Redacting;
 
-/// The shortest secret: what is shorter would take ordinary words out of every text.
+/// The shortest secret: redacting a shorter one would remove ordinary words from every text.
 pub const SHORTEST: usize = 6;
-/// The longest, in bytes: a bundle of keys is far below.
+/// The longest secret, in bytes: a bundle of keys is far shorter.
 pub const LONGEST: usize = 64 * 1024;
 
-/// A value that must not be seen: a token, a password, a private key. Its `Debug`, `Display` and serialised forms are
-/// `[secret]`.
+/// A value that must not be seen: a token, a password, a private key. `Debug` shows `[secret]`; there is no other way to
+/// print or serialise it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
-/// A value that cannot be kept out of sight. Says what is wrong with it and not what it is.
+/// A value that cannot be redacted. The error says what is wrong with it, never what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
-    /// There is nothing but white space.
+pub enum InvalidSecret {
+    /// It is only white space.
     #[error("it is empty")]
     Empty,
     /// It is shorter than [`SHORTEST`], white space, quotes and backslashes not counted.
     #[error(
-        "it has fewer than {SHORTEST} characters (white space, quotes and backslashes not counted), and taking it out of every output would take ordinary words out"
+        "it has fewer than {SHORTEST} characters (white space, quotes and backslashes not counted): redacting it would remove ordinary words from every output"
     )]
     Short,
     /// It is longer than [`LONGEST`].
-    #[error("it is longer than {LONGEST} bytes, which is no token, password or key")]
+    #[error("it is longer than {LONGEST} bytes, too long for a token, password or key")]
     Long,
-    /// It holds a NUL byte.
-    #[error("it holds a NUL byte: it is no text")]
+    /// It contains a NUL byte.
+    #[error("it contains a NUL byte, so it is not text")]
     Binary,
 }
 
 impl Secret {
-    /// Takes a value, without the line ends that an editor or `echo` put after it.
+    /// A secret of this value, without the line ends that an editor or `echo` puts after it.
     ///
     /// # Errors
-    /// [`Unfit`].
-    pub fn new(value: impl Into<String>) -> Result<Self, Unfit> {
+    /// [`InvalidSecret`].
+    pub fn new(value: impl Into<String>) -> Result<Self, InvalidSecret> {
         let mut value = value.into();
         value.truncate(value.trim_end_matches(['\n', '\r']).len());
         let solid = |c: &char| !c.is_ascii() || u8::try_from(*c).is_ok_and(decodings::is_solid);
         match value.chars().filter(solid).count() {
-            0 => Err(Unfit::Empty),
-            length if length < SHORTEST => Err(Unfit::Short),
-            _ if value.len() > LONGEST => Err(Unfit::Long),
-            _ if value.contains('\0') => Err(Unfit::Binary),
+            0 => Err(InvalidSecret::Empty),
+            length if length < SHORTEST => Err(InvalidSecret::Short),
+            _ if value.len() > LONGEST => Err(InvalidSecret::Long),
+            _ if value.contains('\0') => Err(InvalidSecret::Binary),
             _ => Ok(Self(value)),
         }
     }
@@ -82,28 +80,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("[secret]")
-    }
-}
-
 /// Environment variables that hold secrets: no child inherits them.
 static WITHHELD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// From now on no child of this process inherits these variables.
-pub fn withhold<'a>(variables: impl IntoIterator<Item = &'a str>) {
+pub(crate) fn withhold<'a>(variables: impl IntoIterator<Item = &'a str>) {
     let mut withheld = WITHHELD.lock().unwrap_or_else(PoisonError::into_inner);
     withheld.extend(variables.into_iter().map(str::to_owned));
 }
 
-/// What no child inherits.
+/// The variables that no child inherits.
 pub(super) fn withheld() -> Vec<String> {
     WITHHELD.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
 }

@@ -21,13 +21,13 @@ pub struct SshAccess {
 
 impl SshAccess {
     /// Address and port.
-    pub fn peer(&self) -> SocketAddr {
+    pub(crate) fn peer(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
     }
 
     /// The one line of a `known_hosts` file (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"). The file names the port only if it
     /// is not 22.
-    pub fn known_hosts(&self) -> String {
+    pub(crate) fn known_hosts(&self) -> String {
         let key = self.host_key.trim();
         match self.port {
             22 => format!("{} {key}\n", self.address),

@@ -170,7 +170,7 @@ fn a_playbook_without_end_is_ended_at_its_deadline_and_the_error_names_its_task(
         "{}",
         report.seen
     );
-    assert!(report.seen.contains("gave up after 1.0s"), "{}", report.seen);
+    assert!(report.seen.contains("timed out after 1.0s"), "{}", report.seen);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use boma_it::catalog::schema::{FileKind, schema};
 use boma_it::cli::args::{Cli, EXIT_CODES};
 use boma_it::site::VARIABLES;
 use boma_it::support::env;
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command, CommandFactory, ValueEnum};
 use serde_json::Value;
 
 use crate::page::root;
@@ -50,11 +50,12 @@ fn reference() -> String {
     text += "\n`boma-it ssh` ends with the exit code of the command that it ran.\n";
     let rows = VARIABLES.iter().map(|(name, meaning)| [code(name), (*meaning).to_owned()]);
     text += &format!("\n## Variables for the site\n\n{}", table(["variable", "meaning"], rows));
-    for kind in FileKind::ALL {
-        let schema = schema(kind);
+    for kind in FileKind::value_variants() {
+        let schema = schema(*kind);
         let mut rows = Vec::new();
         keys(&schema, "", &mut rows);
-        let (head, tail) = kind.as_str().split_at(1);
+        let word = kind.to_possible_value().unwrap();
+        let (head, tail) = word.get_name().split_at(1);
         let (file, about) = schema["description"].as_str().unwrap().split_once(": ").unwrap();
         let table = table(["key", "value", "meaning"], rows.into_iter());
         text += &format!("\n## {}{tail}\n\n`{file}`: {about}\n\n{table}", head.to_uppercase());

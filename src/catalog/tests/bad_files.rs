@@ -245,7 +245,7 @@ proptest::proptest! {
         proptest::prop_assert_eq!(project.trials().len() + project.invalid_files().len(), 2);
         let errors = project.trials().filter_map(|trial| project.plan(trial, &RunOptions::default()).err());
         for error in errors.chain(project.invalid_files().iter().map(|invalid| invalid.error.clone())) {
-            for problem in error.problems() {
+            for problem in error.problems {
                 let lines = content.lines().count() + 1;
                 proptest::prop_assert!(problem.position.is_none_or(|position| position.line <= lines), "{problem}");
             }

@@ -72,7 +72,7 @@ impl Finished {
     ///
     /// # Errors
     /// [`ProcessError::Failed`] with the last lines of both streams.
-    pub fn into_ok(self) -> Result<Self, ProcessError> {
+    pub(crate) fn into_ok(self) -> Result<Self, ProcessError> {
         if self.status.success() {
             return Ok(self);
         }

@@ -25,7 +25,7 @@ impl Process {
     ///
     /// # Errors
     /// [`ProcessError::Start`], or [`ProcessError::Io`] when the log cannot be opened.
-    pub fn start(self) -> Result<Service, ProcessError> {
+    pub(crate) fn start(self) -> Result<Service, ProcessError> {
         let command = self.command_line();
         let io = |source| ProcessError::Io { command: command.clone(), source };
         let mut child = self.to_command();
@@ -40,17 +40,17 @@ impl Process {
 
 impl Service {
     /// The command line, fit to paste into a shell.
-    pub fn command(&self) -> &str {
+    pub(crate) fn command(&self) -> &str {
         &self.command
     }
 
     /// Its process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// How it ended, in words, if it has.
-    pub fn ended(&mut self) -> Option<String> {
+    pub(crate) fn ended(&mut self) -> Option<String> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
         }
@@ -59,7 +59,7 @@ impl Service {
 
     /// Asks it to end (SIGTERM), kills it if it has not within five seconds, and waits until it is gone. Its children
     /// go with it.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if self.ended().is_none() {
             signal_group(&self.child, Signal::TERM);
             let grace = Deadline::uninterrupted(GRACE, "ending a service");

@@ -1,11 +1,11 @@
-//! Ways to look at a text: with its escapes undone, its percent-encoding decoded, its white space and quotes left out.
+//! Decodings of a text: with its escapes undone, its percent-encoding decoded, its white space and quotes removed.
 //! Every byte of a decoding knows which bytes of the text it stands for, so that what is found in the decoding can be taken out of the
-//! text. A decoder copes with every way to encode, where a list of encodings would miss one.
+//! text. Decoding the text handles every escaped form of a secret; a list of such forms would miss some.
 
-/// How often an escape may have been escaped again: JSON in JSON in a shell's quotes.
+/// How many times escapes may be nested: JSON in JSON in a shell's quotes.
 const DEPTH: usize = 3;
 
-/// A text as it reads after some decoding.
+/// A text after some decoding.
 #[derive(Debug, Default)]
 pub(super) struct Decoding {
     pub(super) bytes: Vec<u8>,
@@ -45,7 +45,7 @@ impl Decoding {
         decoding
     }
 
-    /// Without what quoting, wrapping and indenting add: all three differ from shell to shell and program to program.
+    /// Without what quoting, wrapping and indenting add, as programs do these differently.
     fn solid(&self) -> Self {
         let mut decoding = Self::default();
         for (byte, span) in self.bytes.iter().zip(&self.spans).filter(|(byte, _)| is_solid(**byte)) {
@@ -78,7 +78,7 @@ pub(super) fn decodings(text: &[u8]) -> Vec<Decoding> {
     decodings
 }
 
-/// Neither white space nor what quotes.
+/// Whether a byte is neither white space nor a quoting character.
 pub(super) fn is_solid(byte: u8) -> bool {
     !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'\'' | b'"' | b'\\')
 }

@@ -1,5 +1,5 @@
-//! A secret → what to look for: itself, its lines, and their base64. Escapes, quotes, percent-encoding and white
-//! space are not spelt out here: the text is looked at without them ([`super::decodings`]).
+//! A secret → the byte strings to search for: itself, its lines, and their base64. Escapes, quotes, percent-encoding and
+//! white space are not enumerated: the text is searched without them ([`super::decodings`]).
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use super::SHORTEST;
 use super::decodings::is_solid;
 
-/// The shortest line of a secret of several lines that counts by itself.
+/// The shortest line of a multi-line secret that is searched for by itself.
 const SHORTEST_LINE: usize = 8;
-/// Where programs break base64: RFC 7468 (PEM) and RFC 2045 (MIME, coreutils).
+/// Where programs wrap base64: RFC 7468 (PEM) and RFC 2045 (MIME, coreutils).
 const WRAPS: [usize; 2] = [64, 76];
-/// The shortest broken line of base64 that counts by itself.
+/// The shortest line of wrapped base64 that is searched for by itself.
 const SHORTEST_WRAPPED: usize = 16;
 
-/// Everything to look for, each once.
+/// Everything to search for, each once.
 pub(super) fn encodings(secret: &str) -> BTreeSet<Vec<u8>> {
     let mut encodings = BTreeSet::new();
     add_word(secret, &mut encodings);

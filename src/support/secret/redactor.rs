@@ -1,4 +1,4 @@
-//! Takes secrets out of text.
+//! Replaces secrets in text.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,33 +11,33 @@ use super::Secret;
 use super::decodings::decodings;
 use super::encodings::encodings;
 
-/// How many bytes one byte of a encoding may take in a text: `\\u0041`, and as much again for white space.
+/// How many bytes one byte of an encoding may take in a text: `\\u0041`, and as much again for white space.
 const SWELLING: usize = 8;
 
-/// Knows secrets and puts `[secret NAME]` in the place of each. A clone knows what the original learns.
+/// Knows secrets and replaces each with `[secret NAME]`. A clone shares what the original knows.
 #[derive(Clone, Default)]
 pub struct Redactor(Arc<RwLock<Known>>);
 
-/// The secrets cannot all be looked for at once.
+/// The secrets are too long to be searched for at once.
 #[derive(Debug, thiserror::Error)]
-#[error("the secrets of this run are too long to be looked for in its output")]
+#[error("the secrets of this run are too long to be redacted from its output")]
 pub struct TooMuch(#[source] aho_corasick::BuildError);
 
 #[derive(Default)]
 struct Known {
-    /// Every encoding, with what is put in its place.
+    /// Every encoding, with its replacement.
     encodings: BTreeMap<Vec<u8>, Arc<str>>,
     search: Option<Search>,
 }
 
 struct Search {
     encodings: AhoCorasick,
-    /// What stands for each encoding, by its number.
+    /// The replacement of each encoding, by its number.
     marks: Vec<Arc<str>>,
     longest: usize,
 }
 
-/// A part of a text that gives a secret away, and what to put there.
+/// A part of a text that reveals a secret, and its replacement.
 type Find = (Range<usize>, Arc<str>);
 
 impl std::fmt::Debug for Redactor {
@@ -47,21 +47,21 @@ impl std::fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// One that knows nothing yet.
+    /// A redactor that knows no secret yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The one of this process: all that we write and show passes it.
+    /// The redactor of this process: everything that it writes and shows goes through it.
     pub fn of_process() -> &'static Self {
         static OURS: OnceLock<Redactor> = OnceLock::new();
         OURS.get_or_init(Self::new)
     }
 
-    /// Learns a secret. A secret that is known by two names goes by the first.
+    /// Adds a secret. A secret with two names is shown with the first.
     ///
     /// # Errors
-    /// [`TooMuch`]: the secret was not learnt and must not be used.
+    /// [`TooMuch`]: the secret was not added and must not be used.
     pub fn add(&self, name: &str, secret: &Secret) -> Result<(), TooMuch> {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let mark = mark(name, secret);
@@ -79,29 +79,29 @@ impl Redactor {
         Ok(())
     }
 
-    /// Whether it knows nothing.
-    pub fn is_empty(&self) -> bool {
+    /// Whether it knows no secret.
+    pub(crate) fn is_empty(&self) -> bool {
         self.known().search.is_none()
     }
 
     /// `text` without the secrets.
-    pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    pub(crate) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
         match self.redact_bytes(text.as_bytes()) {
             Cow::Borrowed(_) => Cow::Borrowed(text),
-            // What is cut out of UTF-8 begins and ends between characters, or else is mended here.
+            // A cut inside a UTF-8 character is repaired here.
             Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
         }
     }
 
     /// `text` without the secrets.
-    pub fn redact_bytes<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+    pub(crate) fn redact_bytes<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
         let finds = self.find(text);
         if finds.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(replace(text, &finds)) }
     }
 
-    /// JSON text without the secrets, still JSON: each string is looked at as it reads and written anew where one is
-    /// found. Strings are cut to their last `longest` characters, if that is given.
-    pub fn redact_json<'a>(&self, json: &'a str, longest: Option<usize>) -> Cow<'a, str> {
+    /// JSON text without the secrets, still JSON: each string is decoded, searched and, where a secret is found, encoded
+    /// again. With `longest`, strings are cut to their last `longest` characters.
+    pub(crate) fn redact_json<'a>(&self, json: &'a str, longest: Option<usize>) -> Cow<'a, str> {
         if self.is_empty() && longest.is_none() {
             return Cow::Borrowed(json);
         }
@@ -138,12 +138,12 @@ impl Redactor {
         }
     }
 
-    /// How many bytes of text, white space and quotes aside, the beginning of a secret may lie back from its end.
+    /// The longest text, without white space and quotes, that a secret may take.
     pub(super) fn reach(&self) -> usize {
         self.known().search.as_ref().map_or(0, |search| search.longest * SWELLING)
     }
 
-    /// Where secrets stand in `text`: in order, apart from each other.
+    /// The places of secrets in `text`, in order and without overlaps.
     pub(super) fn find(&self, text: &[u8]) -> Vec<Find> {
         let known = self.known();
         let Some(search) = &known.search else { return Vec::new() };
@@ -155,7 +155,7 @@ impl Redactor {
                 finds.push((start..end, mark.unwrap_or_else(|| Arc::from("[secret]"))));
             }
         }
-        // The longest of those that begin together names the whole.
+        // Of those that begin together the longest gives the name.
         finds.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
         let mut apart: Vec<Find> = Vec::new();
         for (range, mark) in finds {
@@ -172,18 +172,18 @@ impl Redactor {
     }
 }
 
-/// What is put in the place of a secret; never anything that holds it.
+/// The replacement of a secret; it never contains the secret.
 fn mark(name: &str, secret: &Secret) -> Arc<str> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
     let name: String = name.chars().map(plain).collect();
     let known = encodings(secret.reveal());
-    let gives_away = |mark: &str| {
+    let reveals = |mark: &str| {
         known.iter().any(|encoding| {
             mark.as_bytes().windows(encoding.len()).any(|window| window == encoding.as_slice())
         })
     };
     let marks = [format!("[secret {name}]"), "[redacted]".to_owned(), "[***]".to_owned()];
-    let mark = marks.into_iter().find(|mark| !gives_away(mark));
+    let mark = marks.into_iter().find(|mark| !reveals(mark));
     Arc::from(mark.unwrap_or_default())
 }
 

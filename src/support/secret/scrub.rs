@@ -1,5 +1,5 @@
-//! The last look: a folder is gone through for secrets that came into it past every writer of ours, by a task that
-//! runs on this machine, say.
+//! Removes secrets from the files of a folder, for those that no writer of ours redacted: a task of Ansible on this machine
+//! may have written them.
 
 use std::fs::{self, File};
 use std::io::{self, Seek};
@@ -9,12 +9,12 @@ use super::redactor::Redactor;
 use super::writer::Redacting;
 use crate::support::file;
 
-/// Takes what `redactor` knows out of every file below `folder`, but for those below one of `except`. Gives the files
-/// that had something. A file is replaced whole, and keeps its mode.
+/// Redacts every file below `folder` except those below one of `except`. Returns the files that contained a secret. A file
+/// is replaced in one step and keeps its mode.
 ///
 /// # Errors
 /// When a file or folder cannot be read or replaced.
-pub fn scrub(folder: &Path, except: &[PathBuf], redactor: &Redactor) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn scrub(folder: &Path, except: &[PathBuf], redactor: &Redactor) -> io::Result<Vec<PathBuf>> {
     let mut cleaned = Vec::new();
     if redactor.is_empty() {
         return Ok(cleaned);

@@ -1,4 +1,4 @@
-//! A writer that takes secrets out of a stream, wherever the pieces in which it comes are cut.
+//! A writer that redacts a stream, wherever the stream is cut into pieces.
 
 use std::io::{self, Write};
 
@@ -9,8 +9,8 @@ use super::redactor::{Redactor, replace};
 /// sixteen views: to look at a whole console at once would take hundreds of times its length.
 const PIECE: usize = 16 << 10;
 
-/// Passes on what is written without the secrets. As long as there are secrets it holds back the last part, in which
-/// one may have begun; [`Redacting::finish`], or dropping it, passes that on too.
+/// Passes on what is written, redacted. If there are secrets it holds back the end, where one may have begun;
+/// [`Redacting::finish`], or dropping it, passes that on too.
 #[derive(Debug)]
 pub struct Redacting<W: Write> {
     to: W,
@@ -20,21 +20,21 @@ pub struct Redacting<W: Write> {
 }
 
 impl<W: Write> Redacting<W> {
-    /// To `to`, without what `redactor` knows or learns.
+    /// Writes to `to`, without the secrets of `redactor`.
     pub fn new(to: W, redactor: &Redactor) -> Self {
         Self { to, redactor: redactor.clone(), held: Vec::new(), found: false }
     }
 
-    /// To `to`, without the secrets of this process.
+    /// Writes to `to`, without the secrets of this process.
     pub fn of_process(to: W) -> Self {
         Self::new(to, Redactor::of_process())
     }
 
-    /// Passes on what was held back: the stream is at its end. Gives whether there was a secret in it.
+    /// Ends the stream: passes on what was held back. Returns whether the stream contained a secret.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn finish(mut self) -> io::Result<bool> {
+    pub(crate) fn finish(mut self) -> io::Result<bool> {
         self.pass(true)?;
         self.to.flush()?;
         Ok(self.found)
@@ -51,7 +51,7 @@ impl<W: Write> Redacting<W> {
         self.found |= !finds.is_empty();
         let mut cut =
             if is_end { self.held.len() } else { before_the_last(&self.held, self.redactor.reach()) };
-        // What is found across the cut may go on: it is looked at again as a whole.
+        // A secret across the cut may be longer: it is searched again as a whole.
         if let Some((range, _)) = finds.iter().find(|(range, _)| range.start < cut && cut < range.end) {
             cut = range.start;
         }
@@ -83,7 +83,7 @@ impl<W: Write> Drop for Redacting<W> {
     }
 }
 
-/// Where the last `reach` bytes begin, white space and quotes not counted.
+/// Where the last `reach` bytes begin, not counting white space and quotes.
 fn before_the_last(text: &[u8], reach: usize) -> usize {
     if reach == 0 {
         return text.len();
