@@ -89,7 +89,7 @@ impl Run<'_> {
             workspace.run(phase, &vars, deadline, &mut on_task)
         });
         ended.context("the VM failed while Ansible ran")?.map_err(|error| match error {
-            PlaybookError::TaskFailed { task } => StageError::TaskFailed {
+            PlaybookError::TaskFailed(task) => StageError::TaskFailed {
                 message: task.message.clone().unwrap_or_else(|| "no message".to_owned()),
                 task: task.task.clone(),
             },

@@ -15,23 +15,17 @@ pub enum SiteError {
     /// A program of Ansible did not start, or did not finish.
     #[error("cannot run Ansible")]
     Process(#[source] ProcessError),
-    /// ansible-core is too old.
+    /// ansible-core is too old: its version, `unknown` if its output has none.
     #[error(
-        "ansible-core {found} is too old: {}.{} or newer is needed for Debian 13 (`make setup` installs one into .venv; `ansible` of harness.yml names its folder)",
-        OLDEST_ANSIBLE.0, OLDEST_ANSIBLE.1
+        "ansible-core {0} is too old: {major}.{minor} or newer is needed for Debian 13 (`make setup` installs one into .venv; `ansible` of harness.yml names its folder)",
+        major = OLDEST_ANSIBLE.0, minor = OLDEST_ANSIBLE.1
     )]
-    TooOld {
-        /// The installed version; `unknown` if its output has none.
-        found: String,
-    },
-    /// There is no SSH client.
+    TooOld(String),
+    /// There is no SSH client of this name.
     #[error(
-        "no `{program}` on PATH: Ansible reaches the VM by OpenSSH's client (Debian: apt install openssh-client)"
+        "no `{0}` on PATH: Ansible reaches the VM by OpenSSH's client (Debian: apt install openssh-client)"
     )]
-    NoSsh {
-        /// The missing program.
-        program: &'static str,
-    },
+    NoSsh(&'static str),
     /// `ansible-inventory` failed.
     #[error("cannot read the inventory {}\n{shown}", path.display())]
     Inventory {
@@ -57,12 +51,9 @@ pub enum SiteError {
         /// What is wrong, and what is expected.
         why: String,
     },
-    /// `ansible-playbook` cannot load the site playbook or `verify.yml`.
-    #[error("cannot load the playbook\n{shown}")]
-    BrokenPlaybook {
-        /// Ansible's output, with file and line.
-        shown: String,
-    },
+    /// `ansible-playbook` cannot load the site playbook or `verify.yml`: its output, with file and line.
+    #[error("cannot load the playbook\n{0}")]
+    BrokenPlaybook(String),
     /// No play is for the host.
     #[error("no play of {} is for host `{host}`; its plays are {plays}", playbook.display())]
     NoPlay {
@@ -115,17 +106,11 @@ impl SiteError {
 #[derive(Debug, thiserror::Error)]
 pub enum PlaybookError {
     /// A task of the site playbook failed on the host under test.
-    #[error("task `{}` ({}) failed{}", task.task, task.path, after_colon(task))]
-    TaskFailed {
-        /// The task.
-        task: Box<TaskResult>,
-    },
+    #[error("task `{}` ({}) failed{}", .0.task, .0.path, after_colon(.0))]
+    TaskFailed(Box<TaskResult>),
     /// The VM did not answer.
-    #[error("the VM was unreachable at task `{}` ({}){}", task.task, task.path, after_colon(task))]
-    Unreachable {
-        /// The task.
-        task: Box<TaskResult>,
-    },
+    #[error("the VM was unreachable at task `{}` ({}){}", .0.task, .0.path, after_colon(.0))]
+    Unreachable(Box<TaskResult>),
     /// A task tried to reach a host other than the VM, and was refused.
     #[error(
         "task `{}` ({}) tried to reach `{wanted}`, but only the VM is in scope: stub it in the host's override, or skip it if `boma_it` is set",
@@ -138,17 +123,11 @@ pub enum PlaybookError {
         wanted: String,
     },
     /// No play was for the host.
-    #[error("no play matched host `{host}`: nothing ran, and that never passes")]
-    NoHostMatched {
-        /// The host.
-        host: String,
-    },
+    #[error("no play matched host `{0}`: nothing ran, and that never passes")]
+    NoHostMatched(String),
     /// There were plays, but no task ran on the host.
-    #[error("no task ran on host `{host}`, and that never passes (do the tags select any task?)")]
-    NothingRan {
-        /// The host.
-        host: String,
-    },
+    #[error("no task ran on host `{0}`, and that never passes (do the tags select any task?)")]
+    NothingRan(String),
     /// Ansible could not load the playbook.
     #[error("ansible-playbook could not start ({exit})\n{output}")]
     BadPlaybook {
@@ -171,11 +150,8 @@ pub enum PlaybookError {
         output: String,
     },
     /// The record of tasks is missing or incomplete.
-    #[error("cannot trust the record of tasks: {what}")]
-    NoRecord {
-        /// What is wrong with it.
-        what: String,
-    },
+    #[error("cannot trust the record of tasks: {0}")]
+    NoRecord(String),
     /// The deadline passed or the run was interrupted; Ansible was stopped.
     #[error(
         "ansible-playbook was stopped{}",

@@ -64,8 +64,7 @@ impl Workspace {
         let started = Instant::now();
         let mut collector = Collector::new(&self.host, &self.roots());
         let mut read = || -> Result<(), PlaybookError> {
-            let lines =
-                reader.lines().map_err(|error| PlaybookError::NoRecord { what: error.to_string() })?;
+            let lines = reader.lines().map_err(|error| PlaybookError::NoRecord(error.to_string()))?;
             lines.iter().filter_map(|line| collector.add(line)).for_each(&mut *on_event);
             Ok(())
         };
@@ -111,8 +110,7 @@ fn run_and_read(
                 Ok(finished) => return Ok(finished),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    let what = "the thread that ran Ansible is gone".to_owned();
-                    return Err(PlaybookError::NoRecord { what });
+                    return Err(PlaybookError::NoRecord("the thread that ran Ansible is gone".to_owned()));
                 }
             }
         }

@@ -72,11 +72,11 @@ fn list_inventory(
         .map_err(SiteError::Process)?;
     let found = match ansible::version(&finished.stderr) {
         Some((numbers, found)) if numbers >= OLDEST_ANSIBLE => found.to_owned(),
-        Some((_, found)) => return Err(SiteError::TooOld { found: found.to_owned() }),
+        Some((_, found)) => return Err(SiteError::TooOld(found.to_owned())),
         None => {
             // An old or foreign program prints no version; nor does one that failed for another reason.
             finished.into_ok().map_err(SiteError::Process)?;
-            return Err(SiteError::TooOld { found: "unknown".to_owned() });
+            return Err(SiteError::TooOld("unknown".to_owned()));
         }
     };
     let invalid = |shown: String| SiteError::Inventory { path: site.inventory.clone(), shown };
@@ -104,7 +104,7 @@ fn list_playbooks(
         .run(deadline)
         .map_err(SiteError::Process)?;
     if !finished.status.success() {
-        return Err(SiteError::BrokenPlaybook { shown: error_text(&finished) });
+        return Err(SiteError::BrokenPlaybook(error_text(&finished)));
     }
     Ok(ansible::parse_plays(&finished.stdout))
 }

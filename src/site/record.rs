@@ -37,7 +37,7 @@ pub(super) enum Record {
     },
     Result(Box<TaskRecord>),
     Stats {
-        hosts: BTreeMap<String, HostStats>,
+        hosts: StatsByHost,
     },
     /// The callback plugin failed, so the record may be incomplete.
     Problem {
@@ -64,6 +64,9 @@ pub(super) enum DeclaredKind {
     Rescue,
 }
 
+/// Ansible's own counts, by host.
+pub(super) type StatsByHost = BTreeMap<String, HostStats>;
+
 /// Ansible's own counts for a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct HostStats {
@@ -78,22 +81,14 @@ pub(super) struct HostStats {
 /// The result of one task on one host.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct TaskRecord {
-    play: String,
-    task: String,
-    path: String,
-    action: String,
-    host: String,
-    status: TaskStatus,
-    changed: bool,
-    ignored: bool,
+    #[serde(flatten)]
+    result: TaskResult,
     /// Whether a `rescue` took over from its failure.
     #[serde(default)]
     pub(super) rescued: bool,
-    assertion: bool,
     /// Whether it is a failed include, or an assertion that failed without being evaluated.
     #[serde(default)]
     pub(super) unevaluated: bool,
-    seconds: f64,
     delegate: Option<String>,
     #[serde(default)]
     no_log: bool,
@@ -103,6 +98,7 @@ pub(super) struct TaskRecord {
     items: Vec<Item>,
 }
 
+/// What a task returned.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 struct TaskOutput {
     msg: Option<String>,
@@ -113,6 +109,7 @@ struct TaskOutput {
     rc: Option<i64>,
 }
 
+/// The result of one round of a loop.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 struct Item {
     item: String,
@@ -124,19 +121,11 @@ struct Item {
 impl TaskRecord {
     /// As reports have it, with the path made `relative`.
     pub(super) fn into_result(self, relative: impl Fn(&str) -> String) -> TaskResult {
-        let message = self.message();
         TaskResult {
-            play: self.play,
-            task: self.task,
-            path: relative(&self.path),
-            action: self.action,
-            host: self.host,
-            status: self.status,
-            changed: self.changed,
-            ignored: self.ignored || self.rescued,
-            assertion: self.assertion,
-            seconds: self.seconds,
-            message,
+            path: relative(&self.result.path),
+            ignored: self.result.ignored || self.rescued,
+            message: self.message(),
+            ..self.result
         }
     }
 
@@ -144,16 +133,16 @@ impl TaskRecord {
         if self.no_log {
             return None;
         }
-        let failed = matches!(self.status, TaskStatus::Failed | TaskStatus::Unreachable);
+        let failed = matches!(self.result.status, TaskStatus::Failed | TaskStatus::Unreachable);
         let broken: Vec<_> = self.items.iter().filter(|item| item.failed).collect();
         let message = if failed && !broken.is_empty() {
             let each = broken.iter().map(|item| {
-                let said = item.output.failure(self.assertion).unwrap_or_else(|| "failed".to_owned());
+                let said = item.output.failure(self.result.assertion).unwrap_or_else(|| "failed".to_owned());
                 format!("{}: {said}", item.item)
             });
             Some(each.collect::<Vec<_>>().join("\n"))
         } else if failed {
-            self.output.failure(self.assertion)
+            self.output.failure(self.result.assertion)
         } else {
             self.output.reason.clone().or_else(|| self.output.msg.clone())
         };

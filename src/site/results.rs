@@ -1,10 +1,9 @@
 //! From the record of a playbook run to its report or error. It is pure, so that each failure is tested by a table of lines.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::PlaybookError;
-use super::record::{Declared, HostStats, Record};
+use super::record::{Declared, Record, StatsByHost};
 use super::ssh::REFUSAL;
 use super::vars::Phase;
 use crate::outcome::{TaskResult, TaskStatus};
@@ -54,7 +53,7 @@ pub(super) struct Collector {
     has_started: bool,
     plays: usize,
     plays_without_host: usize,
-    stats: Option<BTreeMap<String, HostStats>>,
+    stats: Option<StatsByHost>,
     /// The first connection that was refused; and its task, once that has a result.
     refused: Option<(String, Option<Box<TaskResult>>)>,
     problem: Option<String>,
@@ -150,8 +149,9 @@ impl Collector {
         match self.refused.take() {
             Some((wanted, Some(task))) => return Err(PlaybookError::OutOfScope { task, wanted }),
             Some((wanted, None)) => {
-                let what = format!("a task tried to reach {wanted}, was refused, and has no result");
-                return Err(PlaybookError::NoRecord { what });
+                return Err(PlaybookError::NoRecord(format!(
+                    "a task tried to reach {wanted}, was refused, and has no result"
+                )));
             }
             None => {}
         }
@@ -163,34 +163,32 @@ impl Collector {
         let rescued = counted.map_or(known, |stats| stats.rescued);
         if known != rescued {
             let what = format!("Ansible counts {rescued} rescued failures, the record has {known}");
-            return Err(PlaybookError::NoRecord { what });
+            return Err(PlaybookError::NoRecord(what));
         }
         if let (Phase::Apply, Some(task)) = (phase, self.report.fatal().next()) {
-            return Err(PlaybookError::TaskFailed { task: Box::new(task.clone()) });
+            return Err(PlaybookError::TaskFailed(Box::new(task.clone())));
         }
         if self.plays == 0 {
             let output = output.to_owned();
             return Err(match exit {
                 Some(exit) => PlaybookError::BadPlaybook { exit: exit.to_owned(), output },
-                None if self.has_started => PlaybookError::NothingRan { host: self.host },
-                None => {
-                    PlaybookError::NoRecord { what: "Ansible never called the callback plugin".to_owned() }
-                }
+                None if self.has_started => PlaybookError::NothingRan(self.host),
+                None => PlaybookError::NoRecord("Ansible never called the callback plugin".to_owned()),
             });
         }
         if let Some(what) = self.problem {
-            return Err(PlaybookError::NoRecord { what });
+            return Err(PlaybookError::NoRecord(what));
         }
         let Some(stats) = self.stats else {
             let exit = exit.unwrap_or("exit status 0").to_owned();
             return Err(PlaybookError::Died { exit, task: self.last_task, output: output.to_owned() });
         };
         if self.plays == self.plays_without_host {
-            return Err(PlaybookError::NoHostMatched { host: self.host });
+            return Err(PlaybookError::NoHostMatched(self.host));
         }
         let facts = |task: &TaskResult| matches!(short(&task.action), "setup" | "gather_facts");
         if counted.is_none() || self.report.tasks.iter().all(facts) {
-            return Err(PlaybookError::NothingRan { host: self.host });
+            return Err(PlaybookError::NothingRan(self.host));
         }
         // The record must explain the exit status.
         let is_explained = phase.is_verify() && self.report.fatal().next().is_some();
@@ -226,7 +224,7 @@ impl Collector {
                 let wanted = host.split_whitespace().next().unwrap_or_default().to_owned();
                 PlaybookError::OutOfScope { task, wanted }
             }
-            None => PlaybookError::Unreachable { task },
+            None => PlaybookError::Unreachable(task),
         })
     }
 }

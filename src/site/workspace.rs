@@ -95,7 +95,7 @@ impl Workspace {
             workspace.write(name, text)?;
         }
         for program in SSH_PROGRAMS {
-            let real = find_program(program, &env::path()).ok_or(SiteError::NoSsh { program })?;
+            let real = find_program(program, &env::path()).ok_or(SiteError::NoSsh(program))?;
             let path =
                 workspace.write(&format!("bin/{program}"), &wrapper(&real, &workspace.file("ssh_config")))?;
             fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(SiteError::io(&path))?;

@@ -71,7 +71,7 @@ fn a_task_that_starts_ssh_itself_reaches_no_other_host() {
     );
     let site = TestSite::new(&[("site/roles/base/tasks/main.yml", &tasks)]).reached_by(&sshd);
     match site.run(Phase::Apply).0.unwrap_err() {
-        PlaybookError::TaskFailed { task } => {
+        PlaybookError::TaskFailed(task) => {
             let message = task.message.unwrap();
             assert!(message.contains("boma-it: refused to reach 127.0.0.2"), "{message}");
         }
@@ -189,7 +189,7 @@ fn a_vm_with_another_host_key_or_without_an_answer_is_unreachable() {
     site.access.host_key =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xTzHqAVAMw4IfyB3mAgZ1oQ1PA8GJ0K6xPrB0gqpE".into();
     let assert_unreachable = |site: &TestSite, reason: &str| match site.run(Phase::Apply).0.unwrap_err() {
-        PlaybookError::Unreachable { task } => {
+        PlaybookError::Unreachable(task) => {
             assert_eq!(task.task, "base : first");
             // If ssh gives up while Ansible still sends the module, Ansible reports that instead.
             let message = task.message.unwrap();

@@ -109,7 +109,7 @@ fn a_rescue_in_an_always_section_does_not_rescue_the_failure_before_it(
     let files = [("site/roles/base/tasks/main.yml", tasks)];
     let Some(site) = TestSite::with_ansible(version, &files) else { return };
     match site.run(Phase::Apply).0.unwrap_err() {
-        PlaybookError::TaskFailed { task } => assert_eq!(task.task, "base : first"),
+        PlaybookError::TaskFailed(task) => assert_eq!(task.task, "base : first"),
         other => panic!("{other}"),
     }
 }

@@ -240,7 +240,7 @@ fn an_unreachable_host_is_never_a_pass_even_if_the_playbook_ignores_it(
     let mut site = site.reached_by(&sshd);
     site.access.port = 1;
     match (site.run(Phase::Assert).0.unwrap_err(), keyword) {
-        (PlaybookError::Unreachable { task }, "changed_when: false") => assert_eq!(task.task, "works"),
+        (PlaybookError::Unreachable(task), "changed_when: false") => assert_eq!(task.task, "works"),
         (PlaybookError::OutOfScope { wanted, .. }, _) => assert_eq!(wanted, "203.0.113.9"),
         (other, _) => panic!("{other}"),
     }

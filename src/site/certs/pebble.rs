@@ -56,7 +56,7 @@ pub struct Authority {
 #[derive(Debug)]
 pub struct Pebble {
     authority: Authority,
-    servers: Vec<(Service, PathBuf)>,
+    servers: Vec<Server>,
 }
 
 /// Why the ACME server did not start.
@@ -134,8 +134,7 @@ impl Pebble {
         roots.push_str(&root);
         fs::write(&roots_file, &roots).map_err(PebbleError::io(&roots_file))?;
         let authority = Authority { ca: endpoint.ca, roots, address, ports };
-        let servers = vec![(acme.service, acme.log), (dns.service, dns.log)];
-        Ok(Self { authority, servers })
+        Ok(Self { authority, servers: vec![acme, dns] })
     }
 
     /// Its values for the site.
@@ -145,17 +144,17 @@ impl Pebble {
 
     /// The processes, while they run.
     pub fn pids(&self) -> Vec<u32> {
-        self.servers.iter().map(|(service, _)| service.pid()).collect()
+        self.servers.iter().map(|server| server.service.pid()).collect()
     }
 
     /// Stops the servers. Returns a note about each that had already ended.
     pub fn stop(mut self) -> Vec<String> {
-        let ended = self.servers.iter_mut().filter_map(|(service, log)| {
+        let ended = self.servers.iter_mut().filter_map(|Server { service, log }| {
             let how = service.ended()?;
             Some(format!("`{}` ended with {how} during the run; see {}", service.command(), log.display()))
         });
         let notes = ended.collect();
-        self.servers.iter_mut().for_each(|(service, _)| service.stop());
+        self.servers.iter_mut().for_each(|server| server.service.stop());
         notes
     }
 }
@@ -173,7 +172,8 @@ impl Authority {
     }
 }
 
-/// One of the two servers while it starts.
+/// One of the two servers.
+#[derive(Debug)]
 struct Server {
     service: Service,
     log: PathBuf,

@@ -145,7 +145,7 @@ fn a_server_that_died_is_noted_with_its_log() {
     }
     let fixture = ServerFixture::new();
     let mut pebble = fixture.start().unwrap();
-    pebble.servers[0].0.stop();
+    pebble.servers[0].service.stop();
     let notes = pebble.stop();
     assert_eq!(notes.len(), 1);
     assert!(
