@@ -1,5 +1,5 @@
-//! How role `reverse_proxy` of the reference site gets its certificate: its own tasks, run by a real Ansible with the variables
-//! and the override of askari on a host that is a folder, the real lego, and the tier's own ACME server on loopback.
+//! How the role `reverse_proxy` of the reference site gets its certificate: a real Ansible runs its tasks, with the variables and
+//! the override of askari, against a folder that stands for the host; lego is real, and Pebble serves ACME on loopback.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::fixture::{checkout, minute, newest_ansible};
 
 const DOMAIN: &str = "askari.boma.example";
-/// The tasks of the role that have to do with the certificate, for a host that is a folder.
+/// The certificate tasks of the role, for a folder that stands for the host.
 const PLAYBOOK: &str = "
 - hosts: localhost
   connection: local
@@ -28,7 +28,7 @@ const PLAYBOOK: &str = "
     - ansible.builtin.import_role: {name: reverse_proxy, tasks_from: certificate}
 ";
 
-/// A host that is a folder, and in Caddy's place a list of what systemd was asked for.
+/// A folder that stands for the host, with a fake `systemctl` that records its calls.
 struct Host {
     folder: tempfile::TempDir,
     address: IpAddr,
@@ -42,7 +42,7 @@ impl Host {
         }
         host.program(
             "bin/systemctl",
-            &format!("#!/bin/sh\necho \"$@\" >>{}\n", host.path("asked").display()),
+            &format!("#!/bin/sh\necho \"$@\" >>{}\n", host.path("systemctl-calls").display()),
         );
         host.program(
             "bin/curl",
@@ -129,7 +129,7 @@ impl Host {
         process.env("PATH", self.programs()).env("ROOT", self.path("root")).run(&minute()).unwrap()
     }
 
-    /// What the script changed; it must have ended well.
+    /// What the script prints as changed; it must succeed.
     #[track_caller]
     fn changed(&self, what: &str) -> String {
         let finished = self.script(&[what]);
@@ -142,13 +142,13 @@ impl Host {
         process.run_ok(&minute()).unwrap()
     }
 
-    fn asked(&self) -> String {
-        fs::read_to_string(self.path("asked")).unwrap_or_default()
+    fn systemctl_calls(&self) -> String {
+        fs::read_to_string(self.path("systemctl-calls")).unwrap_or_default()
     }
 }
 
-/// Whether this machine has what this takes; where CI looks it must.
-fn here() -> bool {
+/// Whether the programs that these tests need are there. CI fails without them.
+fn programs_available() -> bool {
     let missing: Vec<_> = ["pebble", "pebble-challtestsrv", "lego", "openssl", "curl"]
         .into_iter()
         .filter(|program| !is_available(program))
@@ -161,8 +161,8 @@ fn here() -> bool {
 }
 
 #[test]
-fn a_wildcard_certificate_is_had_kept_renewed_and_survives_an_authority_that_forgot_us() {
-    if !here() {
+fn a_wildcard_certificate_is_issued_kept_renewed_and_survives_a_reset_of_the_authority() {
+    if !programs_available() {
         return;
     }
     let host = Host::new(1);
@@ -174,7 +174,7 @@ fn a_wildcard_certificate_is_had_kept_renewed_and_survives_an_authority_that_for
         first.stdout,
         first.stderr
     );
-    assert_eq!(host.asked(), "--quiet enable --now reverse-proxy-certificate.timer\n");
+    assert_eq!(host.systemctl_calls(), "--quiet enable --now reverse-proxy-certificate.timer\n");
     let unit = "root/etc/systemd/system/reverse-proxy-certificate@.service";
     let service = fs::read_to_string(host.path(unit)).unwrap();
     assert!(service.contains("\n[Service]\nType=oneshot\nExecStart=/"), "{service}");
@@ -196,24 +196,24 @@ fn a_wildcard_certificate_is_had_kept_renewed_and_survives_an_authority_that_for
     let mode = |name: &str| fs::metadata(host.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("served"), mode("served/site.key")), (0o750, 0o640));
     assert_eq!(mode("root/var/lib/reverse-proxy-certificate"), 0o700);
-    assert!(!host.path("token").exists(), "no token is asked for");
-    // Caddy's configuration did not name the first one yet: no reload was asked for.
+    assert!(!host.path("token").exists(), "this tier needs no token");
+    // Caddy's configuration did not name the first certificate yet, so nothing was reloaded.
     assert_eq!(host.changed("due"), "", "nothing is due");
     let again = host.apply_under(Tier::Pebble, &pebble);
     assert!(again.status.success() && again.stdout.contains("changed=0 "), "{}", again.stdout);
     let second = host.changed("now");
     assert!(second.starts_with(&format!("certificate of {DOMAIN}: serial=")), "{second}");
     host.openssl(&verify);
-    assert!(host.asked().ends_with("timer\nreload caddy.service\n"), "{}", host.asked());
+    assert!(host.systemctl_calls().ends_with("timer\nreload caddy.service\n"), "{}", host.systemctl_calls());
 
-    // Another server at the same place: it has other roots, and knows nobody.
+    // Another server at the same address, with other roots and no accounts.
     pebble.stop();
     let pebble = host.pebble();
     let third = host.changed("now");
     assert!(third != second && !third.is_empty(), "{third}");
     host.openssl(&verify);
     pebble.stop();
-    // Nobody there: what lego says is told, and what is served stays.
+    // No server: the script prints lego's error, and the served certificate stays.
     let finished = host.script(&["now"]);
     assert_eq!(finished.status.code(), Some(1));
     assert!(finished.stderr.contains("connection refused"), "{}", finished.stderr);
@@ -221,13 +221,13 @@ fn a_wildcard_certificate_is_had_kept_renewed_and_survives_an_authority_that_for
 }
 
 #[test]
-fn a_wrong_record_is_refused_by_the_authority() {
-    if !here() {
+fn the_authority_refuses_a_missing_dns_record() {
+    if !programs_available() {
         return;
     }
     let host = Host::new(2);
     let pebble = host.pebble();
-    // The hook says that it has put the record, and has not.
+    // The hook reports that it created the record, but does not create it.
     host.program("bin/curl", "#!/bin/sh\nexit 0\n");
     let finished = host.apply_under(Tier::Pebble, &pebble);
     assert!(!finished.status.success(), "{}", finished.stdout);
@@ -236,15 +236,15 @@ fn a_wrong_record_is_refused_by_the_authority() {
 }
 
 #[test]
-fn gandi_is_told_the_record_and_the_token_is_on_no_command_line() {
-    if !here() {
+fn the_record_is_created_at_gandi_and_the_token_is_on_no_command_line() {
+    if !programs_available() {
         return;
     }
     let host = Host::new(3);
     let listener = TcpListener::bind((host.address, 0)).unwrap();
     let api = format!("http://{}/v5/livedns", listener.local_addr().unwrap());
     let server = std::thread::spawn(move || [request(&listener), request(&listener)]);
-    // Nobody issues anything there. What the hook needs is on the host all the same.
+    // No ACME server answers there, but the hook gets what it needs on the host.
     let finished = host.apply(&json!({
         "boma_it_certs": "le-staging",
         "boma_it_acme_directory": "https://127.0.0.1:1/dir",
@@ -278,7 +278,7 @@ fn gandi_is_told_the_record_and_the_token_is_on_no_command_line() {
     assert!(argv.lines().count() == 2 && !argv.contains("made up"), "{argv}");
 }
 
-/// Answers one request, and gives it.
+/// Answers one request and returns it.
 fn request(listener: &TcpListener) -> String {
     let (stream, _) = listener.accept().unwrap();
     let mut reader = BufReader::new(stream);
