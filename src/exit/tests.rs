@@ -8,10 +8,12 @@ use crate::support::deadline::WaitError;
 const ABSENT: &str = "boma-it-no-ansible";
 
 /// Error types that leave their class to their cause: without one they mean that something could not be found out.
-const LEFT_TO_THE_CAUSE: [&str; 28] = [
+const LEFT_TO_THE_CAUSE: [&str; 30] = [
     "BootFault",
     "BootFaultKind",
     "BootIncomplete",
+    "CommandStatus",
+    "InconclusiveReason",
     "InvalidBuildId",
     "InvalidName",
     "InvalidPackage",
@@ -20,7 +22,6 @@ const LEFT_TO_THE_CAUSE: [&str; 28] = [
     "InvalidSubnet",
     "KeyError",
     "LockError",
-    "Missing",
     "NotEnoughSpace",
     "OfficialError",
     "PebbleError",
@@ -30,13 +31,14 @@ const LEFT_TO_THE_CAUSE: [&str; 28] = [
     "ReadyError",
     "RebootError",
     "SeedError",
+    "SourceProblem",
     "SshError",
     "TooMuch",
     "UnknownHost",
+    "UnreadableSecret",
     "VerificationError",
     "VmFailure",
     "WaitError",
-    "Why",
 ];
 
 fn start(program: &str, kind: io::ErrorKind) -> ProcessError {
