@@ -69,8 +69,8 @@ impl Fixture {
     fn tool(&self, program: &str, script: &str) {
         let bin = self.dir.path().join("bin");
         fs::write(bin.join(format!("{program}.body")), format!("{script}\n")).unwrap();
-        // A symlink, as a program that was just written can be busy: see program.sh.
-        let scripted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ansible/program.sh");
+        // A symlink, as a program that was just written can be busy: see scripted_program.sh.
+        let scripted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ansible/scripted_program.sh");
         if !bin.join(program).exists() {
             symlink(scripted, bin.join(program)).unwrap();
         }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# mmdebstrap runs this with the new system's tree as last argument, once the essential packages are there and before
-# all others come: so that they find our settings. $1 is the folder of our files.
+# mmdebstrap runs this between the essential packages and all others, which so find these settings.
+# $1 is the folder of the files, $2 the tree of the new system.
 set -eu
 umask 022
 exec cp -R "$1/." "$2/"

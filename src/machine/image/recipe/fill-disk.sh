@@ -1,6 +1,6 @@
 #!/bin/sh
-# mmdebstrap runs this last, with the new system's tree as last argument: here, as root of whatever namespace it made,
-# files have the owners they shall have on disk, and nothing needs a loop device or a mount on the host.
+# mmdebstrap runs this last, as root of its namespace: files have the owners that they get on the disk, and nothing
+# needs a loop device or a mount on the host. The last argument is the tree of the new system.
 # $1 disk image, $2 ESP offset in bytes, $3 ESP size in sectors, $4 root offset in bytes, $5 root size in KiB
 set -eu
 umask 022
@@ -12,12 +12,12 @@ mcopy -s -m -i "$disk@@$esp_offset" "$tree"/boot/efi/* ::/
 rm -rf "$tree"/boot/efi/*
 
 rm -rf "$tree"/var/lib/apt/lists/* "$tree"/var/cache/apt/*.bin "$tree"/var/cache/apt/archives/*.deb
-# An index that is not there must not look fresh: `apt` of Ansible with `cache_valid_time` goes by the folder's age.
+# The package index is gone, so its folder must look old: Ansible's `apt` with `cache_valid_time` reads the folder's age.
 touch -d @0 "$tree/var/lib/apt/lists"
 rm -rf "$tree"/var/log/apt/* "$tree"/var/log/dpkg.log "$tree"/var/log/bootstrap.log
 
-# Bound onto itself, and not recursively, the tree shows none of what is mounted in it (/proc, /sys). An empty /dev and
-# /tmp hide what mmdebstrap keeps there, which differs between root and an ordinary user.
+# A bind mount of the tree onto itself, not recursive, hides what is mounted in it (/proc, /sys). Empty /dev and /tmp hide
+# mmdebstrap's files there, which differ between root and an ordinary user.
 # shellcheck disable=SC2016
 exec unshare --mount --propagation private sh -c '
     set -e
