@@ -154,7 +154,8 @@ impl Fixture {
             (
                 "ansible-playbook",
                 "here=$(dirname \"$0\")\ncase \" $* \" in *' --list-hosts '*) exec cat \"$here/listing\" ;; esac\n\
-                 . \"$here/$(basename \"$BOMA_IT_RECORD\" .tasks.jsonl)\"\n",
+                 phase=$(printf '%s\\n' \"$@\" | sed -n 's,^@.*/\\(apply\\|before\\|assert\\)\\.vars\\.json$,\\1,p')\n\
+                 . \"$here/$phase\"\n",
             ),
         ];
         for (name, text) in programs {
