@@ -22,11 +22,8 @@ pub(super) struct Document {
     text: String,
 }
 
-/// A deserialiser's error.
-struct DocumentError {
-    message: String,
-    position: Option<Position>,
-}
+/// What a deserialiser reports, and where.
+type DocumentError = (String, Option<Position>);
 
 impl Document {
     /// Reads `file`, which is relative to `root`.
@@ -67,7 +64,7 @@ impl Document {
 
     /// Deserialises the whole file with a seed.
     pub(super) fn parse_seed<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, Problem> {
-        self.run(seed).map_err(|DocumentError { message, position }| {
+        self.run(seed).map_err(|(message, position)| {
             if self.run(PhantomData::<IgnoredAny>).is_err() {
                 let language = if self.is_json() { "JSON" } else { "YAML" };
                 let message = if message.contains("more than one document") {
@@ -116,7 +113,7 @@ impl Document {
     }
 
     fn position(&self, path: &[&str], target: Target, skip: usize) -> Option<Position> {
-        self.run(Find { path, target, skip }).err()?.position
+        self.run(Find { path, target, skip }).err()?.1
     }
 
     /// Whether the file is JSON.
@@ -130,14 +127,8 @@ impl Document {
 
     fn run_yaml<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, DocumentError> {
         seed.deserialize(serde_yaml::Deserializer::from_str(&self.text)).map_err(|error| {
-            let message = error.to_string();
-            match error.location() {
-                None => DocumentError { message, position: None },
-                Some(at) => DocumentError {
-                    message: without(&message, &format!(" at line {} column {}", at.line(), at.column())),
-                    position: Some(Position { line: at.line(), column: Some(at.column()) }),
-                },
-            }
+            let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
+            located(&error.to_string(), line, column, true)
         })
     }
 
@@ -145,17 +136,16 @@ impl Document {
         let mut json = serde_json::Deserializer::from_str(&self.text);
         let value = seed.deserialize(&mut json);
         value.and_then(|value| json.end().map(|()| value)).map_err(|error| {
-            let at = format!(" at line {} column {}", error.line(), error.column());
             // For a wrong value serde_json gives the column where the value ends, which would mislead.
-            let column = (!error.is_data()).then_some(error.column());
-            let position = (error.line() > 0).then_some(Position { line: error.line(), column });
-            DocumentError { message: without(&error.to_string(), &at), position }
+            located(&error.to_string(), error.line(), error.column(), !error.is_data())
         })
     }
 }
 
-fn without(message: &str, part: &str) -> String {
-    message.replacen(part, "", 1)
+/// An error without the place in its message. Line 0 is no place.
+fn located(message: &str, line: usize, column: usize, is_column_right: bool) -> DocumentError {
+    let position = Position { line, column: is_column_right.then_some(column) };
+    (message.replacen(&format!(" at line {line} column {column}"), "", 1), (line > 0).then_some(position))
 }
 
 /// The path that `serde_yaml` puts before a message, and the message. `serde_json` gives none.

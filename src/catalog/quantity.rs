@@ -1,12 +1,11 @@
 //! Sizes and time limits with units, as the YAML files write them: `3GiB`, `512MiB`, `5m`, `90s`.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, Visitor};
 use serde::{Serialize, Serializer};
 
 /// A number of bytes, shown in the largest binary unit that divides it.
@@ -17,8 +16,9 @@ use serde::{Serialize, Serializer};
 ))]
 pub struct Bytes(pub u64);
 
-/// Units of [`Bytes`], the largest first, each with its power of two.
-const BYTE_UNITS: [(&str, u32); 5] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
+/// Units of [`Bytes`], the largest first, each in bytes.
+const BYTE_UNITS: &[(&str, u64)] =
+    &[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl Bytes {
     /// `n` gibibytes.
@@ -34,11 +34,7 @@ impl Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = |shift: u32| self.0 != 0 && self.0.trailing_zeros() >= shift;
-        match BYTE_UNITS.iter().find(|(_, shift)| fits(*shift)) {
-            Some((unit, shift)) => f.pad(&format!("{}{unit}", self.0 >> shift)),
-            None => f.pad("0B"),
-        }
+        f.pad(&in_largest_unit(self.0, BYTE_UNITS))
     }
 }
 
@@ -46,16 +42,12 @@ impl FromStr for Bytes {
     type Err = InvalidQuantity;
 
     fn from_str(text: &str) -> Result<Self, InvalidQuantity> {
-        let invalid = |why: String| InvalidQuantity { text: text.to_owned(), what: "size", why };
-        let (number, unit) = split(text).map_err(invalid)?;
-        let Some((_, shift)) = BYTE_UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(invalid(match binary_unit(unit) {
-                Some(meant) => format!("did you mean `{number}{meant}`? (units: B, KiB, MiB, GiB, TiB)"),
-                None if unit.is_empty() => format!("it has no unit: write `{number}GiB` or `{number}MiB`"),
-                None => format!("unknown unit `{unit}` (units: B, KiB, MiB, GiB, TiB)"),
-            }));
-        };
-        number.checked_mul(1 << shift).map(Self).ok_or_else(|| invalid("it is too large".to_owned()))
+        let size = parse(text, BYTE_UNITS, |number, unit| match binary_unit(unit) {
+            Some(meant) => format!("did you mean `{number}{meant}`? (units: B, KiB, MiB, GiB, TiB)"),
+            None if unit.is_empty() => format!("it has no unit: write `{number}GiB` or `{number}MiB`"),
+            None => format!("unknown unit `{unit}` (units: B, KiB, MiB, GiB, TiB)"),
+        });
+        size.map(Self).map_err(|why| InvalidQuantity { text: text.to_owned(), what: "size", why })
     }
 }
 
@@ -80,15 +72,12 @@ impl<'de> Deserialize<'de> for Bytes {
 pub(super) struct TimeLimit(pub(super) Duration);
 
 /// Units of [`TimeLimit`], the largest first, each in seconds.
-const TIME_UNITS: [(&str, u64); 3] = [("h", 3600), ("m", 60), ("s", 1)];
+const TIME_UNITS: &[(&str, u64)] = &[("h", 3600), ("m", 60), ("s", 1)];
 
 impl Serialize for TimeLimit {
     /// In the largest unit that divides it: the defaults in the schemas are written so.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let seconds = self.0.as_secs();
-        let (unit, scale) =
-            TIME_UNITS.into_iter().find(|(_, scale)| seconds.is_multiple_of(*scale)).unwrap_or(("s", 1));
-        serializer.collect_str(&format_args!("{}{unit}", seconds / scale))
+        serializer.serialize_str(&in_largest_unit(self.0.as_secs(), TIME_UNITS))
     }
 }
 
@@ -96,19 +85,15 @@ impl FromStr for TimeLimit {
     type Err = InvalidQuantity;
 
     fn from_str(text: &str) -> Result<Self, InvalidQuantity> {
-        let invalid = |why: String| InvalidQuantity { text: text.to_owned(), what: "duration", why };
-        let (number, unit) = split(text).map_err(invalid)?;
-        let Some((_, scale)) = TIME_UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(invalid(match unit {
-                "" => format!("it has no unit: write `{number}s` or `{number}m`"),
-                _ => format!("unknown unit `{unit}` (units: s, m, h)"),
-            }));
-        };
-        match number.checked_mul(*scale) {
-            Some(0) => Err(invalid("a limit is at least one second".to_owned())),
-            Some(seconds) => Ok(Self(Duration::from_secs(seconds))),
-            None => Err(invalid("it is too large".to_owned())),
+        let seconds = parse(text, TIME_UNITS, |number, unit| match unit {
+            "" => format!("it has no unit: write `{number}s` or `{number}m`"),
+            _ => format!("unknown unit `{unit}` (units: s, m, h)"),
+        });
+        match seconds {
+            Ok(0) => Err("a limit is at least one second".to_owned()),
+            seconds => seconds.map(Duration::from_secs).map(Self),
         }
+        .map_err(|why| InvalidQuantity { text: text.to_owned(), what: "duration", why })
     }
 }
 
@@ -132,8 +117,20 @@ pub struct InvalidQuantity {
     why: String,
 }
 
-/// Number and unit of a quantity; the unit may be empty. An error says what is wrong with the number.
-fn split(text: &str) -> Result<(u64, &str), String> {
+/// `number` in the largest unit that divides it.
+fn in_largest_unit(number: u64, units: &[(&str, u64)]) -> String {
+    let divides = |scale: u64| scale == 1 || number != 0 && number.is_multiple_of(scale);
+    let (unit, scale) = units.iter().find(|(_, scale)| divides(*scale)).unwrap_or(&("", 1));
+    format!("{}{unit}", number / scale)
+}
+
+/// The quantity in the unit of scale 1. An error says what is wrong; `unknown` says it of a number and an unknown unit,
+/// which may be empty.
+fn parse(
+    text: &str,
+    units: &[(&str, u64)],
+    unknown: impl FnOnce(u64, &str) -> String,
+) -> Result<u64, String> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     if number.is_empty() {
@@ -142,8 +139,12 @@ fn split(text: &str) -> Result<(u64, &str), String> {
     if unit.starts_with(['.', ',']) {
         return Err("only whole numbers are accepted: use a smaller unit".to_owned());
     }
-    let number = number.parse().map_err(|_| "it is too large".to_owned())?;
-    Ok((number, unit.trim_start()))
+    let too_large = || "it is too large".to_owned();
+    let (number, unit) = (number.parse::<u64>().map_err(|_| too_large())?, unit.trim_start());
+    match units.iter().find(|(name, _)| *name == unit) {
+        Some((_, scale)) => number.checked_mul(*scale).ok_or_else(too_large),
+        None => Err(unknown(number, unit)),
+    }
 }
 
 /// The binary unit meant by `G`, `GB` or `gib`.
@@ -162,23 +163,32 @@ where
     D: Deserializer<'de>,
     T: FromStr<Err: fmt::Display>,
 {
-    deserializer.deserialize_str(Text { expected, target: PhantomData })
+    Text { expected, parse: T::from_str }.deserialize(deserializer)
 }
 
-struct Text<T> {
-    expected: &'static str,
-    target: PhantomData<T>,
+/// A word of text for `parse`.
+pub(super) struct Text<F> {
+    pub(super) expected: &'static str,
+    pub(super) parse: F,
 }
 
-impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Text<T> {
+impl<'de, T, E: fmt::Display, F: FnOnce(&str) -> Result<T, E>> DeserializeSeed<'de> for Text<F> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<T, E: fmt::Display, F: FnOnce(&str) -> Result<T, E>> Visitor<'_> for Text<F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.expected)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        text.parse().map_err(E::custom)
+    fn visit_str<X: Error>(self, text: &str) -> Result<T, X> {
+        (self.parse)(text).map_err(X::custom)
     }
 }
 

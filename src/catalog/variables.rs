@@ -14,6 +14,7 @@ use serde_json::{Map, Number, Value};
 
 use super::document::Document;
 use super::problem::Problem;
+use super::quantity::Text;
 
 /// The prefix of boma-it's own variables.
 pub const OURS: &str = "boma_it";
@@ -92,7 +93,7 @@ pub(super) struct Vars(pub(super) BTreeMap<String, Value>);
 
 impl<'de> Deserialize<'de> for Vars {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match (Mapping { tags: Tags::Refused }).deserialize(deserializer)? {
+        match Free::mapping(Tags::Refused).deserialize(deserializer)? {
             Value::Object(vars) => Ok(Self(vars.into_iter().collect())),
             _ => Err(D::Error::custom("expected a mapping of variables")),
         }
@@ -101,7 +102,7 @@ impl<'de> Deserialize<'de> for Vars {
 
 /// Checks `file`, an override: a mapping that Ansible can read. Ansible itself reads its values.
 pub(super) fn check_overrides(root: &Path, file: &Path) -> Result<(), Problem> {
-    Document::read(root, file)?.parse_seed(Mapping { tags: Tags::Accepted }).map(|_| ())
+    Document::read(root, file)?.parse_seed(Free::mapping(Tags::Accepted)).map(|_| ())
 }
 
 /// Whether values may have YAML tags (`!vault`, `!unsafe`).
@@ -113,29 +114,20 @@ enum Tags {
     Refused,
 }
 
-/// A mapping of free values.
-struct Mapping {
-    tags: Tags,
-}
-
-impl<'de> DeserializeSeed<'de> for Mapping {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_map(Free { tags: self.tags, expected: "a mapping of variables" })
-    }
-}
-
-/// Any value.
+/// Any value, or a mapping of them.
 #[derive(Clone, Copy)]
 struct Free {
     tags: Tags,
-    expected: &'static str,
+    is_mapping: bool,
 }
 
 impl Free {
+    fn mapping(tags: Tags) -> Self {
+        Self { tags, is_mapping: true }
+    }
+
     fn inner(self) -> Self {
-        Self { expected: "a value", ..self }
+        Self { is_mapping: false, ..self }
     }
 }
 
@@ -143,7 +135,7 @@ impl<'de> DeserializeSeed<'de> for Free {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
+        if self.is_mapping { deserializer.deserialize_map(self) } else { deserializer.deserialize_any(self) }
     }
 }
 
@@ -151,7 +143,7 @@ impl<'de> Visitor<'de> for Free {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
+        f.write_str(if self.is_mapping { "a mapping of variables" } else { "a value" })
     }
 
     fn visit_unit<E: Error>(self) -> Result<Value, E> {
@@ -189,7 +181,9 @@ impl<'de> Visitor<'de> for Free {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut values = Map::new();
-        while let Some(key) = map.next_key_seed(NewKey(&values))? {
+        while let Some(key) =
+            map.next_key_seed(Text { expected: "a key that is text", parse: new_key(&values) })?
+        {
             let value = map.next_value_seed(self.inner())?;
             values.insert(key, value);
         }
@@ -207,28 +201,10 @@ impl<'de> Visitor<'de> for Free {
     }
 }
 
-/// A key that the mapping does not have yet.
-struct NewKey<'m>(&'m Map<String, Value>);
-
-impl<'de> DeserializeSeed<'de> for NewKey<'_> {
-    type Value = String;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for NewKey<'_> {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key that is text")
-    }
-
-    fn visit_str<E: Error>(self, key: &str) -> Result<String, E> {
-        if self.0.contains_key(key) {
-            return Err(E::custom(format!("key `{key}` appears twice: keep one")));
-        }
-        Ok(key.to_owned())
+/// Reads a key that the mapping does not have yet.
+fn new_key(values: &Map<String, Value>) -> impl FnOnce(&str) -> Result<String, String> {
+    |key| match values.contains_key(key) {
+        true => Err(format!("key `{key}` appears twice: keep one")),
+        false => Ok(key.to_owned()),
     }
 }

@@ -84,7 +84,7 @@ pub struct InvalidVariable {
 impl Variable {
     /// The value, if it is set, not empty, and valid UTF-8.
     pub(crate) fn get(self) -> Option<String> {
-        read(self.name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
+        named(self.name).filter(|value| !value.is_empty())
     }
 
     /// The value as one of a fixed set, if it is set.
@@ -116,7 +116,7 @@ pub fn is_ci() -> bool {
 
 /// The id of the nextest run, if this is one: the same for all its test processes.
 pub(crate) fn nextest_run_id() -> Option<String> {
-    read("NEXTEST_RUN_ID").and_then(|value| value.into_string().ok())
+    named("NEXTEST_RUN_ID")
 }
 
 /// `CARGO_MANIFEST_DIR` at run time: cargo sets it for the tests it runs.

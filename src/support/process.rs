@@ -5,19 +5,20 @@
 //! A child gets its own process group, so that Ctrl-C reaches it through us (and its children with it) and not
 //! behind our back; and the kernel ends it when we die without a word.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
 use super::deadline::{Deadline, WaitError};
 use super::secret::{Redacting, Redactor, withheld};
-use streams::{Input, Line, Outputs, feed};
+use streams::{Line, Outputs};
 
 pub use finished::{Finished, ProcessError, quote};
 pub use service::Service;
@@ -39,11 +40,7 @@ const MOMENT: Duration = Duration::from_millis(5);
 /// A program about to be run.
 #[derive(Debug)]
 pub struct Process {
-    program: OsString,
-    args: Vec<OsString>,
-    envs: Vec<(OsString, OsString)>,
-    removed: Vec<OsString>,
-    cwd: Option<PathBuf>,
+    command: Command,
     input: Option<Vec<u8>>,
     log: Option<PathBuf>,
 }
@@ -51,49 +48,42 @@ pub struct Process {
 impl Process {
     /// `program` as found on `PATH`, or a path.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Self {
-            program: program.as_ref().to_owned(),
-            args: Vec::new(),
-            envs: Vec::new(),
-            removed: Vec::new(),
-            cwd: None,
-            input: None,
-            log: None,
-        }
+        #[expect(clippy::disallowed_methods, reason = "the one process runner")]
+        Self { command: Command::new(program), input: None, log: None }
     }
 
     /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        self.args.push(arg.as_ref().to_owned());
+        self.command.arg(arg);
         self
     }
 
     /// Adds several arguments.
     #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.command.args(args);
         self
     }
 
     /// Sets an environment variable on top of what we inherited.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.envs.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.command.env(key, value);
         self
     }
 
     /// Keeps an inherited environment variable from the child.
     #[must_use]
     pub(crate) fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
-        self.removed.push(key.as_ref().to_owned());
+        self.command.env_remove(key);
         self
     }
 
     /// Runs in `dir`.
     #[must_use]
-    pub fn cwd(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.cwd = Some(dir.into());
+    pub fn cwd(mut self, dir: impl AsRef<Path>) -> Self {
+        self.command.current_dir(dir);
         self
     }
 
@@ -113,7 +103,7 @@ impl Process {
 
     /// The command line, quoted so that it can be pasted into a POSIX shell.
     pub(crate) fn command_line(&self) -> String {
-        let words = std::iter::once(&self.program).chain(&self.args);
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
         let line = words.map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" ");
         Redactor::of_process().redact(&line).into_owned()
     }
@@ -146,14 +136,11 @@ impl Process {
     ) -> Result<Finished, ProcessError> {
         let command = self.command_line();
         let io = |source| ProcessError::Io { command: command.clone(), source };
-        let mut log = self.log.as_deref().map(open_log).transpose().map_err(io)?;
+        let mut log = self.log.as_deref().map(append).transpose().map_err(io)?.map(Redacting::of_process);
         deadline
             .check(&command)
             .map_err(|source| ProcessError::Ended { command: command.clone(), source })?;
-        let (mut child, input) = self.spawn()?;
-        if let Some(input) = input {
-            feed(input);
-        }
+        let mut child = self.spawn()?;
         let mut outputs = Outputs::of(&mut child);
         let (mut stdout, mut stderr) = (String::new(), String::new());
         let mut hear = |(stream, bytes): Line| {
@@ -173,7 +160,7 @@ impl Process {
             // What the child said is in the pipes when it has ended, however long ago that was. Who inherited them (an ssh
             // master, a daemon) is listened to for a while, and not waited for.
             let heard = heard.and_then(|mut lines| {
-                if gone.is_none() && exited(&mut child) {
+                if gone.is_none() && !matches!(child.try_wait(), Ok(None)) {
                     lines.extend(outputs.held()?);
                     gone = Some(Deadline::uninterrupted(DRAIN_TIMEOUT, "the heirs of a child"));
                 }
@@ -190,16 +177,15 @@ impl Process {
                 Ok(true) => break Ok(()),
                 Err(error) => break Err(error),
             }
-            match &ended {
-                None if gone.is_some() => {}
-                None => {
-                    if let Err(reason) = deadline.check(&command) {
-                        signal_group(&child, Signal::TERM);
-                        ended = Some((reason, Deadline::uninterrupted(GRACE, "ending a child")));
-                    }
+            if let Some((_, grace)) = &ended {
+                if grace.remaining().is_zero() {
+                    signal_group(&child, Signal::KILL);
                 }
-                Some((_, grace)) if grace.remaining().is_zero() => signal_group(&child, Signal::KILL),
-                Some(_) => {}
+            } else if gone.is_none()
+                && let Err(reason) = deadline.check(&command)
+            {
+                signal_group(&child, Signal::TERM);
+                ended = Some((reason, Deadline::uninterrupted(GRACE, "ending a child")));
             }
         };
         if heard.is_err() {
@@ -224,56 +210,46 @@ impl Process {
     ///
     /// # Errors
     /// [`ProcessError::Start`] or [`ProcessError::Io`].
-    pub(crate) fn interact(self) -> Result<ExitStatus, ProcessError> {
+    pub(crate) fn interact(mut self) -> Result<ExitStatus, ProcessError> {
         let command = self.command_line();
-        let program = self.program.to_string_lossy().into_owned();
-        self.to_command()
-            .spawn()
-            .map_err(|source| ProcessError::Start { program, source })?
-            .wait()
-            .map_err(|source| ProcessError::Io { command, source })
+        self.spawn_withholding()?.wait().map_err(|source| ProcessError::Io { command, source })
     }
 
-    fn to_command(&self) -> Command {
-        #[expect(clippy::disallowed_methods, reason = "the one process runner")]
-        let mut command = Command::new(&self.program);
-        for key in withheld() {
-            command.env_remove(key);
+    /// Starts it with its outputs in pipes. A thread of its own feeds its input; whether the child reads it shows in its
+    /// exit status.
+    fn spawn(mut self) -> Result<Child, ProcessError> {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = self.spawn_contained()?;
+        if let Some((mut stdin, bytes)) = child.stdin.take().zip(self.input) {
+            thread::spawn(move || stdin.write_all(&bytes));
         }
-        command.args(&self.args).envs(self.envs.iter().map(|(key, value)| (key, value)));
-        for key in &self.removed {
-            command.env_remove(key);
-        }
-        if let Some(dir) = &self.cwd {
-            command.current_dir(dir);
-        }
-        command
-    }
-
-    fn spawn(self) -> Result<(Child, Option<Input>), ProcessError> {
-        let mut command = self.to_command();
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = self.spawn_contained(command)?;
-        let stdin = child.stdin.take().zip(self.input);
-        Ok((child, stdin))
+        Ok(child)
     }
 
     /// In a process group of its own, and ended by the kernel when the thread that starts it is gone: prctl(2),
     /// `PR_SET_PDEATHSIG`.
     #[expect(unsafe_code, reason = "pre_exec: one async-signal-safe system call, prctl(PR_SET_PDEATHSIG)")]
-    fn spawn_contained(&self, mut command: Command) -> Result<Child, ProcessError> {
-        command.process_group(0);
+    fn spawn_contained(&mut self) -> Result<Child, ProcessError> {
+        self.command.process_group(0);
         // SAFETY: the closure allocates nothing, takes no lock, and makes a single system call.
         unsafe {
-            command.pre_exec(|| {
+            self.command.pre_exec(|| {
                 rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into)
             });
         }
-        command.spawn().map_err(|source| ProcessError::Start {
-            program: self.program.to_string_lossy().into_owned(),
-            source,
-        })
+        self.spawn_withholding()
+    }
+
+    /// Starts it without the withheld variables, but with those that were set for it.
+    fn spawn_withholding(&mut self) -> Result<Child, ProcessError> {
+        for key in withheld() {
+            if !self.command.get_envs().any(|(set, _)| set == key.as_str()) {
+                self.command.env_remove(key);
+            }
+        }
+        let program = self.command.get_program().to_string_lossy().into_owned();
+        self.command.spawn().map_err(|source| ProcessError::Start { program, source })
     }
 }
 
@@ -285,14 +261,6 @@ pub fn is_available(program: &str) -> bool {
 /// The file that `program` names on `search_path`, folders joined by colons as in `PATH`.
 pub(crate) fn find_program(program: &str, search_path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(search_path).map(|dir| dir.join(program)).find(|path| path.is_file())
-}
-
-fn exited(child: &mut Child) -> bool {
-    !matches!(child.try_wait(), Ok(None))
-}
-
-fn open_log(path: &Path) -> std::io::Result<Redacting<File>> {
-    append(path).map(Redacting::of_process)
 }
 
 fn append(path: &Path) -> std::io::Result<File> {

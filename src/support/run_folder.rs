@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Zoned;
@@ -24,7 +25,7 @@ impl RunFolder {
         let candidates = std::iter::once(stem.clone()).chain((2..).map(|n| format!("{stem}-{n}")));
         for name in candidates {
             let path = root.join(name);
-            match create_private(&path) {
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self { path }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -99,11 +100,6 @@ fn is_run_folder(path: &Path) -> bool {
     let digits = |text: Option<&str>| text.is_some_and(|t| t.bytes().all(|b| b.is_ascii_digit()));
     let stamped = digits(name.get(..8)) && name.get(8..9) == Some("T") && digits(name.get(9..15));
     stamped && name.get(15..16) == Some("-") && path.join("plan.json").is_file()
-}
-
-fn create_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().mode(0o700).create(path)
 }
 
 #[cfg(test)]

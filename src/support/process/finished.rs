@@ -1,7 +1,6 @@
 //! How a child ended: its status and streams, or a typed error that shows them.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -91,22 +90,13 @@ pub(super) fn describe(status: ExitStatus) -> String {
 
 fn tail(name: &str, text: &str) -> String {
     let text = Redactor::of_process().redact(text);
-    let mut last = VecDeque::new();
-    let mut total = 0;
-    for line in text.lines() {
-        total += 1;
-        last.push_back(line);
-        if last.len() > SHOWN_LINES {
-            last.pop_front();
-        }
+    let lines: Vec<_> = text.lines().map(|line| format!("\n    {line}")).collect();
+    let body = lines[lines.len().saturating_sub(SHOWN_LINES)..].concat();
+    match lines.len() {
+        0 => String::new(),
+        ..=SHOWN_LINES => format!("\n  {name}:{body}"),
+        total => format!("\n  {name}, last {SHOWN_LINES} of {total} lines:{body}"),
     }
-    if last.is_empty() {
-        return String::new();
-    }
-    let cut =
-        if total > last.len() { format!(", last {} of {total} lines", last.len()) } else { String::new() };
-    let body = last.into_iter().map(|line| format!("\n    {line}")).collect::<String>();
-    format!("\n  {name}{cut}:{body}")
 }
 
 /// `word` as a POSIX shell needs it quoted. A NUL byte, which no argument can hold, is left out.

@@ -25,16 +25,15 @@ impl Process {
     ///
     /// # Errors
     /// [`ProcessError::Start`], or [`ProcessError::Io`] when the log cannot be opened.
-    pub(crate) fn start(self) -> Result<Service, ProcessError> {
+    pub(crate) fn start(mut self) -> Result<Service, ProcessError> {
         let command = self.command_line();
         let io = |source| ProcessError::Io { command: command.clone(), source };
-        let mut child = self.to_command();
-        child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // Its own file, past our writers: what it says is gone through when the run is over.
         if let Some(log) = self.log.as_deref().map(append).transpose().map_err(io)? {
-            child.stderr(log.try_clone().map_err(io)?).stdout(log);
+            self.command.stderr(log.try_clone().map_err(io)?).stdout(log);
         }
-        Ok(Service { child: self.spawn_contained(child)?, command, ended: None })
+        Ok(Service { child: self.spawn_contained()?, command, ended: None })
     }
 }
 

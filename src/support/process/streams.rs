@@ -1,10 +1,9 @@
-//! The three streams of a child: its input fed by a thread of its own, its outputs read by whoever runs it, line by line
-//! and as far as there is something to read.
+//! The outputs of a child: read by the thread that runs it, line by line and as far as there is something to read.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::process::{Child, ChildStdin};
+use std::process::Child;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,13 +20,6 @@ pub enum Stream {
 
 /// A line of output, its line feed included.
 pub(super) type Line = (Stream, Vec<u8>);
-/// A child's input, and what to feed it.
-pub(super) type Input = (ChildStdin, Vec<u8>);
-
-/// Feeds `input`. A child that does not read it is its own affair: its exit status tells.
-pub(super) fn feed((mut stdin, bytes): Input) {
-    std::thread::spawn(move || stdin.write_all(&bytes));
-}
 
 /// Both outputs of a child, until they are at their end.
 pub(super) struct Outputs {
@@ -39,14 +31,16 @@ struct Output {
     pipe: File,
     /// The beginning of a line.
     begun: Vec<u8>,
+    ended: bool,
 }
 
 impl Outputs {
     pub(super) fn of(child: &mut Child) -> Self {
-        let stdout = child.stdout.take().map(|pipe| (Stream::Stdout, OwnedFd::from(pipe)));
-        let stderr = child.stderr.take().map(|pipe| (Stream::Stderr, OwnedFd::from(pipe)));
-        let output = |(stream, pipe)| Output { stream, pipe: File::from(pipe), begun: Vec::new() };
-        Self { open: stdout.into_iter().chain(stderr).map(output).collect() }
+        let output =
+            |stream, pipe| Output { stream, pipe: File::from(pipe), begun: Vec::new(), ended: false };
+        let stdout = child.stdout.take().map(|pipe| output(Stream::Stdout, OwnedFd::from(pipe)));
+        let stderr = child.stderr.take().map(|pipe| output(Stream::Stderr, OwnedFd::from(pipe)));
+        Self { open: stdout.into_iter().chain(stderr).collect() }
     }
 
     /// Whether nobody can say anything more.
@@ -66,17 +60,14 @@ impl Outputs {
         }
         let speaks: Vec<bool> = asked.iter().map(|output| !output.revents().is_empty()).collect();
         let mut lines = Vec::new();
-        let mut ended = Vec::new();
         for (output, speaks) in self.open.iter_mut().zip(speaks) {
             // We alone read it, so there is something to read or it is at its end: this does not block.
-            let ends = speaks && output.read(CHUNK, &mut lines)? == 0;
-            if ends {
+            if speaks && output.read(CHUNK, &mut lines)? == 0 {
                 output.break_off(&mut lines);
+                output.ended = true;
             }
-            ended.push(ends);
         }
-        let mut ended = ended.into_iter();
-        self.open.retain(|_| ended.next() != Some(true));
+        self.open.retain(|output| !output.ended);
         Ok(lines)
     }
 

@@ -88,7 +88,7 @@ fn an_heir_that_never_stops_talking_is_not_waited_for_either() {
 #[test]
 fn the_outputs_of_a_child_that_ended_are_all_that_it_said_and_nothing_that_comes_later() {
     // Without a line feed at its end, in a pipe that an heir keeps open.
-    let mut child = sh("sleep 30 & head -c 4000 /dev/zero; echo whole >&2").spawn().unwrap().0;
+    let mut child = sh("sleep 30 & head -c 4000 /dev/zero; echo whole >&2").spawn().unwrap();
     child.wait().unwrap();
     let mut outputs = Outputs::of(&mut child);
     assert_eq!(outputs.held().unwrap(), [(Stream::Stderr, b"whole\n".to_vec())]);

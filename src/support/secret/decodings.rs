@@ -25,13 +25,6 @@ impl Decoding {
         Some((self.spans.get(start)?.0, self.spans.get(last)?.1))
     }
 
-    /// `decoded` stands for the `length` bytes of this decoding that begin at `at`.
-    fn take(&self, at: usize, length: usize, decoded: &[u8], into: &mut Self) {
-        let Some(span) = self.span(at, at + length) else { return };
-        into.bytes.extend(decoded);
-        into.spans.extend(std::iter::repeat_n(span, decoded.len()));
-    }
-
     /// What `decode` makes of this decoding. It gives, for the rest of the text, how many bytes it took and what they mean.
     fn decode(&self, decode: impl Fn(&[u8]) -> (usize, Vec<u8>)) -> Self {
         let mut decoding = Self::default();
@@ -39,7 +32,8 @@ impl Decoding {
         while at < self.bytes.len() {
             let (length, decoded) = decode(&self.bytes[at..]);
             let length = length.clamp(1, self.bytes.len() - at);
-            self.take(at, length, &decoded, &mut decoding);
+            decoding.spans.extend(decoded.iter().filter_map(|_| self.span(at, at + length)));
+            decoding.bytes.extend(decoded);
             at += length;
         }
         decoding
@@ -85,13 +79,9 @@ pub(super) fn is_solid(byte: u8) -> bool {
 
 /// A percent-encoded byte (RFC 3986, 2.1).
 fn percent_decode(rest: &[u8]) -> (usize, Vec<u8>) {
-    match rest {
-        [b'%', digits @ ..] => match hex(digits, 2) {
-            Some(byte) => (3, u8::try_from(byte).into_iter().collect()),
-            None => (1, vec![b'%']),
-        },
-        [byte, ..] => (1, vec![*byte]),
-        [] => (0, Vec::new()),
+    match rest.strip_prefix(b"%").and_then(|digits| hex(digits, 2)) {
+        Some(byte) => (3, vec![byte]),
+        None => (1, rest.first().copied().into_iter().collect()),
     }
 }
 
@@ -100,42 +90,31 @@ fn unescape(rest: &[u8]) -> (usize, Vec<u8>) {
     let [b'\\', escaped, digits @ ..] = rest else {
         return (1, rest.first().copied().into_iter().collect());
     };
-    match escaped {
-        b'n' => (2, vec![b'\n']),
-        b't' => (2, vec![b'\t']),
-        b'r' => (2, vec![b'\r']),
-        b'x' => match hex(digits, 2) {
-            Some(byte) => (4, u8::try_from(byte).into_iter().collect()),
-            None => (2, vec![b'x']),
-        },
+    let unescaped = match escaped {
+        b'n' => Some((2, vec![b'\n'])),
+        b't' => Some((2, vec![b'\t'])),
+        b'r' => Some((2, vec![b'\r'])),
+        b'x' => hex(digits, 2).map(|byte| (4, vec![byte])),
         b'u' => unicode(digits),
-        b'U' => match hex(digits, 8).and_then(char::from_u32) {
-            Some(character) => (10, utf8(character)),
-            None => (2, vec![b'U']),
-        },
-        other => (2, vec![*other]),
-    }
+        b'U' => hex(digits, 8).and_then(char::from_u32).map(|character| (10, utf8(character))),
+        _ => None,
+    };
+    unescaped.unwrap_or_else(|| (2, vec![*escaped]))
 }
 
 /// `\uHHHH`, or two of them for what lies beyond 16 bits.
-fn unicode(digits: &[u8]) -> (usize, Vec<u8>) {
-    let Some(first) = hex(digits, 4) else { return (2, vec![b'u']) };
-    if let Some(character) = char::from_u32(first) {
-        return (6, utf8(character));
-    }
+fn unicode(digits: &[u8]) -> Option<(usize, Vec<u8>)> {
+    let first = hex(digits, 4)?;
     let second = digits.get(4..).and_then(|rest| rest.strip_prefix(b"\\u")).and_then(|rest| hex(rest, 4));
-    let pair = second.filter(|second| (0xdc00..0xe000).contains(second) && first < 0xdc00);
-    let joined = pair.map(|second| 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00));
-    match joined.and_then(char::from_u32) {
-        Some(character) => (12, utf8(character)),
-        None => (6, utf8(char::REPLACEMENT_CHARACTER)),
-    }
+    let character = char::decode_utf16(std::iter::once(first).chain(second)).next()?;
+    let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
+    Some((6 * character.len_utf16(), utf8(character)))
 }
 
-fn hex(digits: &[u8], count: usize) -> Option<u32> {
+fn hex<T: TryFrom<u32>>(digits: &[u8], count: usize) -> Option<T> {
     let digits = digits.get(..count)?;
     let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
-    u32::from_str_radix(text, 16).ok()
+    T::try_from(u32::from_str_radix(text, 16).ok()?).ok()
 }
 
 fn utf8(character: char) -> Vec<u8> {

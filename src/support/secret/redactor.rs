@@ -27,14 +27,9 @@ pub struct TooMuch(#[source] aho_corasick::BuildError);
 struct Known {
     /// Every encoding, with its replacement.
     encodings: BTreeMap<Vec<u8>, Arc<str>>,
-    search: Option<Search>,
-}
-
-struct Search {
-    encodings: AhoCorasick,
-    /// The replacement of each encoding, by its number.
+    /// The replacement of each encoding, by its number in `search`.
     marks: Vec<Arc<str>>,
-    longest: usize,
+    search: Option<AhoCorasick>,
 }
 
 /// A part of a text that reveals a secret, and its replacement.
@@ -73,9 +68,7 @@ impl Redactor {
             return Ok(());
         }
         let search = AhoCorasick::new(all.keys()).map_err(TooMuch)?;
-        let (marks, longest) =
-            (all.values().map(Arc::clone).collect(), all.keys().map(Vec::len).max().unwrap_or_default());
-        *known = Known { search: Some(Search { encodings: search, marks, longest }), encodings: all };
+        *known = Known { search: Some(search), marks: all.values().cloned().collect(), encodings: all };
         Ok(())
     }
 
@@ -140,7 +133,7 @@ impl Redactor {
 
     /// The longest text, without white space and quotes, that a secret may take.
     pub(super) fn reach(&self) -> usize {
-        self.known().search.as_ref().map_or(0, |search| search.longest * SWELLING)
+        self.known().search.as_ref().map_or(0, |search| search.max_pattern_len() * SWELLING)
     }
 
     /// The places of secrets in `text`, in order and without overlaps.
@@ -149,9 +142,9 @@ impl Redactor {
         let Some(search) = &known.search else { return Vec::new() };
         let mut finds: Vec<Find> = Vec::new();
         for decoding in decodings(text) {
-            for found in search.encodings.find_overlapping_iter(&decoding.bytes) {
+            for found in search.find_overlapping_iter(&decoding.bytes) {
                 let Some((start, end)) = decoding.span(found.start(), found.end()) else { continue };
-                let mark = search.marks.get(found.pattern().as_usize()).cloned();
+                let mark = known.marks.get(found.pattern().as_usize()).cloned();
                 finds.push((start..end, mark.unwrap_or_else(|| Arc::from("[secret]"))));
             }
         }

@@ -15,7 +15,7 @@ const PIECE: usize = 16 << 10;
 pub struct Redacting<W: Write> {
     to: W,
     redactor: Redactor,
-    held: Vec<u8>,
+    pub(super) held: Vec<u8>,
     found: bool,
 }
 
@@ -38,12 +38,6 @@ impl<W: Write> Redacting<W> {
         self.pass(true)?;
         self.to.flush()?;
         Ok(self.found)
-    }
-
-    /// How many bytes are held back.
-    #[cfg(test)]
-    pub(super) fn held_back(&self) -> usize {
-        self.held.len()
     }
 
     fn pass(&mut self, is_end: bool) -> io::Result<()> {
