@@ -6,25 +6,15 @@ use crate::guest::{BootFault, BootFaultKind};
 use crate::outcome::{Outcome, error_chain};
 use crate::support::interrupt::{Interrupt, Interrupted};
 
-/// The VM failed: there is nothing left to wait for.
+/// The VM `machine`, a domain, failed: there is nothing left to wait for. `why` is in words; `fault` is what the console shows.
 #[derive(Debug, thiserror::Error)]
 pub enum VmFailure {
     /// The hypervisor reports it.
     #[error("{machine}: {why}")]
-    State {
-        /// The domain.
-        machine: String,
-        /// What is wrong with it, in words.
-        why: &'static str,
-    },
+    State { machine: String, why: &'static str },
     /// The console shows it.
     #[error("{machine} reports on its console: {fault} (full text: console.log in the run folder)")]
-    Console {
-        /// The domain.
-        machine: String,
-        /// What the console shows.
-        fault: BootFault,
-    },
+    Console { machine: String, fault: BootFault },
 }
 
 impl VmFailure {
@@ -45,48 +35,28 @@ impl VmFailure {
 }
 
 /// SSH does not answer, and nothing shows that the guest finished its boot. So this is a failed boot, not a lockout.
+/// `machine` is the domain, `last` the last line of the console or journal, `prompt` a line of the console, `boots` how
+/// many boots began.
 #[derive(Debug, thiserror::Error)]
 pub enum BootIncomplete {
     /// No new boot began.
     #[error("{machine} did not boot: its console shows no firmware or kernel message after the restart{}", last_line(.last.as_deref()))]
-    NotBegun {
-        /// The domain.
-        machine: String,
-        /// The console's last line.
-        last: Option<String>,
-    },
+    NotBegun { machine: String, last: Option<String> },
     /// A boot began and did not end.
     #[error(
         "{machine} did not finish its boot: no login prompt on the console and no end of the boot in the journal, so this \
          does not count as a lockout{}", last_line(.last.as_deref())
     )]
-    NotEnded {
-        /// The domain.
-        machine: String,
-        /// The console's last line.
-        last: Option<String>,
-    },
+    NotEnded { machine: String, last: Option<String> },
     /// The boot reached a login prompt, but its journal, which was received, does not show its end.
     #[error(
         "{machine} did not finish its boot: the console shows `{prompt}`, but the journal ends at `{last}`, so this does \
          not count as a lockout"
     )]
-    Unfinished {
-        /// The domain.
-        machine: String,
-        /// The console's line.
-        prompt: String,
-        /// The journal's last line.
-        last: String,
-    },
+    Unfinished { machine: String, prompt: String, last: String },
     /// It boots in a loop.
     #[error("{machine} restarts by itself: {boots} boots began on its console, expected one")]
-    Loop {
-        /// The domain.
-        machine: String,
-        /// How many boots began.
-        boots: usize,
-    },
+    Loop { machine: String, boots: usize },
 }
 
 fn last_line(last: Option<&str>) -> String {
@@ -98,13 +68,8 @@ fn last_line(last: Option<&str>) -> String {
 pub(super) enum StageError {
     /// We were asked to stop.
     Interrupted(anyhow::Error),
-    /// A task of the site playbook failed.
-    TaskFailed {
-        /// Its name.
-        task: String,
-        /// Its message.
-        message: String,
-    },
+    /// A task of the site playbook failed, with the message of the task.
+    TaskFailed { task: String, message: String },
     /// The guest broke in a way that a scenario can declare: never [`ExpectedFault::Tasks`].
     Fault(ExpectedFault, anyhow::Error),
     /// We could not find out.

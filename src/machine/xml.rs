@@ -1,7 +1,7 @@
 //! An XML tree to build and render. Reading is left to `roxmltree`.
 
 use quick_xml::Writer;
-use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
+use quick_xml::events::BytesText;
 
 /// An element: attributes, and children or text.
 #[derive(Clone, Debug)]
@@ -65,23 +65,15 @@ impl Element {
     }
 
     fn write(&self, writer: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
-        let mut start = BytesStart::new(self.name);
-        for (name, value) in &self.attributes {
-            start.push_attribute((*name, value.as_str()));
-        }
+        let attributes = self.attributes.iter().map(|(name, value)| (*name, value.as_str()));
+        let element = writer.create_element(self.name).with_attributes(attributes);
         match &self.content {
-            Content::Children(children) if children.is_empty() => writer.write_event(Event::Empty(start)),
-            Content::Children(children) => {
-                writer.write_event(Event::Start(start))?;
-                children.iter().try_for_each(|child| child.write(writer))?;
-                writer.write_event(Event::End(BytesEnd::new(self.name)))
-            }
-            Content::Text(text) => {
-                writer.write_event(Event::Start(start))?;
-                writer.write_event(Event::Text(BytesText::new(text)))?;
-                writer.write_event(Event::End(BytesEnd::new(self.name)))
-            }
+            Content::Children(children) if children.is_empty() => element.write_empty(),
+            Content::Children(children) => element
+                .write_inner_content(|writer| children.iter().try_for_each(|child| child.write(writer))),
+            Content::Text(text) => element.write_text_content(BytesText::new(text)),
         }
+        .map(drop)
     }
 }
 

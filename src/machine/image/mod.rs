@@ -41,64 +41,32 @@ pub(crate) enum ImageError {
     /// Not enough disk space.
     #[error(transparent)]
     NotEnoughSpace(#[from] NotEnoughSpace),
-    /// Debian's own image cannot be downloaded. `cached` is the newest build that is already in the image folder.
+    /// Debian's own image cannot be downloaded. `cached` is the newest build that is already in the image folder:
+    /// `20251117-2299`.
     #[error(
         "cannot download Debian's image; {}{}, or set `image.source: build`", .source.next_step(),
         .cached.as_ref().map(|build| format!(", set `image.release: {build}`, which is downloaded already")).unwrap_or_default()
     )]
-    Official {
-        /// How the download failed.
-        source: OfficialError,
-        /// `20251117-2299`.
-        cached: Option<String>,
-    },
-    /// The operator's file, or the output of qemu-img, is not what it should be.
+    Official { source: OfficialError, cached: Option<String> },
+    /// The operator's file, or the output of qemu-img, is not what it should be. `why` says what is wrong with
+    /// the file, and what was expected.
     #[error("{} cannot be a golden image: {why}", path.display())]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it, and what was expected.
-        why: String,
-    },
-    /// A step of the build failed.
+    Unusable { path: PathBuf, why: String },
+    /// A step of the build failed. `log` is where the output of the failed build was kept.
     #[error("building the golden image failed while {step}{}", .log.as_ref().map(|l| format!("; the whole output is in {}", l.display())).unwrap_or_default())]
-    Step {
-        /// What was being done.
-        step: &'static str,
-        /// Where the output of the failed build was kept.
-        log: Option<PathBuf>,
-        /// How it failed.
-        source: Box<ProcessError>,
-    },
+    Step { step: &'static str, log: Option<PathBuf>, source: Box<ProcessError> },
     /// A program could not read an image.
     #[error("cannot read the image {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// How it failed.
-        source: Box<ProcessError>,
-    },
-    /// A file or folder could not be read or written.
+    Read { path: PathBuf, source: Box<ProcessError> },
+    /// A file or folder could not be read or written. `what` was tried: a verb.
     #[error("cannot {what} {}", path.display())]
-    Io {
-        /// What was tried: a verb.
-        what: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    Io { what: &'static str, path: PathBuf, source: io::Error },
     /// The lock of the image folder could not be taken.
     #[error("cannot lock the image folder")]
     Lock(#[source] Box<LockError>),
-    /// There is no image of that name.
+    /// There is no image of that name; `known` are the names of all images.
     #[error("unknown image `{name}` (known: {})", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
-    Unknown {
-        /// The requested name.
-        name: String,
-        /// The names of all images.
-        known: Vec<String>,
-    },
+    Unknown { name: String, known: Vec<String> },
 }
 
 impl From<OfficialError> for ImageError {

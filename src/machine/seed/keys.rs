@@ -19,17 +19,9 @@ pub(crate) struct KeyPair {
 /// Why a key pair could not be made or read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyError {
-    /// A file of the pair cannot be used.
+    /// A file of the pair cannot be used. `what` is as in "cannot … the key file": `read`.
     #[error("cannot {what} the key file {}", path.display())]
-    File {
-        /// As in "cannot … the key file": `read`.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The operating system's error.
-        #[source]
-        source: io::Error,
-    },
+    File { what: &'static str, path: PathBuf, source: io::Error },
     /// ssh-keygen failed.
     #[error("cannot generate an SSH key")]
     Keygen(#[source] Box<ProcessError>),

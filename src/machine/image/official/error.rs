@@ -6,74 +6,34 @@ use ureq::http::StatusCode;
 
 use crate::support::deadline::WaitError;
 
-/// Why Debian's own image cannot be downloaded. `url` is the address of the request.
+/// Why Debian's own image cannot be downloaded. `url` is the address of the request, `got` the number of bytes on disk.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OfficialError {
     /// There was no response.
     #[error("cannot reach {url}")]
-    Unreachable {
-        /// The address.
-        url: String,
-        /// How the request failed.
-        #[source]
-        source: Box<ureq::Error>,
-    },
+    Unreachable { url: String, source: Box<ureq::Error> },
     /// The server refused.
     #[error("the server answers {status} to {url}")]
-    Status {
-        /// The address.
-        url: String,
-        /// The status.
-        status: StatusCode,
-    },
-    /// The connection ended, or fell silent, in the middle.
+    Status { url: String, status: StatusCode },
+    /// The connection ended, or fell silent, in the middle. `total` is the size of the file in bytes, if the server named
+    /// it; there is no `source` if the connection just ended.
     #[error(
         "the download of {url} broke off after {got} bytes of {}",
         .total.map_or_else(|| "an unknown number".to_owned(), |total| total.to_string())
     )]
-    Broken {
-        /// The address.
-        url: String,
-        /// Bytes that are on disk.
-        got: u64,
-        /// Size of the file in bytes, if the server named it.
-        total: Option<u64>,
-        /// How the connection failed, if it did not just end.
-        #[source]
-        source: Option<io::Error>,
-    },
-    /// The bytes are not those that the list of sums promises.
+    Broken { url: String, got: u64, total: Option<u64>, source: Option<io::Error> },
+    /// The bytes have the digest `found`, not the one that the list of sums promises.
     #[error(
         "{url} has {got} bytes and SHA-512 {}…, expected {}… as in the server's SHA512SUMS",
         found.get(..16).unwrap_or(found), expected.get(..16).unwrap_or(expected)
     )]
-    Digest {
-        /// The address.
-        url: String,
-        /// Size of the downloaded file in bytes.
-        got: u64,
-        /// Its digest.
-        found: String,
-        /// The promised digest.
-        expected: String,
-    },
-    /// The response is not the file that should be there.
+    Digest { url: String, got: u64, found: String, expected: String },
+    /// The response is not the file that should be there. `why` says what is wrong with it, and what was expected.
     #[error("{url} is not the expected file: {why}")]
-    Unexpected {
-        /// The address.
-        url: String,
-        /// What is wrong with it, and what was expected.
-        why: String,
-    },
+    Unexpected { url: String, why: String },
     /// Interrupted, or the deadline passed.
     #[error("the download of {url} was stopped")]
-    Stopped {
-        /// The address.
-        url: String,
-        /// Why.
-        #[source]
-        source: Box<WaitError>,
-    },
+    Stopped { url: String, source: Box<WaitError> },
 }
 
 impl OfficialError {
