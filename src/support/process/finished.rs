@@ -94,7 +94,7 @@ fn tail(name: &str, text: &str) -> String {
     let body = lines[lines.len().saturating_sub(SHOWN_LINES)..].concat();
     match lines.len() {
         0 => String::new(),
-        ..=SHOWN_LINES => format!("\n  {name}:{body}"),
+        1..=SHOWN_LINES => format!("\n  {name}:{body}"),
         total => format!("\n  {name}, last {SHOWN_LINES} of {total} lines:{body}"),
     }
 }

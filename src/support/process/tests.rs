@@ -138,7 +138,7 @@ fn the_last_words_of_a_child_are_never_lost_however_busy_the_machine() {
     // Each child is silent for about as long as the runner waits for a line, then speaks and is gone.
     let once =
         |round: usize| sh(&format!("sleep 0.{:03}; echo last", 40 + round % 16)).run(&plenty()).unwrap();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for worker in 0..24 {
             scope.spawn(move || {
                 for round in 0..8 {
