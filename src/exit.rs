@@ -33,7 +33,7 @@ pub(crate) enum Exit {
     Command(u8),
 }
 
-/// What an error means for whoever started the process.
+/// What an error means for the caller of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ErrorClass {
     /// The command line, the environment or a file is wrong, or names something that does not exist.

@@ -77,7 +77,7 @@ pub(super) enum StageError {
 }
 
 impl StageError {
-    /// [`StageError::Fault`], if a scenario can declare what befell the VM.
+    /// [`StageError::Fault`], if a scenario can declare what happened to the VM.
     pub(super) fn of_vm(error: anyhow::Error) -> Self {
         match VmFailure::in_chain(&error).and_then(VmFailure::fault) {
             Some(fault) => Self::Fault(fault, error),

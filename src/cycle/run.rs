@@ -1,5 +1,6 @@
 //! One run in progress: what every stage works with, and the frame that runs a stage and records how it went. The stages
-//! are methods of [`Run`], each in the file of its name; [`super::run()`] puts them in order.
+//! are methods of [`Run`], each in the file of its name; [`super::run()`] puts them in order. It stands alone because all
+//! of these files use it.
 
 use super::certs::Certs;
 use super::cleanup::Cleanup;

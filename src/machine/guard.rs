@@ -14,7 +14,7 @@ pub(crate) struct Admission {
     pub kept: Vec<String>,
 }
 
-/// Why a VM may not start.
+/// Why starting a VM is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Another VM is in the way.

@@ -20,7 +20,7 @@ pub type Result<T, E = HypervisorError> = std::result::Result<T, E>;
 
 /// The verbs.
 pub trait Hypervisor: Send + Sync {
-    /// The hypervisor's host. Asked anew each time, as free memory changes.
+    /// The hypervisor's host. Never cached, as free memory changes.
     fn host_info(&self) -> Result<HostInfo>;
 
     /// Makes sure that our storage pool exists and is active.
@@ -31,7 +31,7 @@ pub trait Hypervisor: Send + Sync {
     /// A network that differs is replaced, unless one of our VMs is running: then this is an error.
     fn ensure_network(&self, spec: &NetworkSpec) -> Result<()>;
 
-    /// Every volume in our pool, by name, including files that the hypervisor itself made there (console logs).
+    /// Every volume in our pool, sorted by name, including files that the hypervisor itself made there (console logs).
     fn volumes(&self) -> Result<Vec<Volume>>;
 
     /// Creates a volume from `file`, calling `progress` with the number of bytes sent so far. A failed upload leaves no
@@ -71,7 +71,7 @@ pub trait Hypervisor: Send + Sync {
     /// The state of a domain.
     fn state(&self, domain: &str) -> Result<DomainState>;
 
-    /// Every VM of ours, by name, running or not.
+    /// Every VM with our prefix, running or not, sorted by name.
     fn machines(&self) -> Result<Vec<Machine>>;
 
     /// Replaces the ownership in a domain's metadata.
@@ -121,7 +121,7 @@ pub enum RestartMethod {
     PowerCut,
 }
 
-/// A VM of ours.
+/// A VM with our prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// The domain's name.

@@ -62,7 +62,7 @@ pub const ALL: &[Variable] = &[CERTS, ACCEPT_RISK, KEEP, ROOT, RUNS, URI, ACCEL,
 #[error("`{0}` was removed; repeat a trial with `cargo nextest run --stress-count N`")]
 pub struct RepeatRemoved(pub &'static str);
 
-/// Refuses `BOMA_IT_REPEAT`, so that nobody takes one run for several.
+/// Refuses `BOMA_IT_REPEAT`, so that one run is not mistaken for several.
 ///
 /// # Errors
 /// [`RepeatRemoved`] when it is set.

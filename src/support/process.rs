@@ -1,9 +1,8 @@
-//! The one way to run another program: shown as a command one can paste, bounded by a deadline, ended as a whole
-//! process group, with both streams kept. Logs and errors are without this process's secrets; the streams are as the
-//! child wrote them, for whoever reads them.
+//! The only way to run another program: it has a command line that can be pasted, a deadline, and both streams captured,
+//! and it ends as a whole process group. Logs and errors have this process's secrets redacted; the captured streams do not.
 //!
-//! A child gets its own process group, so that Ctrl-C reaches it through us (and its children with it) and not
-//! behind our back; and the kernel ends it when we die without a word.
+//! A child gets its own process group, so that Ctrl-C reaches it and its children through us. The kernel kills it if this
+//! process dies first.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -28,13 +27,13 @@ mod finished;
 mod service;
 mod streams;
 
-/// How long a child that was asked to end (SIGTERM) may take before it is killed.
+/// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long the streams of a child that ended are still listened to, if somebody else holds them open.
+/// How long to read the streams of a child that has exited, if another process holds them open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often a child that is silent is looked at.
+/// How often a silent child is polled.
 const TICK: Duration = Duration::from_millis(50);
-/// How often one that has closed its streams is looked at, which mostly ends at once.
+/// How often a child that has closed its streams is polled: it usually exits at once.
 const MOMENT: Duration = Duration::from_millis(5);
 
 /// A program about to be run.
@@ -66,14 +65,14 @@ impl Process {
         self
     }
 
-    /// Sets an environment variable on top of what we inherited.
+    /// Sets an environment variable, in addition to the inherited ones.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.command.env(key, value);
         self
     }
 
-    /// Keeps an inherited environment variable from the child.
+    /// Removes an inherited environment variable for the child.
     #[must_use]
     pub(crate) fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
         self.command.env_remove(key);
@@ -108,7 +107,7 @@ impl Process {
         Redactor::of_process().redact(&line).into_owned()
     }
 
-    /// Runs to its end, whatever the exit status.
+    /// Runs it to its end and accepts any exit status.
     ///
     /// # Errors
     /// [`ProcessError`], but never [`ProcessError::Failed`].
@@ -116,7 +115,7 @@ impl Process {
         self.run_with(deadline, |_, _| {})
     }
 
-    /// Runs to its end and insists on exit status 0; gives standard output.
+    /// Runs it to its end, requires exit status 0 and returns standard output.
     ///
     /// # Errors
     /// [`ProcessError`]; [`ProcessError::Failed`] shows the last lines of both streams.
@@ -124,8 +123,8 @@ impl Process {
         self.run(deadline)?.into_ok().map(|finished| finished.stdout)
     }
 
-    /// Like [`Process::run`], with `on_line` called for each line (without its line feed) as it comes. When the
-    /// deadline passes or an interrupt comes, the process group gets SIGTERM, then SIGKILL after five seconds.
+    /// Like [`Process::run`], and calls `on_line` for each line (without its line feed) as it arrives. When the
+    /// deadline passes or an interrupt arrives, the process group gets SIGTERM, then SIGKILL after five seconds.
     ///
     /// # Errors
     /// As [`Process::run`].
@@ -157,12 +156,13 @@ impl Process {
         let mut gone: Option<Deadline> = None;
         let heard: std::io::Result<()> = loop {
             let heard = if outputs.are_at_their_end() { outputs.wait(MOMENT) } else { outputs.wait(TICK) };
-            // What the child said is in the pipes when it has ended, however long ago that was. Who inherited them (an ssh
-            // master, a daemon) is listened to for a while, and not waited for.
+            // Everything that an exited child wrote is in the pipes. A process that inherited them (an ssh master, a daemon)
+            // is read for a short time, never until it exits.
             let heard = heard.and_then(|mut lines| {
                 if gone.is_none() && !matches!(child.try_wait(), Ok(None)) {
                     lines.extend(outputs.held()?);
-                    gone = Some(Deadline::uninterrupted(DRAIN_TIMEOUT, "the heirs of a child"));
+                    gone =
+                        Some(Deadline::uninterrupted(DRAIN_TIMEOUT, "processes that inherited the streams"));
                 }
                 let over = gone
                     .as_ref()
@@ -195,7 +195,7 @@ impl Process {
         let status = heard.and(status).map_err(io)?;
         match ended {
             Some((source, _)) => {
-                // Its children may have outlived it.
+                // Its children may still be running.
                 signal_group(&child, Signal::KILL);
                 Err(ProcessError::Ended { command, source })
             }
@@ -206,7 +206,7 @@ impl Process {
         }
     }
 
-    /// Hands our terminal to the program and waits for it: for a shell in the guest. Gives its exit status.
+    /// Gives the program our terminal and waits for it, for a shell in the guest. Returns its exit status.
     ///
     /// # Errors
     /// [`ProcessError::Start`] or [`ProcessError::Io`].
@@ -215,8 +215,8 @@ impl Process {
         self.spawn_withholding()?.wait().map_err(|source| ProcessError::Io { command, source })
     }
 
-    /// Starts it with its outputs in pipes. A thread of its own feeds its input; whether the child reads it shows in its
-    /// exit status.
+    /// Starts it with pipes for its outputs. A separate thread writes its input; a child that does not read it reports that
+    /// by its exit status.
     fn spawn(mut self) -> Result<Child, ProcessError> {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         self.command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
@@ -227,7 +227,7 @@ impl Process {
         Ok(child)
     }
 
-    /// In a process group of its own, and ended by the kernel when the thread that starts it is gone: prctl(2),
+    /// Starts it in its own process group. The kernel kills it when the thread that starts it ends: prctl(2),
     /// `PR_SET_PDEATHSIG`.
     #[expect(unsafe_code, reason = "pre_exec: one async-signal-safe system call, prctl(PR_SET_PDEATHSIG)")]
     fn spawn_contained(&mut self) -> Result<Child, ProcessError> {
@@ -241,7 +241,7 @@ impl Process {
         self.spawn_withholding()
     }
 
-    /// Starts it without the withheld variables, but with those that were set for it.
+    /// Starts it without the variables that hold secrets, unless they were set for this child.
     fn spawn_withholding(&mut self) -> Result<Child, ProcessError> {
         for key in withheld() {
             if !self.command.get_envs().any(|(set, _)| set == key.as_str()) {

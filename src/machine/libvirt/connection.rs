@@ -2,7 +2,7 @@
 //!
 //! A libvirt call blocks until its daemon answers, so each call runs on its own thread, and the caller stops waiting when
 //! that thread has been silent for too long. Libvirt's objects never leave that thread: a `Drop` of the `virt` crate that
-//! panics hurts nobody else.
+//! panics affects no other call.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -47,7 +47,7 @@ pub(super) fn translate(failure: Failure, info: &CallInfo) -> HypervisorError {
     let (verb, object) = (info.verb, info.object.clone());
     let source = match failure {
         Failure::Known(error) => return error,
-        Failure::Cancelled => "nobody waits for it any more".into(),
+        Failure::Cancelled => "the caller has stopped waiting for it".into(),
         Failure::Panicked => "the `virt` crate panicked".into(),
         Failure::Libvirt(error) => {
             use ErrorNumber::{DomExist, NetworkExist, StorageVolExist};

@@ -22,17 +22,17 @@ pub struct Finished {
     pub(super) command: String,
 }
 
-/// Why a program could not be run, or did not end well.
+/// Why a program could not be run, or how it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// There is no such program, or it may not be executed.
+    /// There is no such program, or it must not be executed.
     #[error(
         "cannot start `{program}`; is it installed and on PATH? (`make setup` installs what boma-it needs)"
     )]
     Start {
         /// The program's name.
         program: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -60,7 +60,7 @@ pub enum ProcessError {
     Io {
         /// The command line.
         command: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -99,7 +99,7 @@ fn tail(name: &str, text: &str) -> String {
     }
 }
 
-/// `word` as a POSIX shell needs it quoted. A NUL byte, which no argument can hold, is left out.
+/// Quotes `word` for a POSIX shell. A NUL byte, which no argument can contain, is dropped.
 pub fn quote(word: &str) -> String {
     shlex::try_quote(&word.replace('\0', "")).map(Cow::into_owned).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! A child that runs beside us until it is stopped: a server that a run needs. Whoever has the [`Service`] has the
-//! child: it ends when the value is dropped, on every path, and the kernel ends it when we die without a word.
+//! A child that runs until it is stopped: a server that a run needs. It ends when its [`Service`] is dropped, and the
+//! kernel kills it if this process dies first.
 
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl Process {
         let command = self.command_line();
         let io = |source| ProcessError::Io { command: command.clone(), source };
         self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Its own file, past our writers: what it says is gone through when the run is over.
+        // It writes to the file itself, so its log is redacted when the run is over.
         if let Some(log) = self.log.as_deref().map(append).transpose().map_err(io)? {
             self.command.stderr(log.try_clone().map_err(io)?).stdout(log);
         }

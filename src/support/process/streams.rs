@@ -1,4 +1,4 @@
-//! The outputs of a child: read by the thread that runs it, line by line and as far as there is something to read.
+//! The outputs of a child, read line by line by the thread that runs it, without blocking.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,7 +21,7 @@ pub enum Stream {
 /// A line of output, its line feed included.
 pub(super) type Line = (Stream, Vec<u8>);
 
-/// Both outputs of a child, until they are at their end.
+/// Both outputs of a child, each until it is closed.
 pub(super) struct Outputs {
     open: Vec<Output>,
 }
@@ -43,12 +43,12 @@ impl Outputs {
         Self { open: stdout.into_iter().chain(stderr).collect() }
     }
 
-    /// Whether nobody can say anything more.
+    /// Whether both outputs are closed.
     pub(super) fn are_at_their_end(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Waits for something to be said, `patience` at the longest, and gives the lines that it makes whole.
+    /// Waits at most `patience` for output, and returns the lines that it completes.
     pub(super) fn wait(&mut self, patience: Duration) -> io::Result<Vec<Line>> {
         let mut asked: Vec<_> =
             self.open.iter().map(|output| PollFd::new(&output.pipe, PollFlags::IN)).collect();
@@ -61,7 +61,7 @@ impl Outputs {
         let speaks: Vec<bool> = asked.iter().map(|output| !output.revents().is_empty()).collect();
         let mut lines = Vec::new();
         for (output, speaks) in self.open.iter_mut().zip(speaks) {
-            // We alone read it, so there is something to read or it is at its end: this does not block.
+            // No other process reads it, so there is data or the end of the stream: this does not block.
             if speaks && output.read(CHUNK, &mut lines)? == 0 {
                 output.break_off(&mut lines);
                 output.ended = true;
@@ -71,8 +71,7 @@ impl Outputs {
         Ok(lines)
     }
 
-    /// What is in the pipes at this moment, and not what is written to them meanwhile: of a child that has ended, all that
-    /// it said.
+    /// Reads what is in the pipes now, and nothing written later. For a child that has exited this is all its output.
     pub(super) fn held(&mut self) -> io::Result<Vec<Line>> {
         let mut lines = Vec::new();
         for output in &mut self.open {
@@ -87,7 +86,7 @@ impl Outputs {
         Ok(lines)
     }
 
-    /// Gives the beginnings of lines that will not become whole any more.
+    /// Returns the unfinished last lines.
     pub(super) fn break_off(&mut self) -> Vec<Line> {
         let mut lines = Vec::new();
         self.open.drain(..).for_each(|mut output| output.break_off(&mut lines));
@@ -95,11 +94,11 @@ impl Outputs {
     }
 }
 
-/// As much as a pipe holds.
+/// The capacity of a pipe.
 const CHUNK: u64 = 64 * 1024;
 
 impl Output {
-    /// Reads once, `most` bytes at the most; gives how many, 0 at its end.
+    /// Reads once, at most `most` bytes. Returns how many, 0 at the end of the stream.
     fn read(&mut self, most: u64, lines: &mut Vec<Line>) -> io::Result<u64> {
         let mut bytes = vec![0; usize::try_from(most.min(CHUNK)).unwrap_or_default()];
         let read = loop {

@@ -25,7 +25,7 @@ fn a_failure_shows_a_pasteable_command_the_status_and_both_streams() {
 }
 
 #[test]
-fn a_program_that_is_not_there_is_named() {
+fn a_missing_program_is_named_in_the_error() {
     let error = Process::new("no-such-program-of-ours").run(&plenty()).unwrap_err();
     assert!(error.to_string().starts_with("cannot start `no-such-program-of-ours`"), "{error}");
 }
@@ -35,7 +35,7 @@ fn the_deadline_ends_the_whole_process_group() {
     let dir = tempfile::tempdir().unwrap();
     let pid_file = dir.path().join("pid");
     let started = Instant::now();
-    // Three seconds for a shell to begin; asked to end, it does so well before it would be killed.
+    // The shell has three seconds to start. It ends on SIGTERM, long before it would be killed.
     let error = sh(&format!("sleep 60 & echo $! > {}; wait", pid_file.display()))
         .run(&Deadline::uninterrupted(Duration::from_secs(3), "the test"))
         .unwrap_err();
@@ -59,7 +59,7 @@ fn a_child_that_ignores_sigterm_is_killed() {
     let interrupt = Interrupt::never();
     let deadline = Deadline::after(Duration::from_secs(60), "the test", interrupt.clone(), Waited::default());
     let mut asked = None;
-    // It is asked once its trap is set.
+    // SIGTERM is sent once the trap is set.
     let error = sh("trap '' TERM; echo deaf; while :; do sleep 0.1; done")
         .run_with(&deadline, |_, _| {
             interrupt.raise(15);
@@ -72,7 +72,7 @@ fn a_child_that_ignores_sigterm_is_killed() {
 }
 
 #[test]
-fn a_heir_of_the_streams_is_not_waited_for() {
+fn a_process_that_inherited_the_streams_is_not_waited_for() {
     let started = Instant::now();
     let finished = sh("sleep 20 & echo done").run(&plenty()).unwrap();
     assert_eq!(finished.stdout, "done\n");
@@ -80,14 +80,14 @@ fn a_heir_of_the_streams_is_not_waited_for() {
 }
 
 #[test]
-fn an_heir_that_never_stops_talking_is_not_waited_for_either() {
+fn a_process_that_inherited_the_streams_and_keeps_writing_is_not_waited_for() {
     let finished = sh("(while :; do echo heir; done) & echo last >&2").run(&plenty()).unwrap();
     assert_eq!(finished.stderr, "last\n");
 }
 
 #[test]
-fn the_outputs_of_a_child_that_ended_are_all_that_it_said_and_nothing_that_comes_later() {
-    // Without a line feed at its end, in a pipe that an heir keeps open.
+fn the_output_of_an_exited_child_is_complete_and_has_nothing_written_later() {
+    // No line feed at the end, in a pipe that another process keeps open.
     let mut child = sh("sleep 30 & head -c 4000 /dev/zero; echo whole >&2").spawn().unwrap();
     child.wait().unwrap();
     let mut outputs = Outputs::of(&mut child);
@@ -98,7 +98,7 @@ fn the_outputs_of_a_child_that_ended_are_all_that_it_said_and_nothing_that_comes
 }
 
 #[test]
-fn lines_come_as_they_are_written_and_land_in_the_log() {
+fn lines_arrive_as_they_are_written_and_are_logged() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let mut seen = Vec::new();
@@ -115,7 +115,7 @@ fn lines_come_as_they_are_written_and_land_in_the_log() {
 }
 
 #[test]
-fn input_reaches_the_child_and_its_environment_is_ours_to_shape() {
+fn the_child_gets_its_input_and_its_environment() {
     let out = sh("cat; echo $GIVEN-$HOME")
         .input("hello ")
         .env("GIVEN", "yes")
@@ -134,8 +134,8 @@ proptest::proptest! {
 }
 
 #[test]
-fn the_last_words_of_a_child_are_never_lost_however_busy_the_machine() {
-    // Each child is silent for about as long as the runner waits for a line, then speaks and is gone.
+fn the_last_line_of_a_child_is_never_lost_on_a_busy_machine() {
+    // Each child is silent for about as long as the runner waits for a line, then writes and exits.
     let once =
         |round: usize| sh(&format!("sleep 0.{:03}; echo last", 40 + round % 16)).run(&plenty()).unwrap();
     thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! Removes secrets from the files of a folder, for those that no writer of ours redacted: a task of Ansible on this machine
-//! may have written them.
+//! Removes secrets from the files of a folder that were not written through the redactor: an Ansible task on this machine
+//! may have written them. It stands alone because it changes files on disk, and the redactor only text.
 
 use std::fs::{self, File};
 use std::io::{self, Seek};
