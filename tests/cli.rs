@@ -4,6 +4,9 @@
 #[path = "cli/bad_input.rs"]
 mod bad_input;
 #[cfg(test)]
+#[path = "cli/certificate_store.rs"]
+mod certificate_store;
+#[cfg(test)]
 #[path = "cli/project.rs"]
 mod project;
 

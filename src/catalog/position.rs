@@ -4,7 +4,9 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::quantity::Text;
 
 /// Which part of a `key: value` to find.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,17 @@ pub(super) struct Find<'p> {
     pub(super) target: Target,
     /// How many of the same key to skip in the last mapping: 1 finds the repeated one.
     pub(super) skip: usize,
+}
+
+impl Find<'_> {
+    /// Whether a key is `wanted`. Fails at it if it is the `last` of the path, and keys are the target.
+    fn key(self, wanted: &str, last: bool) -> Text<impl FnOnce(&str) -> Result<bool, &'static str>> {
+        let parse = move |key: &str| match key == wanted {
+            true if last && self.target == Target::Key => Err("here"),
+            found => Ok(found),
+        };
+        Text { expected: "a key", parse }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Find<'_> {
@@ -48,9 +61,7 @@ impl<'de> Visitor<'de> for Find<'_> {
         let Some((wanted, rest)) = self.path.split_first() else { return Ok(()) };
         let is_last = rest.is_empty();
         let mut skip = if is_last { self.skip } else { 0 };
-        while let Some(found) =
-            map.next_key_seed(Key { wanted, fail: is_last && self.target == Target::Key && skip == 0 })?
-        {
+        while let Some(found) = map.next_key_seed(self.key(wanted, is_last && skip == 0))? {
             if found && skip == 0 {
                 map.next_value_seed(Find { path: rest, ..self })?;
             } else {
@@ -71,33 +82,6 @@ impl<'de> Visitor<'de> for Find<'_> {
         list.next_element_seed(Find { path: rest, ..self })?;
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
-    }
-}
-
-/// Whether a key is the wanted one; fails at it if it is and `fail` is set.
-struct Key<'p> {
-    wanted: &'p str,
-    fail: bool,
-}
-
-impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E: Error>(self, key: &str) -> Result<bool, E> {
-        let found = key == self.wanted;
-        if found && self.fail { Err(E::custom("here")) } else { Ok(found) }
     }
 }
 

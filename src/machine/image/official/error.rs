@@ -40,9 +40,7 @@ impl OfficialError {
     /// What to do next: an imperative that fits before "or set `image.source: build`".
     pub(in super::super) fn next_step(&self) -> &'static str {
         match self {
-            Self::Unreachable { source, .. }
-                if matches!(**source, ureq::Error::Tls(_) | ureq::Error::Rustls(_)) =>
-            {
+            Self::Unreachable { source, .. } if is_tls(source) => {
                 "add the CA of the server, or of the proxy, to this machine's certificate store \
                  (`update-ca-certificates`, or SSL_CERT_FILE)"
             }
@@ -61,5 +59,14 @@ impl OfficialError {
                 "check `image.url`, and that no login page of the network answers instead"
             }
         }
+    }
+}
+
+/// Whether TLS failed. A certificate that is not trusted is an I/O error of the handshake, with rustls' own error inside.
+fn is_tls(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
+        ureq::Error::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+        _ => false,
     }
 }
