@@ -337,7 +337,7 @@ fn a_missing_secret() {
 }
 
 #[test]
-fn an_unfit_secret_is_not_repeated() {
+fn an_invalid_secret_is_not_repeated() {
     let project = Project::with_hypervisor();
     project.replace("harness/harness.yml", "{vault: harness/vault.yml}", "{env: MESH_SETUP_KEY}");
     let transcript = project.run_with(&["up", "--host", "askari"], &[("MESH_SETUP_KEY", "q-7")]);
