@@ -165,12 +165,8 @@ fn a_playbook_without_end_is_ended_at_its_deadline_and_the_error_names_its_task(
     let report = run(&context, &plan, Job::Cycle).unwrap();
     fixture.assert_nothing_left(&report);
     assert_eq!(report.outcome, Outcome::Errored);
-    assert!(
-        report.seen.contains("ansible-playbook was stopped in task `base : firewall`"),
-        "{}",
-        report.seen
-    );
-    assert!(report.seen.contains("timed out after 1.0s"), "{}", report.seen);
+    let command = [(r"waiting for .* \(", "waiting for [command] (")];
+    insta::with_settings!({filters => command}, { insta::assert_snapshot!(report.seen) });
 }
 
 #[test]
@@ -256,7 +252,7 @@ fn a_skipped_assertion_is_reported_as_skipped_and_never_counts_as_passed() {
     let tasks = [Task::skipped(PORTS).asserting(), Task::skipped("the mesh server answers").asserting()];
     let (_lab, report) = cycle_with("assert", &record("verify", &tasks));
     assert_eq!(report.outcome, Outcome::Errored, "{}", report.seen);
-    assert!(report.seen.contains("verify.yml skipped all 2 assertions"), "{}", report.seen);
+    insta::assert_snapshot!(report.seen);
 }
 
 /// The scenario of the incident: a failure is declared after the reboot, and none before.
@@ -295,7 +291,7 @@ fn a_declared_failure_passes_only_where_it_was_declared() {
 
     let (_lab, report) = incident(&[holds()], &[fails(), other()]);
     assert_eq!(report.outcome, Outcome::Failed);
-    assert!(report.seen.contains("`sshd answers` failed in addition"), "{}", report.seen);
+    insta::assert_snapshot!(report.seen);
 
     let (_lab, report) = incident(&[fails()], &[fails()]);
     assert_eq!(report.outcome, Outcome::Failed);

@@ -199,8 +199,7 @@ fn a_hypervisor_that_cannot_restart_the_vm_is_an_error() {
     let report = run(&context, &fixture.plan(), Job::Cycle).unwrap();
     fixture.assert_nothing_left(&report);
     assert_eq!(report.outcome, Outcome::Errored);
-    assert!(report.seen.starts_with("at reboot: cannot restart the VM: "), "{}", report.seen);
-    assert!(report.seen.contains(ASKARI), "{}", report.seen);
+    insta::assert_snapshot!(report.seen);
 }
 
 #[test]
@@ -211,8 +210,7 @@ fn a_teardown_that_fails_after_a_pass_makes_it_an_error() {
     fixture.fake.fail(Verb::DeleteVolume, 2);
     let report = run(&context, &fixture.plan(), Job::Cycle).unwrap();
     assert_eq!(report.outcome, Outcome::Errored);
-    assert!(report.seen.contains("; but at down: cannot remove the VM boma-it-askari"), "{}", report.seen);
-    assert!(report.seen.contains("boma-it prune"), "{}", report.seen);
+    insta::assert_snapshot!(report.seen);
     assert_eq!(fixture.left(), ["boma-it-askari.qcow2"], "every other step was done");
     assert!(!report.folder.join("keys").exists());
     fixture.assert_unlocked();
