@@ -82,7 +82,7 @@ pub struct RunReport {
     pub started: String,
     /// The accelerator: `kvm` or `tcg`.
     pub accelerator: Option<String>,
-    /// The golden image: its name, its origin, and why this one was chosen where that needs saying.
+    /// The golden image: its name and its origin.
     pub image: Option<String>,
     /// What was declared, in words.
     pub expected: String,

@@ -244,7 +244,7 @@ impl Fixture {
         machines.chain(volumes.filter(|name| !name.starts_with("golden-"))).collect()
     }
 
-    /// OnRestart a run that made something, whatever became of it: nothing is left, and its folder tells.
+    /// After a run that created something, whatever its outcome: nothing is left but its folder, which describes the run.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self, report: &RunReport) {
         assert_eq!(self.left(), Vec::<String>::new());

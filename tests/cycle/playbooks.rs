@@ -32,7 +32,7 @@ fn last_before_down(report: &RunReport) -> (Stage, Outcome) {
 fn a_failed_task_of_the_site_fails_the_cycle_and_ends_it() {
     let script =
         record("site", &[Task::ok("base : packages"), Task::failed("base : firewall", "no such table")]);
-    let (_lab, report) = cycle_with("apply", &script);
+    let (_fixture, report) = cycle_with("apply", &script);
     assert_eq!(report.outcome, Outcome::Failed);
     assert_eq!(report.seen, "at apply, `base : firewall` failed: no such table");
     assert_eq!(last_before_down(&report), (Stage::Apply, Outcome::Failed));
@@ -54,7 +54,7 @@ fn no_stats(play: &str) -> String {
 #[case::no_record("exit 0".to_owned(), "Ansible never called the callback plugin")]
 #[case::nothing_ran(record("site", &[]), "no task ran on host `askari`")]
 fn a_playbook_that_does_not_reach_its_end_is_an_error(#[case] script: String, #[case] words: &str) {
-    let (_lab, report) = cycle_with("apply", &script);
+    let (_fixture, report) = cycle_with("apply", &script);
     assert_eq!(report.outcome, Outcome::Errored);
     assert!(report.seen.starts_with("at apply: ") && report.seen.contains(words), "{}", report.seen);
     assert_eq!(last_before_down(&report), (Stage::Apply, Outcome::Errored));
@@ -233,7 +233,7 @@ fn a_failed_assertion_is_explained_and_the_vm_is_kept() {
 )]
 #[case::died(no_stats("verify") + "kill -9 $$\n", "ended with signal 9")]
 fn a_verification_without_a_result_is_an_error(#[case] script: String, #[case] words: &str) {
-    let (_lab, report) = cycle_with("assert", &script);
+    let (_fixture, report) = cycle_with("assert", &script);
     assert_eq!(report.outcome, Outcome::Errored);
     assert!(report.seen.starts_with("at assert: ") && report.seen.contains(words), "{}", report.seen);
 }
@@ -241,7 +241,7 @@ fn a_verification_without_a_result_is_an_error(#[case] script: String, #[case] w
 #[test]
 fn a_skipped_assertion_is_reported_as_skipped_and_never_counts_as_passed() {
     let tasks = [Task::ok(PORTS).asserting(), Task::skipped("the mesh server answers").asserting()];
-    let (_lab, report) = cycle_with("assert", &record("verify", &tasks));
+    let (_fixture, report) = cycle_with("assert", &record("verify", &tasks));
     assert_eq!(report.outcome, Outcome::Passed);
     assert_eq!(report.seen, "1 of 2 assertions passed, 1 skipped");
     let written = json(&report.folder.join("report.json"));
@@ -250,7 +250,7 @@ fn a_skipped_assertion_is_reported_as_skipped_and_never_counts_as_passed() {
     assert_eq!(written["compared"][0]["seen"], "1 passed, 1 skipped");
 
     let tasks = [Task::skipped(PORTS).asserting(), Task::skipped("the mesh server answers").asserting()];
-    let (_lab, report) = cycle_with("assert", &record("verify", &tasks));
+    let (_fixture, report) = cycle_with("assert", &record("verify", &tasks));
     assert_eq!(report.outcome, Outcome::Errored, "{}", report.seen);
     insta::assert_snapshot!(report.seen);
 }
@@ -277,7 +277,7 @@ fn a_declared_failure_passes_only_where_it_was_declared() {
     let fails = || Task::failed(PORTS, "refused").asserting();
     let other = || Task::failed("sshd answers", "refused").asserting();
 
-    let (_lab, report) = incident(&[holds()], &[fails()]);
+    let (_fixture, report) = incident(&[holds()], &[fails()]);
     assert_eq!(report.outcome, Outcome::Passed, "{}", report.seen);
     assert_eq!(report.before[0].status, AssertionStatus::Passed);
     assert!(report.compared.iter().all(|line| line.holds), "{:?}", report.compared);
@@ -285,21 +285,21 @@ fn a_declared_failure_passes_only_where_it_was_declared() {
     assert_eq!((&declared["expected"], &declared["seen"]), (&"fails".into(), &"failed".into()));
     assert!(report.folder.join("diagnostics").exists(), "a declared failure is explained as well");
 
-    let (_lab, report) = incident(&[holds()], &[holds()]);
+    let (_fixture, report) = incident(&[holds()], &[holds()]);
     assert_eq!(report.outcome, Outcome::Failed);
     assert!(report.seen.starts_with("an unexpected pass: "), "{}", report.seen);
 
-    let (_lab, report) = incident(&[holds()], &[fails(), other()]);
+    let (_fixture, report) = incident(&[holds()], &[fails(), other()]);
     assert_eq!(report.outcome, Outcome::Failed);
     insta::assert_snapshot!(report.seen);
 
-    let (_lab, report) = incident(&[fails()], &[fails()]);
+    let (_fixture, report) = incident(&[fails()], &[fails()]);
     assert_eq!(report.outcome, Outcome::Failed);
     assert!(report.seen.starts_with("before the reboot, `published ports answer` failed"), "{}", report.seen);
     assert_eq!(last_before_down(&report).0, Stage::Before, "the trial stops there");
 
     let probe = || Task::failed("ask the firewall", "no nft");
-    let (_lab, report) = incident(&[holds()], &[fails(), probe()]);
+    let (_fixture, report) = incident(&[holds()], &[fails(), probe()]);
     assert_eq!(report.outcome, Outcome::Errored, "an assertion that was not evaluated may have failed too");
     assert!(report.seen.starts_with(
         "at assert: verify.yml is inconclusive: task `ask the firewall` (/p/verify.yml:7) failed: no nft"
