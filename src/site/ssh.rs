@@ -19,7 +19,8 @@ pub(super) const REFUSAL: &str = "boma-it: refused to reach";
 /// The client configuration (ssh_config(5): the first value of an option wins).
 ///
 /// The refusal has the form of a server's malformed greeting, because the client quotes that in its error. What a
-/// `ProxyCommand` prints on standard error is lost with `ControlPersist`.
+/// `ProxyCommand` prints on standard error is lost with `ControlPersist`. `cat` reads the client's own greeting: when the
+/// command ends before the client has sent it, the client reports a broken pipe instead of the refusal.
 pub(super) fn ssh_config(access: &SshAccess, host: &str, known_hosts: &Path) -> String {
     let SshAccess { address, port, user, private_key, .. } = access;
     let [key, known_hosts] = [private_key, known_hosts].map(file);
@@ -36,7 +37,7 @@ pub(super) fn ssh_config(access: &SshAccess, host: &str, known_hosts: &Path) -> 
          \x20   ServerAliveCountMax 6\n\
          \n\
          Host *\n\
-         \x20   ProxyCommand echo 'SSH-{REFUSAL} %h (only the VM of {host} is in scope)'\n\
+         \x20   ProxyCommand sh -c 'echo \"SSH-{REFUSAL} %h (only the VM of {host} is in scope)\"; exec cat >/dev/null'\n\
          \x20   IdentitiesOnly yes\n\
          \x20   IdentityAgent none\n\
          \x20   ForwardAgent no\n\
@@ -137,7 +138,7 @@ mod tests {
             ServerAliveCountMax 6
 
         Host *
-            ProxyCommand echo 'SSH-boma-it: refused to reach %h (only the VM of askari is in scope)'
+            ProxyCommand sh -c 'echo "SSH-boma-it: refused to reach %h (only the VM of askari is in scope)"; exec cat >/dev/null'
             IdentitiesOnly yes
             IdentityAgent none
             ForwardAgent no
