@@ -18,7 +18,7 @@ use super::quantity::{Bytes, seconds};
 use super::secrets::SecretPlan;
 pub use super::subnet::Subnet;
 use crate::outcome::Stage;
-use crate::support::name::{Name, PREFIX};
+use crate::support::name::Name;
 
 /// A trial's name: `<profile>::cycle` or `<profile>::<scenario>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,11 +39,11 @@ impl fmt::Display for TrialName {
 }
 
 impl TrialName {
-    /// The domain's name on the hypervisor: `boma-it-<host>` or `boma-it-<host>-<scenario>`.
-    pub(crate) fn machine(&self) -> String {
+    /// The last part of its run folders' names: `<host>` or `<host>-<scenario>`.
+    pub(crate) fn label(&self) -> String {
         match &self.scenario {
-            None => format!("{PREFIX}-{}", self.host),
-            Some(scenario) => format!("{PREFIX}-{}-{scenario}", self.host),
+            None => self.host.to_string(),
+            Some(scenario) => format!("{}-{scenario}", self.host),
         }
     }
 
@@ -67,8 +67,6 @@ impl Serialize for TrialName {
 pub struct Plan {
     /// Which trial.
     pub trial: TrialName,
-    /// The domain's name.
-    pub machine: String,
     /// What the trial is about, in one line.
     pub description: String,
     /// The folder that holds `harness/`, `profiles/`, `overrides/`, `scenarios/`.

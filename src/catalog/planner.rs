@@ -86,12 +86,6 @@ impl Project {
     /// one, a key, value or combination that is not allowed, a file of the site that is not there.
     pub fn plan(&self, trial: &TrialName, options: &RunOptions) -> Result<Plan, ProjectError> {
         let mut problems = Vec::new();
-        if let Some(other) = self.clashes.get(trial) {
-            problems.push(Problem::of_request(format!(
-                "the VMs of `{trial}` and `{other}` would both be named `{}`: rename one of the scenarios",
-                trial.machine()
-            )));
-        }
         let scenario = match &trial.scenario {
             None => Some(Scenario::plain(trial.host.as_str())),
             Some(_) => collect(self.scenario(trial), &mut problems),
@@ -114,7 +108,6 @@ impl Project {
         let about_host = || profile.description.clone().unwrap_or_else(|| format!("host {}", trial.host));
         let plan = Plan {
             trial: trial.clone(),
-            machine: trial.machine(),
             description: scenario.description.unwrap_or_else(about_host),
             root: self.root.clone(),
             site: SitePlan {

@@ -1,7 +1,7 @@
 //! Which trials there are. Test runners list again and again, so listing must be instant: files are named by their stems,
 //! and of a scenario only the line `profile: …` is read. Everything else is read when a plan is made.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,8 +49,6 @@ pub struct Project {
     pub(super) overrides: Files,
     /// Every trial, with the files of its scenario; none for a plain cycle.
     pub(super) trials: BTreeMap<TrialName, Vec<PathBuf>>,
-    /// Trials whose VMs would have the same name.
-    pub(super) clashes: BTreeMap<TrialName, TrialName>,
     invalid_files: Vec<InvalidFile>,
 }
 
@@ -88,12 +86,8 @@ impl Project {
             }
         }
         invalid_files.sort_by(|one, other| one.file.cmp(&other.file));
-        let clashes = clashes(trials.keys());
         let root = root.to_owned();
-        ProjectError::unless(
-            problems,
-            Self { root, harness, profiles, overrides, trials, clashes, invalid_files },
-        )
+        ProjectError::unless(problems, Self { root, harness, profiles, overrides, trials, invalid_files })
     }
 
     /// Every trial, sorted, valid or not: an invalid one fails when its plan is made.
@@ -196,19 +190,6 @@ fn profile_line(bytes: &[u8]) -> Option<Name> {
     let key = b"profile:";
     let line = bytes.split(|byte| *byte == b'\n').find(|line| line.starts_with(key))?;
     std::str::from_utf8(&line[key.len()..]).ok()?.trim().parse().ok()
-}
-
-/// Different trials can have the same VM name: `a-b` with `c`, and `a` with `b-c`.
-fn clashes<'a>(trials: impl Iterator<Item = &'a TrialName>) -> BTreeMap<TrialName, TrialName> {
-    let mut machines = HashMap::new();
-    let mut clashes = BTreeMap::new();
-    for trial in trials {
-        if let Some(other) = machines.insert(trial.machine(), trial) {
-            clashes.insert(trial.clone(), other.clone());
-            clashes.insert(other.clone(), trial.clone());
-        }
-    }
-    clashes
 }
 
 /// The files of `folder` by name, unread: a file is named by its stem. A folder that does not exist has no files.

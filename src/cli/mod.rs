@@ -13,7 +13,7 @@ use clap::Parser;
 
 use crate::catalog::RunOptions;
 use crate::catalog::schema;
-use crate::cycle::{self, Job};
+use crate::cycle::{self, Ended, Job};
 use crate::exit::{ErrorClass, Exit};
 use crate::machine::VmVolumes;
 use crate::machine::teardown::PruneScope;
@@ -82,13 +82,13 @@ fn run_job(driver: &Driver, choice: &RiskyChoice, job: Job) -> anyhow::Result<Ex
 fn down(driver: &Driver, target: &Target) -> anyhow::Result<Exit> {
     let trial = target.trial();
     match cycle::down(&driver.context()?, &trial)? {
-        Some(folder) => {
-            print(&format!("{} is gone; its run folder is {}\n", trial.machine(), folder.display()))
+        Some(Ended { machine, folder }) => {
+            print(&format!("{machine} is gone; its run folder is {}\n", folder.display()))
         }
         None => {
             // Without a VM, a name that no file has either is a typo.
             driver.find_trial(target)?;
-            print(&format!("there is no VM {}\n", trial.machine()))
+            print(&format!("{trial} has no VM\n"))
         }
     }
 }

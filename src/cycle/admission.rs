@@ -1,4 +1,4 @@
-//! Admission: the VM lock, the guards, and who owns the VM of a given name. Everything that can refuse a run does so
+//! Admission: the VM lock, the guards, the slot of the new VM, and who owns a VM. Everything that can refuse a run does so
 //! before anything is created.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::catalog::Plan;
 use crate::catalog::plan::TrialName;
 use crate::machine::guard::{self, Admission, Refusal};
 use crate::machine::hypervisor::HypervisorError;
-use crate::machine::network::host_note;
+use crate::machine::network::{Slot, host_note};
 use crate::machine::teardown::teardown;
 use crate::machine::{Machine, Ownership};
 use crate::support::lock::{Busy, FileLock, LockError};
@@ -41,7 +41,7 @@ pub(super) fn lock(
 ) -> anyhow::Result<FileLock> {
     let path = context.state.join("vm.lock");
     let ours = format!("of test run {}, ", context.session);
-    let holder = format!("{} for {trial} {ours}process {}", trial.machine(), std::process::id());
+    let holder = format!("{trial} {ours}process {}", std::process::id());
     let taken = FileLock::acquire(&path, &holder, &recorder.deadline(QUEUE, "the queue"), |holder| {
         if holder.contains(&ours) {
             recorder.doing(format!("waiting for {holder}"));
@@ -56,12 +56,21 @@ pub(super) fn lock(
     })
 }
 
-/// Checks the guards, and removes the VMs that the plan's VM may replace. Returns notes for a person.
+/// A run that may bring up a VM.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// The slot of its VM.
+    pub slot: Slot,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// Checks the guards, removes the VMs that the plan's VM may replace, and chooses its slot.
 ///
 /// # Errors
 /// [`Refusal`], or that the hypervisor does not answer.
-pub(super) fn admit(context: &RunContext, plan: &Plan) -> anyhow::Result<Vec<String>> {
-    let machines = context.machines()?;
+pub(super) fn admit(context: &RunContext, plan: &Plan) -> anyhow::Result<Admitted> {
+    let mut machines = context.machines()?;
     let mut notes = Vec::new();
     let Admission { orphans, kept } = check_others(context, plan, &machines)?;
     for (names, why) in [(orphans, "its process is gone"), (kept, "an earlier trial of this run kept it")] {
@@ -71,13 +80,26 @@ pub(super) fn admit(context: &RunContext, plan: &Plan) -> anyhow::Result<Vec<Str
             let owned = machines.iter().filter(|it| it.name == name).filter_map(|it| it.ownership.as_ref());
             remove_keys_in(owned.map(|it| it.run_folder.as_path()));
             torn_down.with_context(|| format!("cannot remove the VM {name}"))?;
+            machines.retain(|it| it.name != name);
             notes.push(format!("removed the VM {name}: {why}"));
         }
     }
     let host = context.host_info()?;
     guard::check_memory(plan.vm.memory, host.available_memory, plan.harness.memory_reserve)?;
     notes.extend(host.local.then(|| host_note("/sys/class/net".as_ref())).flatten());
-    Ok(notes)
+    let slot = free_slot(context, plan, &machines)
+        .context("every address of the network is taken; `boma-it prune --all` frees them")?;
+    Ok(Admitted { slot, notes })
+}
+
+/// The lowest slot that no VM has, running or not. A VM without metadata has the slot that its name tells.
+fn free_slot(context: &RunContext, plan: &Plan, machines: &[Machine]) -> Option<Slot> {
+    let named = |slot: &Slot| {
+        let name = context.prefix.machine(&plan.trial.host, *slot);
+        machines.iter().any(|it| it.name == name)
+    };
+    let recorded = machines.iter().filter_map(|it| it.ownership.as_ref()).map(|it| it.slot);
+    Slot::free(recorded.chain(Slot::all().filter(named)))
 }
 
 /// Checks right before the start that no other VM runs. The lock is one user's; another user of this hypervisor may have
@@ -85,18 +107,23 @@ pub(super) fn admit(context: &RunContext, plan: &Plan) -> anyhow::Result<Vec<Str
 ///
 /// # Errors
 /// [`Refusal`], or that the hypervisor does not answer.
-pub(super) fn check_alone(context: &RunContext, plan: &Plan) -> anyhow::Result<()> {
+pub(super) fn check_alone(context: &RunContext, plan: &Plan, machine: &str) -> anyhow::Result<()> {
     let mut others = context.machines()?;
-    others.retain(|it| it.name != plan.machine);
+    others.retain(|it| it.name != machine);
     check_others(context, plan, &others)?;
     Ok(())
 }
 
 /// Why the plan's VM could not be defined. If another VM has its name by now, the error says whose it is and how to end
 /// it.
-pub(super) fn not_defined(context: &RunContext, plan: &Plan, error: HypervisorError) -> anyhow::Error {
+pub(super) fn not_defined(
+    context: &RunContext,
+    plan: &Plan,
+    machine: &str,
+    error: HypervisorError,
+) -> anyhow::Error {
     if let HypervisorError::Exists { .. } = error
-        && let Ok(Some(theirs)) = context.machine(&plan.machine)
+        && let Ok(Some(theirs)) = context.machine(machine)
         && let Err(refusal) = check_others(context, plan, &[theirs])
     {
         return refusal.into();
@@ -105,7 +132,7 @@ pub(super) fn not_defined(context: &RunContext, plan: &Plan, error: HypervisorEr
 }
 
 fn check_others(context: &RunContext, plan: &Plan, machines: &[Machine]) -> Result<Admission, Refusal> {
-    guard::admit(&plan.machine, Some(&context.session), machines, &context.processes)
+    guard::admit(&plan.trial, Some(&context.session), machines, &context.processes)
 }
 
 /// Whether the VM of that name belongs to another run than `ownership` says. A run ends its VM by name, and that name may

@@ -8,15 +8,17 @@ use anyhow::Context;
 use etcetera::BaseStrategy;
 use etcetera::base_strategy::Xdg;
 
+use super::running_vm::NoRunningVm;
 use crate::catalog::Plan;
-use crate::catalog::plan::HarnessPlan;
+use crate::catalog::plan::{HarnessPlan, TrialName};
 use crate::event::Reporter;
 use crate::machine::hypervisor::HostInfo;
 use crate::machine::image::ImageStore;
 use crate::machine::libvirt::Libvirt;
+use crate::machine::network::Slot;
 use crate::machine::ownership::{Lifetime, ProcFs, Processes};
 use crate::machine::seed::USER;
-use crate::machine::{Accelerator, Hypervisor, Machine, NamePrefix};
+use crate::machine::{Accelerator, Hypervisor, Machine, NamePrefix, Ownership};
 use crate::outcome::Stage;
 use crate::support::env;
 use crate::support::interrupt::Interrupt;
@@ -159,6 +161,27 @@ impl RunContext {
 
     pub(super) fn machine(&self, name: &str) -> anyhow::Result<Option<Machine>> {
         Ok(self.machines()?.into_iter().find(|it| it.name == name))
+    }
+
+    /// The VM of a trial, with its owner. The metadata finds it: its name does not say which scenario runs.
+    ///
+    /// # Errors
+    /// [`NoRunningVm::Unowned`] when there is none but a VM has the host's name and no metadata; or that the hypervisor
+    /// does not answer.
+    pub(super) fn machine_of(&self, trial: &TrialName) -> anyhow::Result<Option<(Machine, Ownership)>> {
+        let (owned, unowned): (Vec<_>, Vec<_>) =
+            self.machines()?.into_iter().partition(|it| it.ownership.is_some());
+        let probe = self.prefix.probe();
+        let owned = owned.into_iter().filter(|it| it.name != probe);
+        let owned = owned.filter_map(|it| it.ownership.clone().map(|ownership| (it, ownership)));
+        if let Some(found) = owned.into_iter().find(|(_, ownership)| ownership.trial() == *trial) {
+            return Ok(Some(found));
+        }
+        let named = |it: &Machine| Slot::all().any(|slot| self.prefix.machine(&trial.host, slot) == it.name);
+        match unowned.into_iter().find(named) {
+            Some(Machine { name: machine, .. }) => Err(NoRunningVm::Unowned { machine }.into()),
+            None => Ok(None),
+        }
     }
 
     pub(super) fn host_info(&self) -> anyhow::Result<HostInfo> {

@@ -54,9 +54,9 @@ impl Run<'_> {
     /// Saves console and journal, unless the VM of that name belongs to another run by now.
     pub(super) fn save_logs(&self) {
         let Some(ours) = &self.ownership else { return };
-        match admission::belongs_to_another(self.context, &self.plan.machine, ours) {
+        match admission::belongs_to_another(self.context, &self.machine, ours) {
             Ok(true) => {}
-            Ok(false) => save_logs(self.hypervisor(), &self.plan.machine, &self.folder, &self.recorder),
+            Ok(false) => save_logs(self.hypervisor(), &self.machine, &self.folder, &self.recorder),
             Err(error) => {
                 self.recorder.note(format!("cannot save console.log and journal.log: {error:#}"));
             }

@@ -13,6 +13,7 @@ use super::running_vm::{remove_keys, remove_keys_in};
 use super::secrets::redact_secrets_of;
 use crate::catalog::plan::TrialName;
 use crate::machine::teardown::{self, PruneError, PruneScope, teardown};
+use crate::machine::{Hypervisor, Machine};
 use crate::site::secrets;
 use crate::support::deadline::{Deadline, Waited};
 use crate::support::lock::{Busy, FileLock, LockError};
@@ -21,21 +22,43 @@ use crate::support::run_folder::RunFolder;
 /// How long reading the secrets of the run may take.
 const SECRETS: Duration = Duration::from_secs(120);
 
-/// Ends the VM of a trial, whoever brought it up, and removes everything that belongs to it. Returns its run folder, or
-/// nothing if there was no such VM.
+/// A VM that [`down`] ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The domain's name.
+    pub machine: String,
+    /// Its run folder.
+    pub folder: PathBuf,
+}
+
+/// Ends the VM of a trial, whoever brought it up, and removes everything that belongs to it, and the volumes that other
+/// VMs of the host left behind. Returns nothing if there was no such VM.
 ///
 /// # Errors
-/// When another process holds the VM lock, or the hypervisor fails.
-pub fn down(context: &RunContext, trial: &TrialName) -> anyhow::Result<Option<PathBuf>> {
+/// When another process holds the VM lock, the VM has no metadata, or the hypervisor fails.
+pub fn down(context: &RunContext, trial: &TrialName) -> anyhow::Result<Option<Ended>> {
     let recorder = RunRecorder::new(context.reporter.clone(), context.interrupt.clone());
     let _lock = admission::lock(context, trial, &recorder)?;
     let hypervisor = context.hypervisor.as_ref();
-    let machine = trial.machine();
-    let found = context.machine(&machine)?;
-    let path = found.as_ref().and_then(|it| it.ownership.as_ref()).map(|it| it.run_folder.clone());
-    if let Some(folder) = path.as_deref().and_then(|path| RunFolder::open(path).ok()) {
+    let ended = match context.machine_of(trial)? {
+        Some((Machine { name: machine, .. }, ownership)) => {
+            let ended = Ended { machine, folder: ownership.run_folder };
+            end(hypervisor, &ended, &recorder)?;
+            Some(ended)
+        }
+        None => None,
+    };
+    // A VM that was only removed in part leaves volumes. They do not tell the scenario, and none of these has a VM.
+    teardown::remove_orphaned_volumes(hypervisor, &context.prefix, &trial.host)
+        .with_context(|| format!("cannot remove the volumes that a VM of {} left", trial.host))?;
+    Ok(ended)
+}
+
+fn end(hypervisor: &dyn Hypervisor, ended: &Ended, recorder: &RunRecorder) -> anyhow::Result<()> {
+    let machine = &ended.machine;
+    if let Ok(folder) = RunFolder::open(&ended.folder) {
         match redact_secrets_of(&folder, &recorder.deadline(SECRETS, "down")) {
-            Ok(()) => save_logs(hypervisor, &machine, &folder, &recorder),
+            Ok(()) => save_logs(hypervisor, machine, &folder, recorder),
             Err(error) => recorder.note(format!(
                 "console.log and journal.log stay as the last step saved them, as the secrets of the run cannot be read to \
                  redact the rest: {error:#}"
@@ -43,9 +66,7 @@ pub fn down(context: &RunContext, trial: &TrialName) -> anyhow::Result<Option<Pa
         }
         remove_keys(&folder);
     }
-    // Even without such a domain: one of its volumes may be left.
-    teardown(hypervisor, &machine).with_context(|| format!("cannot end the VM {machine}"))?;
-    Ok(found.map(|_| path.unwrap_or_default()))
+    teardown(hypervisor, machine).with_context(|| format!("cannot end the VM {machine}"))
 }
 
 /// What [`prune`] removed.

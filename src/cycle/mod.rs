@@ -28,7 +28,7 @@ use jiff::Zoned;
 
 pub use admission::LockHeld;
 pub use context::{GuestLogin, Job, Keep, RunContext};
-pub use down::{Removed, down, prune};
+pub use down::{Ended, Removed, down, prune};
 pub use errors::{BootIncomplete, VmFailure};
 pub use running_vm::{NoRunningVm, RunningVm};
 pub use secrets::redact_secrets_of;
@@ -39,6 +39,7 @@ use crate::machine::Lifetime;
 use crate::outcome::{Assertion, Outcome, Stage};
 use crate::site::Phase;
 use crate::support::memory;
+use admission::Admitted;
 use certs::Certs;
 use cleanup::Cleanup;
 use errors::StageError;
@@ -60,18 +61,22 @@ pub fn run(context: &RunContext, plan: &Plan, job: Job) -> anyhow::Result<RunRep
     // Held until the report is out: the next holder finds everything done.
     let _lock = admission::lock(context, &plan.trial, &recorder)?;
     secrets::remove_leftovers(&plan.harness.runs, &recorder)?;
-    let (notes, folder, vm) = if job.includes(Stage::Up) {
-        let notes = admission::admit(context, plan)?;
-        (notes, up::create_folder(context, plan)?, None)
+    let (notes, slot, folder, vm) = if job.includes(Stage::Up) {
+        let Admitted { slot, notes } = admission::admit(context, plan)?;
+        (notes, slot, up::create_folder(context, plan)?, None)
     } else {
         let vm = RunningVm::find(context, &plan.trial)?;
-        (Vec::new(), vm.folder.clone(), Some(vm))
+        (Vec::new(), vm.ownership.slot, vm.folder.clone(), Some(vm))
+    };
+    let machine = match &vm {
+        Some(vm) => vm.machine.clone(),
+        None => context.prefix.machine(&plan.trial.host, slot),
     };
     recorder.report(&Event::RunStarted { trial: job.title(plan), folder: folder.path().to_owned() });
     notes.into_iter().for_each(|note| recorder.note(note));
     let ownership = vm.as_ref().map(|vm| vm.ownership.clone());
     let cleanup = Cleanup::new(plan.harness.timeouts.down);
-    Ok(Run { context, plan, job, checked, certs, recorder, cleanup, folder, ownership, vm }
+    Ok(Run { context, plan, job, checked, certs, recorder, cleanup, folder, slot, machine, ownership, vm }
         .finish(Zoned::now()))
 }
 
@@ -92,7 +97,7 @@ impl Run<'_> {
             trial: trial.to_string(),
             host: trial.host.to_string(),
             scenario: trial.scenario.as_ref().map(ToString::to_string),
-            machine: self.plan.machine.clone(),
+            machine: self.machine.clone(),
             started: started.to_string(),
             accelerator: vm.map(|vm| vm.ownership.accelerator.to_string()),
             image: vm.map(|vm| up::describe_image(&vm.ownership.image, &self.folder)),
@@ -191,9 +196,10 @@ impl Run<'_> {
 
     /// Keeps the VM of a run that did not pass, if the context wants that and the VM runs.
     fn keep(&mut self) -> bool {
-        let Some(lifetime) = self.context.kept_lifetime() else { return false };
-        let Ok(vm) = RunningVm::find(self.context, &self.plan.trial) else { return false };
-        if !self.ownership.as_ref().is_some_and(|ours| vm.ownership.is_same_run(ours)) {
+        let (Some(lifetime), Some(vm)) = (self.context.kept_lifetime(), &self.vm) else { return false };
+        let Ok(Some(found)) = self.context.machine(&vm.machine) else { return false };
+        let is_ours = found.ownership.is_some_and(|it| it.is_same_run(&vm.ownership));
+        if !(is_ours && found.state.is_alive()) {
             return false;
         }
         if let Err(error) = vm.change_lifetime(self.hypervisor(), lifetime) {
@@ -202,7 +208,7 @@ impl Run<'_> {
         }
         self.cleanup.disarm();
         let commands = diagnostics::commands(self.context, &vm.machine, &self.plan.trial);
-        self.recorder.report(&Event::Kept { machine: vm.machine, commands });
+        self.recorder.report(&Event::Kept { machine: vm.machine.clone(), commands });
         true
     }
 }

@@ -9,6 +9,7 @@ use super::errors::{StageError, StageOutput};
 use super::recorder::RunRecorder;
 use super::running_vm::RunningVm;
 use crate::catalog::Plan;
+use crate::machine::network::Slot;
 use crate::machine::{Hypervisor, Ownership};
 use crate::outcome::Stage;
 use crate::site::CheckedSite;
@@ -24,6 +25,10 @@ pub(super) struct Run<'a> {
     pub recorder: RunRecorder,
     pub cleanup: Cleanup<'a>,
     pub folder: RunFolder,
+    /// The slot of its VM.
+    pub slot: Slot,
+    /// The name of its VM's domain.
+    pub machine: String,
     /// The owner that the VM of this run records; set right before the VM is defined.
     pub ownership: Option<Ownership>,
     pub vm: Option<RunningVm>,

@@ -39,10 +39,10 @@ pub struct RunningVm {
 #[derive(Debug, thiserror::Error)]
 pub enum NoRunningVm {
     /// There is no such VM.
-    #[error("there is no VM {machine}; bring it up with `boma-it up {options}`")]
+    #[error("{trial} has no VM; bring it up with `boma-it up {options}`")]
     Absent {
-        /// The domain's name.
-        machine: String,
+        /// The trial.
+        trial: TrialName,
         /// The driver's options that name it.
         options: String,
     },
@@ -72,13 +72,11 @@ impl RunningVm {
     /// # Errors
     /// [`NoRunningVm`], or that the hypervisor does not answer, or that the run folder or the keys are gone.
     pub fn find(context: &RunContext, trial: &TrialName) -> anyhow::Result<Self> {
-        let (machine, options) = (trial.machine(), trial.driver_options());
-        let Some(found) = context.machine(&machine)? else {
-            return Err(NoRunningVm::Absent { machine, options }.into());
+        let options = trial.driver_options();
+        let Some((found, ownership)) = context.machine_of(trial)? else {
+            return Err(NoRunningVm::Absent { trial: trial.clone(), options }.into());
         };
-        let Some(ownership) = found.ownership else {
-            return Err(NoRunningVm::Unowned { machine }.into());
-        };
+        let machine = found.name;
         if !found.state.is_alive() {
             return Err(NoRunningVm::NotRunning { machine, state: found.state.to_string(), options }.into());
         }

@@ -19,7 +19,7 @@ use crate::guest::wait_ready;
 use crate::machine::domain::DiskCache;
 use crate::machine::image::Image;
 use crate::machine::kvm_probe::{self, KvmProbe};
-use crate::machine::network::{NetworkSpec, Slot};
+use crate::machine::network::NetworkSpec;
 use crate::machine::ownership::Processes;
 use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec};
 use crate::machine::teardown::teardown_within;
@@ -38,8 +38,7 @@ const IMAGE_FILE: &str = "image.json";
 /// When it cannot be created.
 pub(super) fn create_folder(context: &RunContext, plan: &Plan) -> anyhow::Result<RunFolder> {
     let runs = &plan.harness.runs;
-    let label = plan.machine.strip_prefix("boma-it-").unwrap_or(&plan.machine);
-    let folder = RunFolder::create(runs, label, &Zoned::now()).with_context(|| {
+    let folder = RunFolder::create(runs, &plan.trial.label(), &Zoned::now()).with_context(|| {
         format!("cannot create a run folder in {}; set BOMA_IT_RUNS to use another place", runs.display())
     })?;
     let text = serde_json::to_string_pretty(plan).context("cannot write the plan as JSON")?;
@@ -59,19 +58,17 @@ impl Run<'_> {
     pub(super) fn up(&mut self) -> Result<StageOutput<()>, StageError> {
         let ownership = self.prepare()?;
         self.ownership = Some(ownership.clone());
-        let (context, plan, ours) = (self.context, self.plan, ownership.clone());
-        self.cleanup.push(format!("the VM {}", plan.machine), move |deadline| {
-            match admission::belongs_to_another(context, &plan.machine, &ours) {
+        let (context, machine, ours) = (self.context, self.machine.clone(), ownership.clone());
+        self.cleanup.push(format!("the VM {machine}"), move |deadline| {
+            match admission::belongs_to_another(context, &machine, &ours) {
                 Ok(true) => Ok(()),
                 // Owner unknown: assume that it is ours and remove it.
-                Ok(false) | Err(_) => {
-                    Ok(teardown_within(context.hypervisor.as_ref(), &plan.machine, deadline)?)
-                }
+                Ok(false) | Err(_) => Ok(teardown_within(context.hypervisor.as_ref(), &machine, deadline)?),
             }
         });
         let vm = self.define(ownership)?;
-        admission::check_alone(context, plan)?;
-        self.hypervisor().start(&plan.machine).context("cannot start the VM")?;
+        admission::check_alone(context, self.plan, &self.machine)?;
+        self.hypervisor().start(&self.machine).context("cannot start the VM")?;
         self.vm = Some(vm);
         self.wait_until_ready()
     }
@@ -83,7 +80,7 @@ impl Run<'_> {
         let network = NetworkSpec { subnet: self.plan.harness.subnet };
         hypervisor.ensure_network(&network).context("cannot create the network")?;
         let image = self.upload_image()?;
-        let mut ownership = self.allocate(&image)?;
+        let mut ownership = self.new_ownership(&image);
         ownership.accelerator = self.choose_accelerator(&image, &ownership)?;
         Ok(ownership)
     }
@@ -111,13 +108,10 @@ impl Run<'_> {
         Ok(image)
     }
 
-    /// Decides who owns the VM, and its address. The accelerator is not known yet.
-    fn allocate(&self, image: &Image) -> anyhow::Result<Ownership> {
+    /// Who owns the VM, and its address. The accelerator is not known yet.
+    fn new_ownership(&self, image: &Image) -> Ownership {
         let (context, trial) = (self.context, &self.plan.trial);
-        let taken = context.machines()?.into_iter().filter_map(|it| it.ownership).map(|it| it.slot);
-        let slot = Slot::free(taken)
-            .context("every address of the network is taken; `boma-it prune --all` frees them")?;
-        Ok(Ownership {
+        Ownership {
             run: self.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
             host: trial.host.clone(),
             scenario: trial.scenario.clone(),
@@ -125,11 +119,11 @@ impl Run<'_> {
             // Until it is up, and during a cycle, it lives no longer than this process.
             lifetime: Lifetime::Trial { session: context.session.clone() },
             run_folder: self.folder.path().to_owned(),
-            slot,
-            address: slot.address(self.plan.harness.subnet),
+            slot: self.slot,
+            address: self.slot.address(self.plan.harness.subnet),
             accelerator: Accelerator::Tcg,
             image: image.name.clone(),
-        })
+        }
     }
 
     /// Finds the accelerator that can run the VM. A note says why it is this one.
@@ -160,7 +154,7 @@ impl Run<'_> {
     fn define(&self, ownership: Ownership) -> anyhow::Result<RunningVm> {
         let (context, plan, hypervisor) = (self.context, self.plan, self.hypervisor());
         let spec = DomainSpec {
-            name: plan.machine.clone(),
+            name: self.machine.clone(),
             vcpus: plan.vm.vcpus,
             memory: plan.vm.memory,
             accelerator: ownership.accelerator,
@@ -170,8 +164,10 @@ impl Run<'_> {
             disk: if plan.restart == Restart::PowerCut { DiskCache::Writeback } else { DiskCache::Unsafe },
             ownership: ownership.clone(),
         };
-        hypervisor.define(&spec).map_err(|error| admission::not_defined(context, plan, error))?;
-        let volumes = VmVolumes(&plan.machine);
+        hypervisor
+            .define(&spec)
+            .map_err(|error| admission::not_defined(context, plan, &self.machine, error))?;
+        let volumes = VmVolumes(&self.machine);
         let seed = self.write_seed(&ownership)?;
         let deadline = self.recorder.deadline(PREPARATION, "the volumes");
         hypervisor
@@ -180,7 +176,7 @@ impl Run<'_> {
         hypervisor
             .create_overlay(&volumes.overlay(), &context.prefix.image_volume(&ownership.image), plan.vm.disk)
             .context("cannot create the overlay")?;
-        RunningVm::new(plan.machine.clone(), ownership, self.folder.clone(), &context.login)
+        RunningVm::new(self.machine.clone(), ownership, self.folder.clone(), &context.login)
     }
 
     /// Writes the seed as a file among the run's keys, which are removed with the VM, and its readable parts without the

@@ -13,7 +13,7 @@
 
 mod verbs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +70,7 @@ struct State {
     network: Option<NetworkSpec>,
     volumes: BTreeMap<String, Contents>,
     domains: BTreeMap<String, (DomainSpec, DomainState)>,
+    damaged: BTreeSet<String>,
     calls: Vec<(Verb, String)>,
     faults: Vec<(Verb, usize, Fault)>,
     hooks: Vec<(Verb, Hook)>,
@@ -114,6 +115,7 @@ impl Fake {
             network: None,
             volumes: BTreeMap::new(),
             domains: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             calls: Vec::new(),
             faults: Vec::new(),
             hooks: Vec::new(),
@@ -163,6 +165,11 @@ impl Fake {
         if let Some((_, state)) = self.state().domains.get_mut(domain) {
             *state = new;
         }
+    }
+
+    /// Damages a domain's metadata: nobody knows any more whose it is.
+    pub fn damage_metadata(&self, domain: &str) {
+        self.state().damaged.insert(domain.to_owned());
     }
 
     /// Prints `text` on a domain's serial console.

@@ -3,6 +3,7 @@
 
 use super::hypervisor::{DomainState, Machine};
 use super::ownership::{Lifetime, Ownership, Processes};
+use crate::catalog::plan::TrialName;
 use crate::catalog::quantity::Bytes;
 
 /// The VMs to remove before a new one may start. Nobody needs them any more.
@@ -29,9 +30,11 @@ pub enum Refusal {
         /// The command that ends it.
         end: String,
     },
-    /// A VM of this name exists.
-    #[error("the VM {machine} exists already ({state}){owner}; end it with `{end}`")]
+    /// The trial has a VM.
+    #[error("{trial} has a VM already: {machine} is {state}{owner}; end it with `{end}`")]
     Taken {
+        /// The trial.
+        trial: TrialName,
         /// Its domain's name.
         machine: String,
         /// Its state.
@@ -58,14 +61,14 @@ pub enum Refusal {
     },
 }
 
-/// Whether the VM `wanted` may start beside `machines`; `session` names the test run that asks, if one does.
+/// Whether a VM for the trial `wanted` may start beside `machines`; `session` names the test run that asks, if one does.
 ///
-/// A VM that is off is no obstacle unless it is the wanted one. A VM without readable metadata is never removed.
+/// A VM that is off is no obstacle unless it is this trial's. A VM without readable metadata is never removed.
 ///
 /// # Errors
 /// [`Refusal::Busy`] or [`Refusal::Taken`].
 pub(crate) fn admit(
-    wanted: &str,
+    wanted: &TrialName,
     session: Option<&str>,
     machines: &[Machine],
     processes: &dyn Processes,
@@ -76,12 +79,17 @@ pub(crate) fn admit(
         let (machine, state) = (name.clone(), state.clone());
         if ownership.as_ref().is_some_and(|it| it.is_orphan(processes)) {
             admission.orphans.push(machine);
-        } else if ownership.as_ref().is_some_and(|it| kept_by_us.as_ref() == Some(&it.lifetime)) {
+            continue;
+        }
+        if ownership.as_ref().is_some_and(|it| kept_by_us.as_ref() == Some(&it.lifetime)) {
             admission.kept.push(machine);
-        } else if name == wanted || state.is_alive() {
+            continue;
+        }
+        let is_wanted = ownership.as_ref().is_some_and(|it| it.trial() == *wanted);
+        if is_wanted || state.is_alive() {
             let (owner, end) = owner_and_end(name, ownership.as_ref());
-            return Err(match name == wanted {
-                true => Refusal::Taken { machine, state, owner, end },
+            return Err(match is_wanted {
+                true => Refusal::Taken { trial: wanted.clone(), machine, state, owner, end },
                 false => Refusal::Busy { machine, state, owner, end },
             });
         }
@@ -110,7 +118,7 @@ fn owner_and_end(name: &str, ownership: Option<&Ownership>) -> (String, String) 
         Lifetime::Manual => ", kept by the driver".to_owned(),
         Lifetime::Kept { .. } => format!(", kept for inspection by run {}", it.run),
     };
-    (owner, format!("boma-it down {}", it.driver_options()))
+    (owner, format!("boma-it down {}", it.trial().driver_options()))
 }
 
 #[cfg(test)]

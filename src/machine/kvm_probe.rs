@@ -84,7 +84,7 @@ impl KvmProbe<'_> {
     /// When the probe could not run, another process is probing or ended the probe, or `deadline` passed. A failure of KVM
     /// itself is a choice, not an error.
     pub(crate) fn run(&self, deadline: &Deadline) -> Result<AcceleratorChoice> {
-        let name = format!("{}-kvm-probe", self.prefix.as_str());
+        let name = self.prefix.probe();
         self.remove_leftover(&name)?;
         let defined = self.hypervisor.define(&self.domain(&name));
         if let Err(error @ HypervisorError::Exists { .. }) = defined {

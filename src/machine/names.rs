@@ -1,7 +1,8 @@
-//! The names of our objects on a hypervisor: pool, network, and the volumes of a VM. They are made here and nowhere else,
+//! The names of our objects on a hypervisor: pool, network, VMs and their volumes. They are made here and nowhere else,
 //! so that creating and removing agree.
 
-use crate::support::name::PREFIX;
+use super::network::Slot;
+use crate::support::name::{Name, PREFIX};
 
 /// What all our names on one hypervisor start with. In use it is [`NamePrefix::default`] (`boma-it`); tests against a real
 /// hypervisor have another, so that they never touch what is in use.
@@ -23,6 +24,20 @@ impl NamePrefix {
     /// The prefix itself: `boma-it`.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The domain of a host's VM in a slot: `boma-it-askari` in the first one, `boma-it-askari.2` in the second. No host's
+    /// name has a dot, so no two hosts share a name. It does not say which scenario runs: the metadata does.
+    pub fn machine(&self, host: &Name, slot: Slot) -> String {
+        match slot.number() {
+            0 => format!("{}-{host}", self.0),
+            n => format!("{}-{host}.{}", self.0, n + 1),
+        }
+    }
+
+    /// The domain of the probe of KVM. No host's VM can have its name.
+    pub(crate) fn probe(&self) -> String {
+        format!("{}-kvm.probe", self.0)
     }
 
     /// Whether a domain of this name is ours.
@@ -130,6 +145,23 @@ mod tests {
         assert_eq!(prefix.domain_of("boma-it-askari.iso"), None);
         assert_eq!(prefix.domain_of("somebody-else.qcow2"), None);
         assert_eq!(prefix.domain_of("boma-itx.qcow2"), None);
+    }
+
+    #[test]
+    fn a_vm_is_named_after_its_host_and_slot_and_no_other_host_can_have_its_name() {
+        let prefix = NamePrefix::default();
+        let names = Slot::all().map(|slot| prefix.machine(&"askari".parse().unwrap(), slot));
+        let names: Vec<_> = names.collect();
+        assert_eq!(names[..3], ["boma-it-askari", "boma-it-askari.2", "boma-it-askari.3"]);
+        for name in names.iter().skip(1).chain([&prefix.probe()]) {
+            let host = name.strip_prefix("boma-it-").unwrap();
+            assert!(host.parse::<Name>().is_err(), "{host} is a host's name as well");
+            for volume in VmVolumes(name).all() {
+                assert_eq!(prefix.domain_of(&volume), Some(name.as_str()));
+            }
+            let part = &VmVolumes::rolled(&VmVolumes(name).console())[0];
+            assert_eq!(prefix.domain_of(part), Some(name.as_str()));
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use rustix::process::{Pid, test_kill_process};
 use super::accelerator::Accelerator;
 use super::network::Slot;
 use super::xml::{Element, el};
+use crate::catalog::plan::TrialName;
 use crate::support::name::Name;
 
 /// The XML namespace of our metadata.
@@ -192,12 +193,9 @@ impl Ownership {
         self.run == other.run && self.owner == other.owner
     }
 
-    /// The driver's options for this VM: `--host askari --scenario incident`.
-    pub(crate) fn driver_options(&self) -> String {
-        match &self.scenario {
-            None => format!("--host {}", self.host),
-            Some(scenario) => format!("--host {} --scenario {scenario}", self.host),
-        }
+    /// The trial that runs in the VM.
+    pub(crate) fn trial(&self) -> TrialName {
+        TrialName { host: self.host.clone(), scenario: self.scenario.clone() }
     }
 
     /// The element for `virDomainSetMetadata`, which adds the namespace itself.

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::hypervisor::{Hypervisor, HypervisorError, Result, Volume};
 use super::names::{NamePrefix, VmVolumes};
+use super::network::Slot;
 use super::ownership::Processes;
 use crate::support::deadline::Deadline;
+use crate::support::name::Name;
 
 /// The budget of a teardown without a deadline.
 const BUDGET: Duration = Duration::from_secs(120);
@@ -124,6 +126,24 @@ pub fn prune(
         None => Ok(pruned),
         Some(first) => Err(PruneError { pruned: Box::new(pruned), first }),
     }
+}
+
+/// Removes the volumes of a host's VMs that do not exist. An error does not stop the rest.
+///
+/// # Errors
+/// The first error.
+pub(crate) fn remove_orphaned_volumes(
+    hypervisor: &dyn Hypervisor,
+    prefix: &NamePrefix,
+    host: &Name,
+) -> Result<()> {
+    let names: Vec<_> = Slot::all().map(|slot| prefix.machine(host, slot)).collect();
+    let orphaned = orphaned_volumes(hypervisor, prefix)?.into_iter();
+    let of_host = |volume: &String| {
+        prefix.domain_of(volume).is_some_and(|domain| names.iter().any(|name| name == domain))
+    };
+    let results: Vec<_> = orphaned.filter(of_host).map(|volume| hypervisor.delete_volume(&volume)).collect();
+    results.into_iter().collect()
 }
 
 /// Volumes whose VM does not exist. The volumes are listed first: a VM is defined before it gets any, so one that another

@@ -83,7 +83,7 @@ pub(super) fn incident() -> RunReport {
     let mut run = failed();
     run.trial = "askari::incident-2026-06-17".into();
     run.scenario = Some("incident-2026-06-17".into());
-    run.machine = "boma-it-askari-incident-2026-06-17".into();
+    run.machine = "boma-it-askari.2".into();
     run.expected = format!("at assert, `{PORTS}` fails and nothing else does");
     run.seen = format!("at assert, `{PORTS}` failed");
     run.outcome = Outcome::Passed;

@@ -242,7 +242,7 @@ fn a_vm_name_that_does_not_exist() {
 #[test]
 fn a_vm_that_is_already_gone_needs_no_down() {
     let transcript = Project::with_hypervisor().run(&["down", "--host", "askari"]);
-    assert_eq!((transcript.code, &*transcript.stdout), (Some(0), "there is no VM boma-it-askari\n"));
+    assert_eq!((transcript.code, &*transcript.stdout), (Some(0), "askari::cycle has no VM\n"));
 }
 
 /// The URL of a server that does not listen.

@@ -15,7 +15,7 @@ use boma_it::support::deadline::{Deadline, Progress};
 use crate::fixture::{ASKARI, Fixture};
 
 /// The plan of a trial whose guest never answers, and is soon given up.
-fn short(fixture: &Fixture, host: &str) -> Plan {
+pub(crate) fn short(fixture: &Fixture, host: &str) -> Plan {
     let mut plan = fixture.plan_of(host, None);
     // The keys are made within it as well, on a machine that may be busy.
     plan.harness.timeouts.up = Duration::from_secs(1);
@@ -23,7 +23,7 @@ fn short(fixture: &Fixture, host: &str) -> Plan {
 }
 
 /// Lets askari run and keeps its VM.
-fn keep_askari(fixture: &Fixture, context: &RunContext) {
+pub(crate) fn keep_askari(fixture: &Fixture, context: &RunContext) {
     assert!(run(context, &short(fixture, "askari"), Job::Cycle).unwrap().kept);
 }
 
@@ -48,7 +48,7 @@ fn a_second_vm_is_refused_with_the_name_of_the_first_and_how_to_end_it() {
     );
     assert_eq!(
         refusal(&fixture, &context, &fixture.plan()),
-        "the VM boma-it-askari exists already (running), kept by the driver; \
+        "askari::cycle has a VM already: boma-it-askari is running, kept by the driver; \
          end it with `boma-it down --host askari`"
     );
 }
@@ -107,7 +107,8 @@ fn a_vm_that_another_user_started_meanwhile_is_noticed_before_ours_starts() {
     let fake = fixture.fake.clone();
     fixture.fake.after(Verb::Define, move |name| {
         if name == ASKARI {
-            let theirs = fake.spec(ASKARI).unwrap();
+            let mut theirs = fake.spec(ASKARI).unwrap();
+            theirs.ownership.host = "ubongo".parse().unwrap();
             fake.define(&DomainSpec { name: UBONGO.to_owned(), ..theirs }).unwrap();
             fake.set_state(UBONGO, DomainState::Running);
         }
@@ -143,7 +144,7 @@ fn theirs(fixture: &Fixture) -> DomainSpec {
 #[case::before_ours_is_defined(
     Verb::EnsureNetwork,
     None,
-    "the VM boma-it-askari exists already (running), owned by process 7 on there; end it with `boma-it down --host askari`"
+    "askari::cycle has a VM already: boma-it-askari is running, owned by process 7 on there; end it with `boma-it down --host askari`"
 )]
 #[case::before_ours_could_be_defined(Verb::EnsureNetwork, Some((Verb::HostInfo, 2)), "told to fail at HostInfo")]
 #[case::in_place_of_ours(Verb::Start, None, "no SSH session with")]
@@ -240,7 +241,7 @@ fn trials_of_one_test_run_queue_and_those_of_another_are_refused_at_once() {
     assert_eq!(
         error.to_string(),
         format!(
-            "another boma-it process holds the VM lock: boma-it-askari for askari::cycle of test run one, process {}; one VM runs at a time, so wait for it or end that process",
+            "another boma-it process holds the VM lock: askari::cycle of test run one, process {}; one VM runs at a time, so wait for it or end that process",
             std::process::id()
         )
     );
@@ -248,10 +249,7 @@ fn trials_of_one_test_run_queue_and_those_of_another_are_refused_at_once() {
     let second =
         run(&fixture.context_of("one", Keep::Never), &short(&fixture, "ubongo"), Job::Cycle).unwrap();
     assert!(first.is_finished(), "the second trial ran beside the first");
-    let waiting = format!(
-        "waiting for boma-it-askari for askari::cycle of test run one, process {}",
-        std::process::id()
-    );
+    let waiting = format!("waiting for askari::cycle of test run one, process {}", std::process::id());
     assert_eq!(fixture.events.activities().iter().filter(|doing| **doing == waiting).count(), 1);
     fixture.assert_nothing_left(&first.join().unwrap());
     fixture.assert_nothing_left(&second);
@@ -262,7 +260,7 @@ fn an_interrupt_ends_the_wait_in_the_queue() {
     let fixture = Arc::new(Fixture::new());
     let lock = boma_it::support::lock::FileLock::acquire(
         &fixture.path("state/vm.lock"),
-        "boma-it-ubongo for ubongo::cycle of test run one, process 1",
+        "ubongo::cycle of test run one, process 1",
         &Deadline::uninterrupted(Duration::from_secs(5), "the test"),
         |_| boma_it::support::lock::Busy::GiveUp,
     );
@@ -277,7 +275,7 @@ fn an_interrupt_ends_the_wait_in_the_queue() {
                 .events
                 .activities()
                 .iter()
-                .any(|doing| doing.starts_with("waiting for boma-it-ubongo"));
+                .any(|doing| doing.starts_with("waiting for ubongo::cycle "));
             Ok(if waits { Progress::Ready(()) } else { Progress::Pending("not yet".into()) })
         })
         .unwrap();
@@ -295,10 +293,7 @@ fn a_step_without_a_running_vm_is_refused_with_the_command_to_start_one() {
     for job in [Job::Apply, Job::Reboot, Job::Assert] {
         let error = run(&context, &fixture.plan(), job).unwrap_err();
         assert!(matches!(error.downcast_ref(), Some(NoRunningVm::Absent { .. })), "{error:?}");
-        assert_eq!(
-            error.to_string(),
-            "there is no VM boma-it-askari; bring it up with `boma-it up --host askari`"
-        );
+        assert_eq!(error.to_string(), "askari::cycle has no VM; bring it up with `boma-it up --host askari`");
     }
     keep_askari(&fixture, &context);
     fixture.fake.power_off(ASKARI).unwrap();

@@ -13,6 +13,7 @@ mod guest;
 mod hypervisor_failures;
 #[cfg(test)]
 mod lockout;
+mod names;
 #[cfg(test)]
 mod playbooks;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use boma_it::catalog::plan::{ExpectedFailure, ExpectedFault, Restart};
-use boma_it::cycle::{Job, Keep, down, run};
+use boma_it::cycle::{Ended, Job, Keep, down, run};
 use boma_it::event::RunReport;
 use boma_it::machine::fake::Verb;
 use boma_it::machine::{DomainState, Hypervisor, Lifetime};
@@ -235,7 +235,8 @@ fn the_steps_of_separate_processes_find_the_vm_by_its_metadata() {
         fixture.assert_unlocked();
     }
     let started = Instant::now();
-    assert_eq!(down(&context("five"), &plan.trial).unwrap(), Some(up.folder.clone()));
+    let ended = Ended { machine: ASKARI.to_owned(), folder: up.folder.clone() };
+    assert_eq!(down(&context("five"), &plan.trial).unwrap(), Some(ended));
     assert!(started.elapsed() < Duration::from_secs(3), "teardown took {:?}", started.elapsed());
     assert_eq!(fixture.left(), Vec::<String>::new());
     assert!(!up.folder.join("keys").exists() && up.folder.join("console.log").exists());

@@ -52,8 +52,8 @@ fn a_failed_cycle_the_later_steps_and_down_keep_their_secrets() {
     let console = report.folder.join("console.log");
     let saved = fs::read(&console).unwrap();
     secrets.fixture.fake.print(ASKARI, "the last words");
-    let folder = down(&secrets.context, &secrets.fixture.plan().trial).unwrap();
-    assert_eq!(folder.as_deref(), Some(report.folder.as_path()));
+    let ended = down(&secrets.context, &secrets.fixture.plan().trial).unwrap();
+    assert_eq!(ended.map(|it| it.folder), Some(report.folder.clone()));
     assert_eq!(fs::read(&console).unwrap(), saved);
     let shown = secrets.shown();
     assert!(shown.contains("console.log and journal.log stay as the last step saved them"), "{shown}");

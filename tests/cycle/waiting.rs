@@ -201,8 +201,8 @@ fn a_started_vm_is_kept_with_the_commands_to_look_inside() {
     );
     fixture.assert_unlocked();
 
-    let folder = boma_it::cycle::down(&fixture.context(Keep::UntilDown), &plan.trial).unwrap();
-    assert_eq!(folder.as_ref(), Some(&report.folder));
+    let ended = boma_it::cycle::down(&fixture.context(Keep::UntilDown), &plan.trial).unwrap();
+    assert_eq!(ended.map(|it| it.folder), Some(report.folder.clone()));
     fixture.assert_nothing_left(&RunReport { kept: false, ..report });
     assert_eq!(boma_it::cycle::down(&fixture.context(Keep::UntilDown), &plan.trial).unwrap(), None);
 }

@@ -191,7 +191,6 @@ fn errors_for_missing_and_duplicate_files() {
         change(&fixture);
         errors_of(&format!("{title}\n"), &fixture)
     };
-    let incident = super::INCIDENT.as_bytes();
     let told = [
         change("no override", &|f| f.remove("overrides/askari.yml")),
         change("a misspelt override", &|f| {
@@ -202,11 +201,6 @@ fn errors_for_missing_and_duplicate_files() {
         change("two profiles", &|f| f.write("profiles/askari.yaml", b"{}\n")),
         change("two scenarios", &|f| {
             f.write("scenarios/incident-2026-06-17.json", b"{\"profile\": \"askari\"}")
-        }),
-        change("one VM name for two trials", &|f| {
-            f.write("profiles/askari-b.yml", super::ASKARI.as_bytes());
-            f.write("overrides/askari-b.yml", b"{}\n");
-            f.write("scenarios/b.yml", incident);
         }),
         change("no profiles", &|f| f.remove("profiles/askari.yml")),
         change("no harness.yml", &|f| f.remove("harness/harness.yml")),

@@ -42,7 +42,6 @@ fn the_plain_cycle_of_a_minimal_profile_has_the_defaults() {
         b"a: !vault |\n  $ANSIBLE_VAULT;1.1\nb: '{{ a }}'\nc: !unsafe x\nd: [{e: 1}]\n",
     );
     let plan = fixture.plan("ubongo", None, &RunOptions::default()).unwrap();
-    assert_eq!(plan.machine, "boma-it-ubongo");
     assert_eq!(plan.description, "host ubongo");
     assert_eq!((plan.vm.vcpus, plan.vm.memory, plan.vm.disk), (2, Bytes::gib(3), Bytes::gib(20)));
     assert_eq!((plan.certs, plan.egress), (Tier::Internal, true));

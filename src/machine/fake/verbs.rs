@@ -164,13 +164,14 @@ impl Hypervisor for Fake {
 
     fn machines(&self) -> Result<Vec<Machine>> {
         self.call(Verb::Machines, "", |state| {
+            let State { domains, damaged, .. } = state;
             let machine = |(spec, state): &(DomainSpec, DomainState)| Machine {
                 name: spec.name.clone(),
                 state: state.clone(),
                 memory: spec.memory,
-                ownership: Some(spec.ownership.clone()),
+                ownership: (!damaged.contains(&spec.name)).then(|| spec.ownership.clone()),
             };
-            Ok(state.domains.values().map(machine).collect())
+            Ok(domains.values().map(machine).collect())
         })
     }
 

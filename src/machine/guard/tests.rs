@@ -15,6 +15,12 @@ fn machine(name: &str, state: DomainState, lifetime: Lifetime) -> Machine {
     Machine { name: name.into(), state, memory: Bytes::gib(3), ownership }
 }
 
+fn wanted(name: &str) -> TrialName {
+    let (host, scenario) = name.split_once("::").unwrap();
+    let scenario = (scenario != "cycle").then(|| scenario.parse().unwrap());
+    TrialName { host: host.parse().unwrap(), scenario }
+}
+
 fn trial() -> Lifetime {
     Lifetime::Trial { session: "s1".into() }
 }
@@ -25,7 +31,7 @@ fn kept() -> Lifetime {
 
 #[test]
 fn an_empty_hypervisor_admits_any_vm() {
-    assert_eq!(admit("boma-it-x", None, &[], &owner_alive()), Ok(Admission::default()));
+    assert_eq!(admit(&wanted("x::cycle"), None, &[], &owner_alive()), Ok(Admission::default()));
 }
 
 #[rstest::rstest]
@@ -37,7 +43,7 @@ fn a_second_vm_is_refused_with_the_owner_of_the_first_and_how_to_end_it(
     #[case] owner: &str,
 ) {
     let running = [machine("boma-it-askari", DomainState::Running, lifetime)];
-    let refusal = admit("boma-it-ubongo", Some("s1"), &running, &owner_alive()).unwrap_err();
+    let refusal = admit(&wanted("ubongo::cycle"), Some("s1"), &running, &owner_alive()).unwrap_err();
     let expected = Refusal::Busy {
         machine: "boma-it-askari".into(),
         state: DomainState::Running,
@@ -49,16 +55,16 @@ fn a_second_vm_is_refused_with_the_owner_of_the_first_and_how_to_end_it(
 
 #[test]
 fn a_panicked_vm_refuses_another_and_is_ended_with_its_scenario() {
-    let mut other = machine("boma-it-askari-no-egress", DomainState::Panicked, trial());
+    let mut other = machine("boma-it-askari", DomainState::Panicked, trial());
     other.ownership.as_mut().unwrap().scenario = Some("no-egress".parse().unwrap());
-    let refusal = admit("boma-it-ubongo", None, &[other], &owner_alive()).unwrap_err();
-    insta::assert_snapshot!(refusal, @"another VM is panicked, and only one may run at a time: boma-it-askari-no-egress, owned by process 7 on here; end it with `boma-it down --host askari --scenario no-egress`");
+    let refusal = admit(&wanted("ubongo::cycle"), None, &[other], &owner_alive()).unwrap_err();
+    insta::assert_snapshot!(refusal, @"another VM is panicked, and only one may run at a time: boma-it-askari, owned by process 7 on here; end it with `boma-it down --host askari --scenario no-egress`");
 }
 
 #[test]
 fn a_vm_without_metadata_refuses_another_and_is_never_removed() {
     let unknown = Machine { ownership: None, ..machine("boma-it-x", DomainState::Running, trial()) };
-    let refusal = admit("boma-it-ubongo", None, &[unknown], &owner_dead()).unwrap_err();
+    let refusal = admit(&wanted("ubongo::cycle"), None, &[unknown], &owner_dead()).unwrap_err();
     insta::assert_snapshot!(refusal, @"another VM is running, and only one may run at a time: boma-it-x; end it with `virsh destroy boma-it-x; virsh undefine --nvram boma-it-x`");
 }
 
@@ -67,27 +73,28 @@ fn orphans_are_removed_in_any_state_even_the_wanted_vm_itself() {
     let off = DomainState::ShutOff(StopReason::Unknown);
     let orphans =
         [machine("boma-it-askari", DomainState::Running, trial()), machine("boma-it-ubongo", off, trial())];
-    let admission = admit("boma-it-ubongo", None, &orphans, &owner_dead()).unwrap();
+    let admission = admit(&wanted("askari::cycle"), None, &orphans, &owner_dead()).unwrap();
     assert_eq!(admission.orphans, ["boma-it-askari", "boma-it-ubongo"]);
 }
 
 #[test]
 fn a_kept_vm_gives_way_to_the_same_test_run_only() {
     let machines = [machine("boma-it-askari", DomainState::Running, kept())];
-    let admission = admit("boma-it-ubongo", Some("s1"), &machines, &owner_dead()).unwrap();
+    let admission = admit(&wanted("ubongo::cycle"), Some("s1"), &machines, &owner_dead()).unwrap();
     assert_eq!(admission.kept, ["boma-it-askari"]);
     for session in [Some("s2"), None] {
-        let refusal = admit("boma-it-ubongo", session, &machines, &owner_dead());
+        let refusal = admit(&wanted("ubongo::cycle"), session, &machines, &owner_dead());
         assert!(matches!(refusal, Err(Refusal::Busy { .. })), "{refusal:?}");
     }
 }
 
 #[test]
-fn a_vm_that_is_off_is_no_obstacle_unless_it_is_the_wanted_one() {
+fn a_vm_that_is_off_is_no_obstacle_unless_it_is_of_the_same_trial() {
     let off = [machine("boma-it-askari", DomainState::ShutOff(StopReason::ByGuest), Lifetime::Manual)];
-    assert_eq!(admit("boma-it-ubongo", None, &off, &owner_alive()), Ok(Admission::default()));
-    let refusal = admit("boma-it-askari", None, &off, &owner_alive()).unwrap_err();
-    insta::assert_snapshot!(refusal, @"the VM boma-it-askari exists already (off), kept by the driver; end it with `boma-it down --host askari`");
+    assert_eq!(admit(&wanted("ubongo::cycle"), None, &off, &owner_alive()), Ok(Admission::default()));
+    assert_eq!(admit(&wanted("askari::incident"), None, &off, &owner_alive()), Ok(Admission::default()));
+    let refusal = admit(&wanted("askari::cycle"), None, &off, &owner_alive()).unwrap_err();
+    insta::assert_snapshot!(refusal, @"askari::cycle has a VM already: boma-it-askari is off, kept by the driver; end it with `boma-it down --host askari`");
 }
 
 #[test]

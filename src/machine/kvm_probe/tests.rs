@@ -100,7 +100,7 @@ fn a_probe_ended_from_outside_or_by_a_full_disk_makes_no_choice(#[case] state: D
 #[test]
 fn a_foreign_probe_is_left_alone_and_the_remains_of_a_dead_one_are_removed() {
     let fixture = Fixture::new(Kvm::Works);
-    const NAME: &str = "boma-it-kvm-probe";
+    const NAME: &str = "boma-it-kvm.probe";
     let mut theirs = fixture.with_probe("b1", |probe| probe.domain(NAME));
     theirs.ownership.owner.hostname = "there".to_owned();
     theirs.ownership.run = "20260617T120000-ubongo".to_owned();
