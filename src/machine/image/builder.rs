@@ -5,12 +5,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::recipe::{CONFIGURE, COPY_TREE, FILL_DISK, Recipe};
+use super::layout;
+use super::recipe::{CONFIGURE, COPY_TREE, FILL_DISK, Recipe, SUITE};
 use super::scratch::Scratch;
 use super::space::SpaceRequirement;
-use super::tools::Toolbox;
-use super::{ImageError, Progress};
-use crate::support::deadline::Deadline;
+use super::{ImageError, Operation};
 use crate::support::process::{Process, ProcessError, Stream, quote};
 
 /// Bytes that a build writes into its scratch folder at most: packages, the unpacked tree, the disk's file systems.
@@ -19,10 +18,9 @@ const SCRATCH_BYTES: u64 = 2600 << 20;
 const IMAGE_BYTES: u64 = 1100 << 20;
 
 /// A build about to run.
-#[derive(Debug)]
 pub(super) struct Builder<'a> {
     pub recipe: &'a Recipe,
-    pub tools: &'a Toolbox,
+    pub operation: Operation<'a>,
     /// The scratch folder, which the build creates and removes. The caller's lock keeps others out.
     pub scratch: &'a Path,
     /// The file that becomes the image.
@@ -33,26 +31,25 @@ pub(super) struct Builder<'a> {
 
 impl Builder<'_> {
     /// Builds the image into `target`, which the caller removes after an error.
-    pub(super) fn build(&self, deadline: &Deadline, progress: Progress<'_>) -> Result<(), ImageError> {
-        let dir = self.scratch.parent().unwrap_or(self.scratch);
+    pub(super) fn build(&self) -> Result<(), ImageError> {
+        let tools = self.operation.tools;
+        let dir = self.scratch.parent().unwrap_or(self.scratch).to_owned();
         let what = "building the golden image";
         let scratch_space = SpaceRequirement { dir, bytes: SCRATCH_BYTES, what, hint: "" };
         let image_space = SpaceRequirement::for_image(self.target, IMAGE_BYTES, "the golden image");
         scratch_space.check()?;
         image_space.check()?;
-        let scratch = Scratch::make(self.scratch, self.tools)?;
+        let scratch = Scratch::make(self.scratch, tools)?;
         let disk = self.prepare(&scratch)?;
         let _ = fs::remove_file(self.log);
 
-        progress("partitioning the disk");
-        let table = self.tools.process("sfdisk").arg("--quiet").arg(&disk);
-        let table = table.input(self.recipe.layout.sfdisk_script());
-        self.step("partitioning the disk", table, scratch_space, deadline, progress)?;
-        self.step("installing Debian", self.install(&scratch, &disk), scratch_space, deadline, progress)?;
-        progress("writing the qcow2 file");
-        let convert = self.tools.process("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2", "-W"]);
+        let table = tools.process("sfdisk").arg("--quiet").arg(&disk);
+        let table = table.input(&*self.recipe.partitions);
+        self.step("partitioning the disk", table, &scratch_space)?;
+        self.step("installing Debian", self.install(&scratch, &disk), &scratch_space)?;
+        let convert = tools.process("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2", "-W"]);
         let convert = convert.arg(&disk).arg(self.target);
-        self.step("writing the qcow2 file", convert, image_space, deadline, progress)?;
+        self.step("writing the qcow2 file", convert, &image_space)?;
         let _ = fs::remove_file(self.log);
         Ok(())
     }
@@ -69,7 +66,7 @@ impl Builder<'_> {
             .map_err(ImageError::io("set the permissions of", &hidden))?;
         let disk = hidden.join("golden.raw");
         let made = fs::File::create_new(&disk).and_then(|file| {
-            file.set_len(self.recipe.layout.disk)?;
+            file.set_len(layout::DISK)?;
             file.set_permissions(fs::Permissions::from_mode(0o666))
         });
         made.map_err(ImageError::io("create the disk", &disk))?;
@@ -78,13 +75,12 @@ impl Builder<'_> {
 
     /// mmdebstrap with its hooks, which do everything that needs the tree with its real owners.
     fn install(&self, scratch: &Scratch<'_>, disk: &Path) -> Process {
-        let layout = self.recipe.layout;
         let hook = |kind: &str, script: &str, args: &[String]| {
             let script = scratch.path.join(script).display().to_string();
             let words = std::iter::once(&script).chain(args).map(|word| quote(word));
             format!("--{kind}-hook={} \"$1\"", words.collect::<Vec<_>>().join(" "))
         };
-        let figures = [layout.esp_offset(), layout.esp_sectors(), layout.root_offset(), layout.root_kib()];
+        let figures = [layout::ESP_OFFSET, layout::ESP_SECTORS, layout::ROOT_OFFSET, layout::ROOT_KIB];
         let mut disk_args = vec![disk.display().to_string()];
         disk_args.extend(figures.iter().map(u64::to_string));
         self.mmdebstrap()
@@ -97,28 +93,23 @@ impl Builder<'_> {
             .arg(hook("essential", COPY_TREE, &[scratch.path.join("tree").display().to_string()]))
             .arg(hook("customize", CONFIGURE, &[]))
             .arg(hook("customize", FILL_DISK, &disk_args))
-            .args([self.recipe.suite(), "/dev/null"])
+            .args([SUITE, "/dev/null"])
     }
 
     /// As root, mmdebstrap mounts what a chroot needs on the host and, when killed, leaves mounts and children behind. So
     /// it gets namespaces of its own, which end with it. For any other user it creates some itself.
     fn mmdebstrap(&self) -> Process {
         if !rustix::process::geteuid().is_root() {
-            return self.tools.process("mmdebstrap");
+            return self.operation.tools.process("mmdebstrap");
         }
         let namespaces = ["--mount", "--pid", "--mount-proc", "--fork", "--kill-child"];
-        self.tools.process("unshare").args(namespaces).arg("mmdebstrap")
+        self.operation.tools.process("unshare").args(namespaces).arg("mmdebstrap")
     }
 
-    /// Runs one step: logs its output and reports mmdebstrap's phases as progress.
-    fn step(
-        &self,
-        step: &'static str,
-        process: Process,
-        space: SpaceRequirement<'_>,
-        deadline: &Deadline,
-        progress: Progress<'_>,
-    ) -> Result<(), ImageError> {
+    /// Runs one step: logs its output, and reports it and mmdebstrap's phases as progress.
+    fn step(&self, step: &'static str, process: Process, space: &SpaceRequirement) -> Result<(), ImageError> {
+        let Operation { deadline, progress, .. } = self.operation;
+        progress(step);
         let on_line = |stream, line: &str| {
             if let (Stream::Stderr, Some(phase)) = (stream, phase(line)) {
                 progress(phase);

@@ -11,52 +11,28 @@ const ESP_TYPE: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
 /// GPT type of a root partition for x86-64: same source.
 const ROOT_TYPE: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
 
-/// Sizes of the golden disk. The root partition comes last, so that it can grow into the overlay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
-    /// Virtual size of the disk, in bytes.
-    pub disk: u64,
-    /// Size of the EFI system partition, in bytes.
-    pub esp: u64,
-}
+/// Virtual size of the golden disk, in bytes: no overlay can be smaller.
+pub(super) const DISK: u64 = 4096 * MIB;
+/// Where the EFI system partition starts, in bytes.
+pub(super) const ESP_OFFSET: u64 = MIB;
+/// Size of the EFI system partition, in bytes: it holds several kernels.
+const ESP: u64 = 256 * MIB;
+/// Size of the EFI system partition in sectors.
+pub(super) const ESP_SECTORS: u64 = ESP / SECTOR;
+/// Where the root partition starts, in bytes. It comes last, so that it can grow into the overlay.
+pub(super) const ROOT_OFFSET: u64 = ESP_OFFSET + ESP;
+/// Size of the root partition in KiB; the last MiB of the disk holds the table's second copy.
+pub(super) const ROOT_KIB: u64 = (DISK - ROOT_OFFSET - MIB) / 1024;
 
-/// The layout of a built image: its ESP holds several kernels, and no overlay can be smaller than 4 GiB.
-pub(super) const GOLDEN: Layout = Layout { disk: 4096 * MIB, esp: 256 * MIB };
-
-impl Layout {
-    /// Where the EFI system partition starts, in bytes.
-    pub(super) const fn esp_offset(self) -> u64 {
-        MIB
+/// The input of `sfdisk`: man page sfdisk(8), "input formats".
+pub(super) fn sfdisk_script() -> String {
+    let partitions = [("ESP", ESP_TYPE, ESP_OFFSET, ESP), ("root", ROOT_TYPE, ROOT_OFFSET, ROOT_KIB * 1024)];
+    let mut script = "label: gpt\n".to_owned();
+    for (name, kind, start, size) in partitions {
+        let (start, size) = (start / SECTOR, size / SECTOR);
+        let _ = writeln!(script, "start={start}, size={size}, type={kind}, name=\"{name}\"");
     }
-
-    /// Size of the EFI system partition in sectors.
-    pub(super) const fn esp_sectors(self) -> u64 {
-        self.esp / SECTOR
-    }
-
-    /// Where the root partition starts, in bytes.
-    pub(super) const fn root_offset(self) -> u64 {
-        self.esp_offset() + self.esp
-    }
-
-    /// Size of the root partition in KiB; the last MiB of the disk holds the table's second copy.
-    pub(super) const fn root_kib(self) -> u64 {
-        (self.disk - self.root_offset() - MIB) / 1024
-    }
-
-    /// The input of `sfdisk`: man page sfdisk(8), "input formats".
-    pub(super) fn sfdisk_script(self) -> String {
-        let partitions = [
-            ("ESP", ESP_TYPE, self.esp_offset(), self.esp),
-            ("root", ROOT_TYPE, self.root_offset(), self.root_kib() * 1024),
-        ];
-        let mut script = "label: gpt\n".to_owned();
-        for (name, kind, start, size) in partitions {
-            let (start, size) = (start / SECTOR, size / SECTOR);
-            let _ = writeln!(script, "start={start}, size={size}, type={kind}, name=\"{name}\"");
-        }
-        script
-    }
+    script
 }
 
 /// `/etc/fstab`. Without it the root file system stays read-only; without the ESP in it, new kernels and command lines
@@ -78,9 +54,7 @@ pub(super) fn fstab() -> String {
 
 /// `/etc/kernel/cmdline`, which kernel-install copies into every loader entry. The serial console is last, as the last one
 /// becomes `/dev/console`, where systemd prints its status and emergency mode.
-pub(super) fn command_line() -> String {
-    "root=LABEL=root rw console=tty0 console=ttyS0,115200n8\n".to_owned()
-}
+pub(super) const COMMAND_LINE: &str = "root=LABEL=root rw console=tty0 console=ttyS0,115200n8\n";
 
 #[cfg(test)]
 mod tests {
@@ -88,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_partition_table_as_sfdisk_reads_it() {
-        insta::assert_snapshot!(GOLDEN.sfdisk_script(), @r#"
+        insta::assert_snapshot!(sfdisk_script(), @r#"
         label: gpt
         start=2048, size=524288, type=c12a7328-f81f-11d2-ba4b-00a0c93ec93b, name="ESP"
         start=526336, size=7860224, type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709, name="root"
@@ -97,14 +71,13 @@ mod tests {
 
     #[test]
     fn the_root_partition_ends_before_the_second_table_and_follows_the_esp() {
-        let layout = Layout { disk: 64 * MIB, esp: 16 * MIB };
-        assert_eq!(layout.root_offset(), layout.esp_offset() + layout.esp_sectors() * SECTOR);
-        assert_eq!(layout.root_offset() + layout.root_kib() * 1024, layout.disk - MIB);
+        assert_eq!(ROOT_OFFSET, ESP_OFFSET + ESP_SECTORS * SECTOR);
+        assert_eq!(ROOT_OFFSET + ROOT_KIB * 1024, DISK - MIB);
     }
 
     #[test]
     fn fstab_and_command_line_name_the_partitions_by_label() {
-        insta::assert_snapshot!(fstab() + &command_line(), @r"
+        insta::assert_snapshot!(fstab() + COMMAND_LINE, @r"
         # device mount-point type options dump pass
         LABEL=root / ext4 rw,relatime,errors=remount-ro 0 1
         LABEL=ESP /boot/efi vfat umask=0077,x-systemd.device-timeout=10min 0 2

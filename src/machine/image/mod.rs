@@ -25,12 +25,19 @@ pub use store::ImageStore;
 
 use self::official::OfficialError;
 use self::space::NotEnoughSpace;
-use self::tools::MissingTools;
+use self::tools::{MissingTools, Toolbox};
+use crate::support::deadline::Deadline;
 use crate::support::lock::LockError;
 use crate::support::process::ProcessError;
 
-/// Reports what is being done: a fragment without a full stop.
-type Progress<'a> = &'a dyn Fn(&str);
+/// A build, a download or a check that is under way: what it runs with, and where it reports.
+#[derive(Clone, Copy)]
+struct Operation<'a> {
+    tools: &'a Toolbox,
+    deadline: &'a Deadline,
+    /// Gets what is being done: a fragment without a full stop.
+    progress: &'a dyn Fn(&str),
+}
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]

@@ -10,9 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::recipe::hex;
 use super::record::{Image, Origin, modified};
-use super::tools::Toolbox;
-use super::{ImageError, Progress};
-use crate::support::deadline::Deadline;
+use super::{ImageError, Operation};
 
 /// The part that matters here of what `qemu-img info --output json` prints.
 #[derive(Debug, Deserialize)]
@@ -26,7 +24,8 @@ pub(super) struct QemuInfo {
 }
 
 impl QemuInfo {
-    pub(super) fn read(path: &Path, tools: &Toolbox, deadline: &Deadline) -> Result<Self, ImageError> {
+    pub(super) fn read(path: &Path, operation: Operation<'_>) -> Result<Self, ImageError> {
+        let Operation { tools, deadline, .. } = operation;
         let run = tools.process("qemu-img").args(["info", "--output", "json"]).arg(path).run_ok(deadline);
         serde_json::from_str(&run.map_err(ImageError::read(path))?).map_err(|error| ImageError::Unusable {
             path: path.to_owned(),
@@ -50,13 +49,8 @@ impl QemuInfo {
 
 /// The digest of a file, hexadecimal, by `sha256sum` or `sha512sum`: a program can be interrupted, and is fast in an
 /// unoptimised build too.
-pub(super) fn digest(
-    program: &str,
-    path: &Path,
-    tools: &Toolbox,
-    deadline: &Deadline,
-) -> Result<String, ImageError> {
-    let run = tools.process(program).arg("--").arg(path).run_ok(deadline);
+pub(super) fn digest(program: &str, path: &Path, operation: Operation<'_>) -> Result<String, ImageError> {
+    let run = operation.tools.process(program).arg("--").arg(path).run_ok(operation.deadline);
     let text = run.map_err(ImageError::read(path))?;
     // coreutils marks a line whose file name is escaped with a backslash.
     Ok(text.split_whitespace().next().unwrap_or_default().trim_start_matches('\\').to_owned())
@@ -68,12 +62,11 @@ pub(super) fn install(
     dir: &Path,
     name: String,
     partial: &Path,
-    tools: &Toolbox,
-    deadline: &Deadline,
+    operation: Operation<'_>,
     origin: impl FnOnce() -> Origin,
 ) -> Result<Image, ImageError> {
-    let QemuInfo { format, virtual_size, .. } = QemuInfo::read(partial, tools, deadline)?;
-    let sha256 = digest("sha256sum", partial, tools, deadline)?;
+    let QemuInfo { format, virtual_size, .. } = QemuInfo::read(partial, operation)?;
+    let sha256 = digest("sha256sum", partial, operation)?;
     let file_size = fs::metadata(partial).map_err(ImageError::io("read", partial))?.len();
     let origin = origin();
     // Not `with_extension`: what follows a dot in the name is no extension.
@@ -91,26 +84,20 @@ pub(super) fn record_of(dir: &Path, path: &Path) -> PathBuf {
 }
 
 /// Checks the operator's file at `path` and records it in the image folder `dir`: taking its digest takes seconds.
-pub(super) fn adopt(
-    dir: &Path,
-    path: &Path,
-    tools: &Toolbox,
-    deadline: &Deadline,
-    progress: Progress<'_>,
-) -> Result<Image, ImageError> {
+pub(super) fn adopt(dir: &Path, path: &Path, operation: Operation<'_>) -> Result<Image, ImageError> {
     let unusable = |why: String| ImageError::Unusable { path: path.to_owned(), why };
     let file = fs::metadata(path).map_err(ImageError::io("read the image", path))?;
     if !file.is_file() {
         return Err(unusable("it is not a regular file (expected a qcow2 image)".into()));
     }
     fs::File::open(path).map_err(ImageError::io("read the image", path))?;
-    let info = QemuInfo::read(path, tools, deadline)?;
+    let info = QemuInfo::read(path, operation)?;
     info.check_usable().map_err(|why| match info.format.as_str() {
         "qcow2" => unusable(why),
         _ => unusable(format!("{why} (`qemu-img convert -O qcow2 {} NEW.qcow2`)", path.display())),
     })?;
-    progress(&format!("computing the digest of {}", path.display()));
-    let sha256 = digest("sha256sum", path, tools, deadline)?;
+    (operation.progress)(&format!("computing the digest of {}", path.display()));
+    let sha256 = digest("sha256sum", path, operation)?;
     let modified = modified(&file).map_err(ImageError::io("read the image", path))?;
     let image = Image {
         name: format!("{}-{}", stem(path), sha256.get(..12).unwrap_or(&sha256)),

@@ -8,11 +8,11 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::layout::{self, GOLDEN, Layout};
+use super::layout;
 use crate::catalog::plan::Packages;
 
-/// The Debian release, and its number in the image's name.
-const RELEASE: (&str, &str) = ("trixie", "13");
+/// The Debian release as mmdebstrap expects it: its code name. Its number, 13, is in the image's name.
+pub(super) const SUITE: &str = "trixie";
 
 macro_rules! tree {
     ($($path:literal),* $(,)?) => {
@@ -52,7 +52,8 @@ pub(super) struct Recipe {
     packages: BTreeSet<String>,
     /// Files of the system's tree: path relative to its root, and contents.
     tree: Vec<(&'static str, String)>,
-    pub(super) layout: Layout,
+    /// The partition table, as sfdisk reads it.
+    pub(super) partitions: String,
 }
 
 impl Recipe {
@@ -66,13 +67,13 @@ impl Recipe {
         }
         let mut tree: Vec<_> = TREE.iter().map(|(path, contents)| (*path, (*contents).to_owned())).collect();
         tree.push(("etc/fstab", layout::fstab()));
-        tree.push(("etc/kernel/cmdline", layout::command_line()));
-        Self { packages, tree, layout: GOLDEN }
+        tree.push(("etc/kernel/cmdline", layout::COMMAND_LINE.to_owned()));
+        Self { packages, tree, partitions: layout::sfdisk_script() }
     }
 
     /// The image's name: `debian-13-` and the first 12 hexadecimal digits of [`Recipe::digest`].
     pub(super) fn name(&self) -> String {
-        format!("debian-{}-{}", RELEASE.1, &self.digest()[..12])
+        format!("debian-13-{}", &self.digest()[..12])
     }
 
     /// SHA-256 of the whole recipe, hexadecimal.
@@ -83,8 +84,8 @@ impl Recipe {
             hash.update(text.len().to_le_bytes());
             hash.update(text);
         };
-        part(RELEASE.0);
-        part(&self.layout.sfdisk_script());
+        part(SUITE);
+        part(&self.partitions);
         part(&self.include());
         let files = self.tree.iter().map(|(path, contents)| (*path, contents.as_str()));
         for (name, contents) in files.chain(HOOKS.iter().copied()) {
@@ -92,11 +93,6 @@ impl Recipe {
             part(contents);
         }
         hex(&hash.finalize())
-    }
-
-    /// The release's code name, as mmdebstrap expects it.
-    pub(super) fn suite(&self) -> &'static str {
-        RELEASE.0
     }
 
     /// The packages as mmdebstrap expects them: sorted, joined by commas.
@@ -170,7 +166,7 @@ mod tests {
         change(&|r| r.tree[0].1.push(' '));
         change(&|r| r.tree[0].0 = "etc/other");
         change(&|r| r.tree.swap(0, 1));
-        change(&|r| r.layout.esp += 512);
+        change(&|r| r.partitions.push(' '));
         change(&|r| assert!(r.packages.insert("hello".into())));
         change(&|r| assert!(r.packages.remove("cloud-init")));
         let names: BTreeSet<_> = changed.iter().map(Recipe::name).collect();

@@ -7,24 +7,20 @@ use crate::support::process::ProcessError;
 /// A file system has too little space.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not enough space in {}: {} MiB are free, {what} needs {} MiB; free some there{hint}",
-    dir.display(), free >> 20, needed >> 20
+    "not enough space in {}: {} MiB are free, {} needs {} MiB; free some there{}",
+    needed.dir.display(), free >> 20, needed.what, needed.bytes >> 20, needed.hint
 )]
 pub(crate) struct NotEnoughSpace {
-    /// A folder on the file system.
-    pub dir: PathBuf,
     /// Bytes that this user can still write.
     pub free: u64,
-    /// Bytes that are needed.
-    pub needed: u64,
-    what: &'static str,
-    hint: &'static str,
+    /// What is needed instead.
+    pub needed: SpaceRequirement,
 }
 
 /// Space that is needed in a folder.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SpaceRequirement<'a> {
-    pub dir: &'a Path,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SpaceRequirement {
+    pub dir: PathBuf,
     pub bytes: u64,
     /// What needs it, for the error.
     pub what: &'static str,
@@ -32,17 +28,17 @@ pub(super) struct SpaceRequirement<'a> {
     pub hint: &'static str,
 }
 
-impl<'a> SpaceRequirement<'a> {
+impl SpaceRequirement {
     /// Space in the image folder, for the file `target` in it.
-    pub(super) fn for_image(target: &'a Path, bytes: u64, what: &'static str) -> Self {
+    pub(super) fn for_image(target: &Path, bytes: u64, what: &'static str) -> Self {
         let hint = ", or remove images that are no longer used (`boma-it image remove`)";
-        Self { dir: target.parent().unwrap_or(target), bytes, what, hint }
+        Self { dir: target.parent().unwrap_or(target).to_owned(), bytes, what, hint }
     }
 
     /// Fails if there is less space. A file system that does not report its space is not refused: the build would fail
     /// with the same error.
     pub(super) fn check(&self) -> Result<(), NotEnoughSpace> {
-        match free(self.dir) {
+        match free(&self.dir) {
             Some(free) if free < self.bytes => Err(self.error(free)),
             _ => Ok(()),
         }
@@ -57,12 +53,11 @@ impl<'a> SpaceRequirement<'a> {
 
     /// The error to show after the system reported a full disk.
     pub(super) fn exhausted(&self) -> NotEnoughSpace {
-        self.error(free(self.dir).unwrap_or_default())
+        self.error(free(&self.dir).unwrap_or_default())
     }
 
     fn error(&self, free: u64) -> NotEnoughSpace {
-        let Self { dir, bytes, what, hint } = *self;
-        NotEnoughSpace { dir: dir.to_owned(), free, needed: bytes, what, hint }
+        NotEnoughSpace { free, needed: self.clone() }
     }
 }
 
@@ -79,8 +74,12 @@ mod tests {
     #[test]
     fn too_little_space_is_refused_with_both_figures() {
         let dir = tempfile::tempdir().unwrap();
-        let needed =
-            SpaceRequirement { dir: dir.path(), bytes: 1 << 60, what: "building an image", hint: "" };
+        let needed = SpaceRequirement {
+            dir: dir.path().to_owned(),
+            bytes: 1 << 60,
+            what: "building an image",
+            hint: "",
+        };
         let error = needed.check().unwrap_err();
         assert!(error.free > 0 && error.free < 1 << 60);
         let text = error.to_string().replace(dir.path().to_str().unwrap(), "DIR");

@@ -15,8 +15,8 @@ use super::builder::Builder;
 use super::official::{self, DebianMirror, Patience};
 use super::recipe::{Recipe, hex};
 use super::record::{Image, Origin};
-use super::tools::Toolbox;
-use super::{ImageError, Progress, qcow2};
+use super::tools::{self, Toolbox};
+use super::{ImageError, Operation, qcow2};
 use crate::catalog::plan::{ImageSource, Official};
 use crate::support::deadline::Deadline;
 use crate::support::file;
@@ -69,27 +69,28 @@ impl ImageStore {
         &self,
         source: &ImageSource,
         deadline: &Deadline,
-        progress: Progress<'_>,
+        progress: &dyn Fn(&str),
     ) -> Result<Image, ImageError> {
         if let Some(found) = self.find(source) {
             return Ok(found);
         }
-        match source {
-            ImageSource::Build { .. } => self.tools.check_build(),
-            ImageSource::Path { .. } | ImageSource::Official(_) => self.tools.check_read(),
-        }
-        .map_err(ImageError::MissingTools)?;
-        let _lock = self.lock(&format!("getting {}", label(source)), deadline, progress)?;
+        let needed = match source {
+            ImageSource::Build { .. } => tools::BUILD,
+            ImageSource::Path { .. } | ImageSource::Official(_) => tools::READ,
+        };
+        self.tools.check(needed).map_err(ImageError::MissingTools)?;
+        let operation = Operation { tools: &self.tools, deadline, progress };
+        let _lock = self.lock(&format!("getting {}", label(source)), operation)?;
         // Another process may have made it while this one waited for the lock.
         if let Some(found) = self.find(source) {
             return Ok(found);
         }
         match source {
-            ImageSource::Build { packages } => self.build(&Recipe::debian(packages), deadline, progress),
-            ImageSource::Path { path } => qcow2::adopt(&self.dir, path, &self.tools, deadline, progress),
+            ImageSource::Build { packages } => self.build(&Recipe::debian(packages), operation),
+            ImageSource::Path { path } => qcow2::adopt(&self.dir, path, operation),
             ImageSource::Official(wanted) => {
                 let images = self.list()?;
-                let image = self.mirror(wanted).get(&images, deadline, progress);
+                let image = self.mirror(wanted).get(&images, operation);
                 image.map_err(|error| error.with_cached(official::newest_build(&images)))
             }
         }
@@ -129,9 +130,10 @@ impl ImageStore {
         &self,
         name: &str,
         deadline: &Deadline,
-        progress: Progress<'_>,
+        progress: &dyn Fn(&str),
     ) -> Result<(), ImageError> {
-        let _lock = self.lock(&format!("removing image {name}"), deadline, progress)?;
+        let operation = Operation { tools: &self.tools, deadline, progress };
+        let _lock = self.lock(&format!("removing image {name}"), operation)?;
         let images = self.list()?;
         let Some(image) = images.iter().find(|image| image.name == name) else {
             let known = images.into_iter().map(|image| image.name).collect();
@@ -148,45 +150,40 @@ impl ImageStore {
     }
 
     /// Builds the recipe's image under a temporary name, then installs it.
-    fn build(
-        &self,
-        recipe: &Recipe,
-        deadline: &Deadline,
-        progress: Progress<'_>,
-    ) -> Result<Image, ImageError> {
+    fn build(&self, recipe: &Recipe, operation: Operation<'_>) -> Result<Image, ImageError> {
         let (started, name) = (Instant::now(), recipe.name());
-        progress(&format!("building image {name}; this happens once and takes about a minute"));
+        (operation.progress)(&format!("building image {name}; this happens once and takes about a minute"));
         let partial = self.file(&name, "qcow2.partial");
         // Removed when dropped, also on an error.
         let partial = TempPath::try_from_path(&partial).map_err(ImageError::io("write", partial))?;
         let builder = Builder {
             recipe,
-            tools: &self.tools,
+            operation,
             scratch: &self.scratch(),
             target: &partial,
             log: &self.dir.join("build.log"),
         };
-        builder.build(deadline, progress)?;
-        progress("computing the image's digest");
-        qcow2::install(&self.dir, name, &partial, &self.tools, deadline, || Origin::Build {
+        builder.build()?;
+        (operation.progress)("computing the image's digest");
+        qcow2::install(&self.dir, name, &partial, operation, || Origin::Build {
             recipe: recipe.digest(),
             built: Timestamp::now(),
             seconds: (started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
-            tools: ["mmdebstrap", "qemu-img"].map(|tool| self.tools.version(tool, deadline)).into(),
+            tools: ["mmdebstrap", "qemu-img"].map(|tool| self.tools.version(tool, operation.deadline)).into(),
         })
     }
 
     fn mirror<'a>(&'a self, wanted: &'a Official) -> DebianMirror<'a> {
-        DebianMirror { dir: &self.dir, wanted, tools: &self.tools, patience: self.patience }
+        DebianMirror { dir: &self.dir, wanted, patience: self.patience }
     }
 
-    fn lock(&self, what: &str, deadline: &Deadline, progress: Progress<'_>) -> Result<FileLock, ImageError> {
+    fn lock(&self, what: &str, operation: Operation<'_>) -> Result<FileLock, ImageError> {
         let holder = format!("pid {}, {what}", std::process::id());
         let on_busy = |other: &str| {
-            progress(&format!("waiting for {other}"));
+            (operation.progress)(&format!("waiting for {other}"));
             Busy::Wait
         };
-        FileLock::acquire(&self.dir.join("lock"), &holder, deadline, on_busy)
+        FileLock::acquire(&self.dir.join("lock"), &holder, operation.deadline, on_busy)
             .map_err(|error| ImageError::Lock(error.into()))
     }
 

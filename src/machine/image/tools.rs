@@ -12,10 +12,10 @@ use crate::support::process::{Process, find_program};
 const SBIN: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// A program, and the Debian package that provides it.
-type Tool = (&'static str, &'static str);
+pub(super) type Tool = (&'static str, &'static str);
 
 /// The programs of a build, including its hooks.
-const BUILD: &[Tool] = &[
+pub(super) const BUILD: &[Tool] = &[
     ("mmdebstrap", "mmdebstrap"),
     ("sfdisk", "fdisk"),
     ("mkfs.ext4", "e2fsprogs"),
@@ -27,7 +27,8 @@ const BUILD: &[Tool] = &[
 ];
 
 /// The programs that check a finished image: the operator's, or Debian's own.
-const READ: &[Tool] = &[("qemu-img", "qemu-utils"), ("sha256sum", "coreutils"), ("sha512sum", "coreutils")];
+pub(super) const READ: &[Tool] =
+    &[("qemu-img", "qemu-utils"), ("sha256sum", "coreutils"), ("sha512sum", "coreutils")];
 
 /// Programs that are not installed.
 #[derive(Clone, Debug)]
@@ -73,21 +74,14 @@ impl Toolbox {
         Process::new(program).env("PATH", &self.path)
     }
 
-    pub(super) fn check_build(&self) -> Result<(), MissingTools> {
-        self.check(BUILD)
-    }
-
-    pub(super) fn check_read(&self) -> Result<(), MissingTools> {
-        self.check(READ)
-    }
-
     /// The first line of `program --version`; empty if there is none.
     pub(super) fn version(&self, program: &str, deadline: &Deadline) -> String {
         let output = self.process(program).arg("--version").run_ok(deadline).unwrap_or_default();
         output.lines().next().unwrap_or_default().trim().to_owned()
     }
 
-    fn check(&self, tools: &[Tool]) -> Result<(), MissingTools> {
+    /// Fails if one of `tools`, such as [`BUILD`], is not installed.
+    pub(super) fn check(&self, tools: &[Tool]) -> Result<(), MissingTools> {
         let is_missing = |(program, _): &&Tool| find_program(program, &self.path).is_none();
         let missing: Vec<_> = tools.iter().filter(is_missing).copied().collect();
         if missing.is_empty() { Ok(()) } else { Err(MissingTools(missing)) }
@@ -105,12 +99,12 @@ mod tests {
             std::fs::write(dir.path().join(there), "").unwrap();
         }
         let tools = Toolbox::only(dir.path());
-        let missing = tools.check_build().unwrap_err().to_string();
+        let missing = tools.check(BUILD).unwrap_err().to_string();
         assert_eq!(
             missing,
             "`sfdisk` (package fdisk), `mkfs.ext4` (package e2fsprogs), `mformat` (package mtools)"
         );
-        tools.check_read().unwrap();
+        tools.check(READ).unwrap();
     }
 
     #[test]

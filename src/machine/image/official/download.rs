@@ -9,11 +9,9 @@ use std::time::{Duration, Instant};
 use ureq::http::StatusCode;
 
 use super::super::space::SpaceRequirement;
-use super::super::tools::Toolbox;
-use super::super::{ImageError, Progress, qcow2};
+use super::super::{ImageError, Operation, qcow2};
 use super::error::OfficialError;
 use super::http::{self, Patience, Response};
-use crate::support::deadline::Deadline;
 use crate::support::file;
 
 /// The largest image that is accepted, in bytes. Debian's has some 330 MiB.
@@ -33,7 +31,7 @@ pub(super) struct Download<'a> {
     /// The promised SHA-512: lower-case hexadecimal.
     pub sha512: &'a str,
     pub patience: Patience,
-    pub tools: &'a Toolbox,
+    pub operation: Operation<'a>,
 }
 
 /// How one request ended.
@@ -49,16 +47,16 @@ enum End {
 impl Download<'_> {
     /// Afterwards `partial` is the whole file, on disk, with the promised digest. After an error it is the beginning of
     /// the file, or is not there.
-    pub(super) fn run(&self, deadline: &Deadline, progress: Progress<'_>) -> Result<(), ImageError> {
+    pub(super) fn run(&self) -> Result<(), ImageError> {
         let mut restarted = false;
         loop {
             let before = self.size();
-            match self.request(before, deadline, progress)? {
+            match self.request(before)? {
                 End::Complete => break,
                 End::Broken(error) if self.size() <= before => return Err(error.into()),
-                End::Broken(_) => progress("the connection broke: continuing the download"),
+                End::Broken(_) => self.report("the connection broke: continuing the download"),
                 // The partial file may be complete already.
-                End::Mismatch if self.digest(deadline, progress)? == self.sha512 => return Ok(()),
+                End::Mismatch if self.digest()? == self.sha512 => return Ok(()),
                 End::Mismatch if restarted => {
                     return Err(
                         self.unexpected("it answers with another part of the file than requested".to_owned())
@@ -70,7 +68,7 @@ impl Download<'_> {
                 }
             }
         }
-        let found = self.digest(deadline, progress)?;
+        let found = self.digest()?;
         if found == self.sha512 {
             return Ok(());
         }
@@ -81,15 +79,15 @@ impl Download<'_> {
     }
 
     /// Requests the file from byte `have` on and writes what arrives.
-    fn request(&self, have: u64, deadline: &Deadline, progress: Progress<'_>) -> Result<End, ImageError> {
-        progress(&format!("requesting {}", self.url));
-        let response = match http::get(self.url, have, self.patience, deadline) {
+    fn request(&self, have: u64) -> Result<End, ImageError> {
+        self.report(&format!("requesting {}", self.url));
+        let response = match http::get(self.url, have, self.patience, self.operation.deadline) {
             Err(OfficialError::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. }) if have > 0 => {
                 return Ok(End::Mismatch);
             }
             response => response?,
         };
-        let (from, total) = match (response.head.status, response.range()) {
+        let (from, total) = match (response.head.status, http::content_range(&response.head.headers)) {
             (StatusCode::PARTIAL_CONTENT, (first, total)) if first == Some(have) => {
                 (have, total.or_else(|| response.length().map(|length| have + length)))
             }
@@ -99,7 +97,7 @@ impl Download<'_> {
         };
         self.check_size(total.unwrap_or_default())?;
         self.space(total.unwrap_or(USUAL).saturating_sub(from)).check()?;
-        let (got, source) = self.receive(&response, from, total, deadline, progress)?;
+        let (got, source) = self.receive(&response, from, total)?;
         if source.is_some() || total.is_some_and(|total| got < total) {
             return Ok(End::Broken(OfficialError::Broken { url: self.url.to_owned(), got, total, source }));
         }
@@ -113,13 +111,11 @@ impl Download<'_> {
         response: &Response<'_>,
         from: u64,
         total: Option<u64>,
-        deadline: &Deadline,
-        progress: Progress<'_>,
     ) -> Result<(u64, Option<io::Error>), ImageError> {
         let mut file = self.open(from).map_err(|error| self.write_error(error))?;
         let (mut got, mut shown) = (from, None::<Instant>);
         let broken = loop {
-            match response.next(deadline)? {
+            match response.next(self.operation.deadline)? {
                 Ok(chunk) if chunk.is_empty() => break None,
                 Ok(chunk) => {
                     file.write_all(&chunk).map_err(|error| self.write_error(error))?;
@@ -129,11 +125,11 @@ impl Download<'_> {
             }
             self.check_size(got)?;
             if shown.is_none_or(|shown| shown.elapsed() >= PROGRESS_INTERVAL) {
-                progress(&self.so_far(got, total));
+                self.report(&self.so_far(got, total));
                 shown = Some(Instant::now());
             }
         };
-        progress(&self.so_far(got, total));
+        self.report(&self.so_far(got, total));
         file.sync_all().map_err(|error| self.write_error(error))?;
         Ok((got, broken))
     }
@@ -160,9 +156,13 @@ impl Download<'_> {
         Ok(file)
     }
 
-    fn digest(&self, deadline: &Deadline, progress: Progress<'_>) -> Result<String, ImageError> {
-        progress("checking the download's SHA-512");
-        qcow2::digest("sha512sum", self.partial, self.tools, deadline)
+    fn report(&self, what: &str) {
+        (self.operation.progress)(what);
+    }
+
+    fn digest(&self) -> Result<String, ImageError> {
+        self.report("checking the download's SHA-512");
+        qcow2::digest("sha512sum", self.partial, self.operation)
     }
 
     fn remove(&self) -> Result<(), ImageError> {
@@ -181,7 +181,7 @@ impl Download<'_> {
         OfficialError::Unexpected { url: self.url.to_owned(), why }.into()
     }
 
-    fn space(&self, bytes: u64) -> SpaceRequirement<'_> {
+    fn space(&self, bytes: u64) -> SpaceRequirement {
         SpaceRequirement::for_image(self.partial, bytes, "the official image")
     }
 

@@ -10,7 +10,7 @@ use ureq::http::{HeaderMap, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Proxy};
 
-use super::super::Progress;
+use super::super::Operation;
 use super::error::OfficialError;
 use crate::support::deadline::Deadline;
 
@@ -73,15 +73,14 @@ pub(super) fn get<'a>(
 pub(super) fn get_text(
     url: &str,
     patience: Patience,
-    deadline: &Deadline,
-    progress: Progress<'_>,
+    operation: Operation<'_>,
 ) -> Result<String, OfficialError> {
-    progress(&format!("requesting {url}"));
+    (operation.progress)(&format!("requesting {url}"));
     let unexpected = |why: String| OfficialError::Unexpected { url: url.to_owned(), why };
-    let response = get(url, 0, patience, deadline)?;
+    let response = get(url, 0, patience, operation.deadline)?;
     let mut text = Vec::new();
     loop {
-        let chunk = response.next(deadline)?.map_err(|error| {
+        let chunk = response.next(operation.deadline)?.map_err(|error| {
             unexpected(format!("the connection broke after {} bytes ({error})", text.len()))
         })?;
         if chunk.is_empty() {
@@ -103,11 +102,6 @@ impl Response<'_> {
     /// `Content-Length`: bytes of the body.
     pub(super) fn length(&self) -> Option<u64> {
         self.head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
-    }
-
-    /// `Content-Range`: the first byte's place in the file, and the size of the file.
-    pub(super) fn range(&self) -> (Option<u64>, Option<u64>) {
-        content_range(&self.head.headers)
     }
 }
 
@@ -177,8 +171,9 @@ fn agent(url: &str, patience: Patience) -> Agent {
         .into()
 }
 
-/// RFC 9110, 14.4: `bytes 100-199/200`, `bytes 100-199/*`, or `bytes */200` for a range that does not exist.
-fn content_range(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
+/// `Content-Range`: where the body's first byte is in the file, and the size of the file. RFC 9110, 14.4:
+/// `bytes 100-199/200`, `bytes 100-199/*`, or `bytes */200` for a range that does not exist.
+pub(super) fn content_range(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
     let text = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let Some((range, total)) = text.and_then(|text| text.strip_prefix("bytes ")?.split_once('/')) else {
         return (None, None);

@@ -1,15 +1,16 @@
-//! What lies where on Debian's server of cloud images, and the two small files that say what there is: the manifest of
-//! the latest build, and the list of SHA-512 sums of each. Pure: text in, facts out.
+//! Addresses on Debian's server of cloud images, and the two small files that it is asked for: the manifest of the latest
+//! build, and a build's list of SHA-512 sums. Pure: text in, data out.
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::catalog::plan::BuildId;
 
-/// The release's folder, and how Debian calls the image that needs no hardware's firmware or drivers.
+/// The release's folder on the server.
 const RELEASE: &str = "trixie";
+/// Debian's name of the image for VMs, which has no firmware and no drivers for real hardware.
 const IMAGE: &str = "debian-13-genericcloud-amd64";
 
-/// Address of the manifest that says which build is the latest.
+/// Address of the latest build's manifest.
 pub(super) fn manifest(url: &str) -> String {
     format!("{url}/{RELEASE}/latest/{IMAGE}.json")
 }
@@ -19,7 +20,7 @@ pub(super) fn sums(url: &str, build: &BuildId) -> String {
     format!("{url}/{RELEASE}/{build}/SHA512SUMS")
 }
 
-/// A build's image: its file's name.
+/// File name of a build's image on the server.
 pub(super) fn file(build: &BuildId) -> String {
     format!("{IMAGE}-{build}.qcow2")
 }
@@ -29,46 +30,31 @@ pub(super) fn image(url: &str, build: &BuildId) -> String {
     format!("{url}/{RELEASE}/{build}/{}", file(build))
 }
 
-/// Our name of the image.
+/// Name of a build's image in the image folder.
 pub(super) fn name(build: &BuildId, sha512: &str) -> String {
     format!("debian-13-genericcloud-{build}-{}", sha512.get(..12).unwrap_or(sha512))
 }
 
-#[derive(Deserialize)]
-struct Manifest {
-    items: Vec<Item>,
-}
-
-#[derive(Deserialize)]
-struct Item {
-    kind: String,
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    labels: std::collections::BTreeMap<String, String>,
-}
-
-/// The build that a manifest is of.
+/// Reads from a manifest which build it describes. The error says what is wrong with the manifest.
 pub(super) fn build_of(manifest: &str) -> Result<BuildId, String> {
-    let manifest: Manifest = serde_json::from_str(manifest)
+    let manifest: Value = serde_json::from_str(manifest)
         .map_err(|error| format!("expected the JSON manifest of an image ({error})"))?;
-    let mut builds = manifest.items.iter().filter(|item| item.kind == "Build");
-    let build = builds.find_map(|item| item.metadata.labels.get("cloud.debian.org/version"));
+    let mut builds =
+        manifest["items"].as_array().into_iter().flatten().filter(|item| item["kind"] == "Build");
+    let build = builds.find_map(|item| item["metadata"]["labels"]["cloud.debian.org/version"].as_str());
     let build = build.ok_or("the manifest names no build (label `cloud.debian.org/version`)")?;
     build.parse().map_err(|error| format!("{error}"))
 }
 
-/// The SHA-512 of `file` in a list as sha512sum writes it: lower-case hexadecimal.
+/// Finds the sum of `file` in a list that sha512sum wrote; lower-case hexadecimal. The error says what is wrong with the
+/// list.
 pub(super) fn sum_of(sums: &str, file: &str) -> Result<String, String> {
     let entries = sums.lines().filter_map(|line| line.split_once(char::is_whitespace));
-    // The second column begins with a `*` where the file was read as binary.
+    // sha512sum puts a `*` before the name of a file that it read as binary.
     let mut found = entries.filter(|(_, name)| name.trim().trim_start_matches('*') == file);
     let (sum, _) = found.next().ok_or_else(|| format!("it has no sum of `{file}`"))?;
     if sum.len() != 128 || !sum.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(format!("`{sum}` is no SHA-512 sum (expected 128 hexadecimal digits)"));
+        return Err(format!("`{sum}` is not a SHA-512 sum (expected 128 hexadecimal digits)"));
     }
     let sum = sum.to_ascii_lowercase();
     match found.all(|(other, _)| other.eq_ignore_ascii_case(&sum)) {
@@ -100,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_says_which_build_it_is_of() {
+    fn the_build_comes_from_the_manifests_item_of_kind_build() {
         let manifest = r#"{"kind": "List", "items": [
             {"kind": "Upload", "metadata": {"labels": {"cloud.debian.org/version": "20240101-1"}}},
             {"kind": "Build", "metadata": {"labels": {"cloud.debian.org/version": "20251117-2299"}}, "data": {}}]}"#;
@@ -108,25 +94,39 @@ mod tests {
     }
 
     #[rstest::rstest]
-    #[case("<html>log in</html>", "expected the JSON manifest")]
-    #[case(r#"{"items": []}"#, "names no build")]
+    #[case(
+        "<html>log in</html>",
+        "expected the JSON manifest of an image (expected value at line 1 column 1)"
+    )]
+    #[case(r#"{"items": []}"#, "the manifest names no build (label `cloud.debian.org/version`)")]
+    #[case("[]", "the manifest names no build (label `cloud.debian.org/version`)")]
+    #[case(
+        r#"{"items": [{"kind": "Build", "metadata": {"labels": {"cloud.debian.org/version": 7}}}]}"#,
+        "the manifest names no build (label `cloud.debian.org/version`)"
+    )]
     #[case(
         r#"{"items": [{"kind": "Build", "metadata": {"labels": {"cloud.debian.org/version": "../../x"}}}]}"#,
-        "`../../x` is not"
+        "`../../x` is not a build of Debian's cloud images (expected a date and a number, as in `20251117-2299`)"
     )]
-    fn what_is_no_manifest_is_refused(#[case] text: &str, #[case] why: &str) {
-        let error = build_of(text).unwrap_err();
-        assert!(error.contains(why), "{error}");
+    fn a_file_that_is_not_a_manifest_is_refused_with_the_reason(#[case] text: &str, #[case] why: &str) {
+        assert_eq!(build_of(text).unwrap_err(), why);
     }
 
     #[test]
-    fn a_sum_is_found_by_its_file() {
+    fn the_sum_is_that_of_exactly_this_file() {
         let (one, two) = ("A".repeat(128), "b".repeat(128));
         let list = format!("{one}  x.qcow2\n{two} *x.qcow2.raw\n");
         assert_eq!(sum_of(&list, "x.qcow2").unwrap(), "a".repeat(128));
         assert_eq!(sum_of(&list, "x.qcow2.raw").unwrap(), two);
-        assert_eq!(sum_of(&list, "x").unwrap_err(), "it has no sum of `x`");
-        assert!(sum_of(&format!("{list}{two}  x.qcow2\n"), "x.qcow2").unwrap_err().contains("two different"));
-        assert!(sum_of("abc  x", "x").unwrap_err().contains("128 hexadecimal digits"));
+        let refused = [
+            sum_of(&list, "x"),
+            sum_of(&format!("{list}{two}  x.qcow2\n"), "x.qcow2"),
+            sum_of("abc  x", "x"),
+        ];
+        insta::assert_snapshot!(refused.map(Result::unwrap_err).join("\n"), @r"
+        it has no sum of `x`
+        it has two different sums of `x.qcow2`
+        `abc` is not a SHA-512 sum (expected 128 hexadecimal digits)
+        ");
     }
 }

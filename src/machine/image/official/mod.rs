@@ -22,10 +22,8 @@ pub(super) use http::Patience;
 use self::download::Download;
 use super::qcow2::{self, QemuInfo};
 use super::record::{self, Image, Origin};
-use super::tools::Toolbox;
-use super::{ImageError, Progress};
+use super::{ImageError, Operation};
 use crate::catalog::plan::{BuildId, Official, Release};
-use crate::support::deadline::Deadline;
 
 /// How long the build that the server last named as its latest is used without asking again.
 const LATEST_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
@@ -44,7 +42,6 @@ struct LatestBuild {
 pub(super) struct DebianMirror<'a> {
     pub dir: &'a Path,
     pub wanted: &'a Official,
-    pub tools: &'a Toolbox,
     pub patience: Patience,
 }
 
@@ -58,24 +55,19 @@ impl DebianMirror<'_> {
     }
 
     /// Asks the server which build is wanted, and downloads its image unless it is among `images`.
-    pub(super) fn get(
-        &self,
-        images: &[Image],
-        deadline: &Deadline,
-        progress: Progress<'_>,
-    ) -> Result<Image, ImageError> {
+    pub(super) fn get(&self, images: &[Image], operation: Operation<'_>) -> Result<Image, ImageError> {
         let build = match &self.wanted.release {
             Release::Build(build) => build.clone(),
-            Release::Latest => self.ask_latest(deadline, progress)?,
+            Release::Latest => self.ask_latest(operation)?,
         };
         if let Some(image) = of_build(images, &build.to_string()) {
             return Ok(image);
         }
         let sums = listing::sums(&self.wanted.url, &build);
-        let text = http::get_text(&sums, self.patience, deadline, progress)?;
+        let text = http::get_text(&sums, self.patience, operation)?;
         let sha512 = listing::sum_of(&text, &listing::file(&build))
             .map_err(|why| OfficialError::Unexpected { url: sums, why })?;
-        self.download(&build, &sha512, deadline, progress)
+        self.download(&build, &sha512, operation)
     }
 
     /// The build last named as the latest, if the server was asked within [`LATEST_LIFETIME`]. A time in the future comes
@@ -88,36 +80,29 @@ impl DebianMirror<'_> {
         (is_fresh && latest.url == self.wanted.url).then_some(latest.build)
     }
 
-    fn ask_latest(&self, deadline: &Deadline, progress: Progress<'_>) -> Result<BuildId, ImageError> {
+    fn ask_latest(&self, operation: Operation<'_>) -> Result<BuildId, ImageError> {
         let manifest = listing::manifest(&self.wanted.url);
-        let build = listing::build_of(&http::get_text(&manifest, self.patience, deadline, progress)?)
+        let build = listing::build_of(&http::get_text(&manifest, self.patience, operation)?)
             .map_err(|why| OfficialError::Unexpected { url: manifest, why })?;
         let (url, checked) = (self.wanted.url.clone(), Timestamp::now());
         record::write_json(&latest_file(self.dir), &LatestBuild { url, build: build.to_string(), checked })?;
         Ok(build)
     }
 
-    fn download(
-        &self,
-        build: &BuildId,
-        sha512: &str,
-        deadline: &Deadline,
-        progress: Progress<'_>,
-    ) -> Result<Image, ImageError> {
+    fn download(&self, build: &BuildId, sha512: &str, operation: Operation<'_>) -> Result<Image, ImageError> {
         let name = listing::name(build, sha512);
         let partial = self.dir.join(format!("{name}.{PARTIAL}"));
         self.remove_other_downloads(&partial)?;
         let url = listing::image(&self.wanted.url, build);
         let what = format!("Debian's image {build}");
-        let (tools, patience) = (self.tools, self.patience);
-        Download { url: &url, what: &what, partial: &partial, sha512, patience, tools }
-            .run(deadline, progress)?;
-        let info = QemuInfo::read(&partial, tools, deadline)?;
+        Download { url: &url, what: &what, partial: &partial, sha512, patience: self.patience, operation }
+            .run()?;
+        let info = QemuInfo::read(&partial, operation)?;
         if let Err(why) = info.check_usable() {
             fs::remove_file(&partial).map_err(ImageError::io("remove", &partial))?;
             return Err(OfficialError::Unexpected { url, why }.into());
         }
-        qcow2::install(self.dir, name, &partial, tools, deadline, || Origin::Official {
+        qcow2::install(self.dir, name, &partial, operation, || Origin::Official {
             build: build.to_string(),
             url,
             sha512: sha512.to_owned(),

@@ -11,7 +11,8 @@ use self::server::{Behavior, Server};
 use super::*;
 use crate::catalog::plan::ImageSource;
 use crate::machine::image::ImageStore;
-use crate::support::deadline::Waited;
+use crate::machine::image::tools::Toolbox;
+use crate::support::deadline::{Deadline, Waited};
 use crate::support::interrupt::Interrupt;
 
 mod faults;
