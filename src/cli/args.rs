@@ -150,7 +150,9 @@ pub const EXIT_CODES: [(&str, &str); 6] = [
 ];
 
 fn after_help() -> String {
-    let variables = env::ALL.iter().map(|it| format!("  {:<19} {}\n", it.name, it.help)).collect::<String>();
+    // The help stands in a line of its own, because clap wraps a line with the indent of its first word.
+    let variables = env::ALL.iter().map(|it| format!("  {}\n          {}\n", it.name, it.help));
+    let variables = variables.collect::<String>();
     let codes = EXIT_CODES.map(|(code, meaning)| format!("  {code:<13}  {meaning}")).join("\n");
     format!("Environment:\n{variables}\nExit codes:\n{codes}")
 }
