@@ -16,8 +16,9 @@ use super::secrets_section::{SecretsSection, Sources, VaultFile};
 use super::sections::{ImageFile, Version};
 use super::variables::is_variable_path;
 
-/// The file as it is written.
+/// `harness/harness.yml`: where the site is, which image, the hypervisor, limits. Every key but `version` has a default.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(title = "Harness of boma-it")]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(super) struct HarnessFile {
     #[expect(dead_code, reason = "reading it is the check")]

@@ -12,8 +12,9 @@ use super::secrets::SecretPlan;
 use super::secrets_section::Sources;
 use super::sections::{ImageFile, Version, VmFile};
 
-/// The file as it is written.
+/// `profiles/<host>.yml`: a host as the harness knows it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(title = "Profile of boma-it")]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(super) struct ProfileFile {
     #[expect(dead_code, reason = "reading it is the check")]

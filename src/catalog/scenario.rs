@@ -16,8 +16,9 @@ use super::sections::{ImageFile, Version, VmFile};
 use super::variables::{OURS, Vars, is_connection_var, is_identifier, is_ours};
 use crate::outcome::Stage;
 
-/// The file as it is written.
+/// `scenarios/<name>.yml`: a change to a host, and the declared result.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(title = "Scenario of boma-it")]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(super) struct ScenarioFile {
     #[expect(dead_code, reason = "reading it is the check")]

@@ -25,21 +25,6 @@ pub enum FileKind {
     Harness,
 }
 
-impl FileKind {
-    fn title_and_description(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Profile => ("Profile of boma-it", "profiles/<host>.yml: a host as the harness knows it."),
-            Self::Scenario => {
-                ("Scenario of boma-it", "scenarios/<name>.yml: a change to a host, and the declared result.")
-            }
-            Self::Harness => (
-                "Harness of boma-it",
-                "harness/harness.yml: where the site is, which image, the hypervisor, limits. Every key but `version` has a default.",
-            ),
-        }
-    }
-}
-
 /// The schema of a kind of file: JSON Schema draft 7, which is what editors know best, in one piece.
 pub fn schema(kind: FileKind) -> Value {
     // The keys of a section have their defaults; the section needs none.
@@ -52,14 +37,11 @@ pub fn schema(kind: FileKind) -> Value {
         .with(|settings| settings.inline_subschemas = true)
         .with_transform(drop_default)
         .into_generator();
-    let mut schema = match kind {
+    let schema = match kind {
         FileKind::Profile => generator.root_schema_for::<ProfileFile>(),
         FileKind::Scenario => generator.root_schema_for::<ScenarioFile>(),
         FileKind::Harness => generator.root_schema_for::<HarnessFile>(),
     };
-    let (title, description) = kind.title_and_description();
-    schema.insert("title".to_owned(), title.into());
-    schema.insert("description".to_owned(), description.into());
     schema.into()
 }
 

@@ -56,9 +56,9 @@ fn reference() -> String {
         keys(&schema, "", &mut rows);
         let word = kind.to_possible_value().unwrap();
         let (head, tail) = word.get_name().split_at(1);
-        let (file, about) = schema["description"].as_str().unwrap().split_once(": ").unwrap();
+        let about = schema["description"].as_str().unwrap();
         let table = table(["key", "value", "meaning"], rows.into_iter());
-        text += &format!("\n## {}{tail}\n\n`{file}`: {about}\n\n{table}", head.to_uppercase());
+        text += &format!("\n## {}{tail}\n\n{about}\n\n{table}", head.to_uppercase());
     }
     text
 }
