@@ -23,15 +23,9 @@ pub enum Stage {
 }
 
 impl std::fmt::Display for Stage {
+    /// The word that it is serialised as.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Up => "up",
-            Self::Apply => "apply",
-            Self::Before => "before",
-            Self::Reboot => "reboot",
-            Self::Assert => "assert",
-            Self::Down => "down",
-        })
+        self.serialize(f)
     }
 }
 
@@ -50,13 +44,9 @@ pub enum Outcome {
 }
 
 impl std::fmt::Display for Outcome {
+    /// The word that it is serialised as.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Passed => "passed",
-            Self::Failed => "failed",
-            Self::Errored => "errored",
-            Self::Interrupted => "interrupted",
-        })
+        self.serialize(f)
     }
 }
 
@@ -114,12 +104,9 @@ pub enum AssertionStatus {
 }
 
 impl std::fmt::Display for AssertionStatus {
+    /// The word that it is serialised as.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Passed => "passed",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-        })
+        self.serialize(f)
     }
 }
 

@@ -53,12 +53,14 @@ impl Default for Official {
 }
 
 /// Which build of Debian's cloud image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Release {
     /// Whatever the server calls its latest.
     #[default]
     Latest,
     /// This one.
+    #[serde(untagged)]
     Build(BuildId),
 }
 
@@ -71,14 +73,8 @@ impl fmt::Display for Release {
     }
 }
 
-impl Serialize for Release {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 /// A dated build of Debian's cloud images, `20251117-2299`. Later builds sort after earlier ones.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct BuildId(String);
 
 /// The text is not a build.

@@ -155,8 +155,9 @@ impl Tier {
 }
 
 impl fmt::Display for Tier {
+    /// The word that it is serialised as.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_word(self, f)
+        self.serialize(f)
     }
 }
 
@@ -169,14 +170,10 @@ pub enum Risk {
 }
 
 impl fmt::Display for Risk {
+    /// The word that it is serialised as.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_word(self, f)
+        self.serialize(f)
     }
-}
-
-/// The word for `value` on the command line.
-fn write_word(value: &impl ValueEnum, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.pad(value.to_possible_value().as_ref().map_or("", |word| word.get_name()))
 }
 
 /// How the VM is restarted.

@@ -1,12 +1,13 @@
 //! Makes a plan: reads a trial's files whole and strictly, and applies a person's options for the run.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::document::Document;
 use super::plan::{HarnessPlan, ImageSource, Plan, Risk, SitePlan, Tier, TrialName};
 use super::problem::{Problem, ProjectError, collect};
 use super::profile::{self, Profile};
-use super::project::{Files, Project, duplicate};
+use super::project::{Project, duplicate};
 use super::root::expand;
 use super::scenario::{self, Scenario};
 use super::secrets::SecretPlan;
@@ -180,10 +181,8 @@ impl Project {
     }
 
     fn scenario(&self, trial: &TrialName) -> Result<Scenario, ProjectError> {
-        let file = match self.trials.get(trial).map(Vec::as_slice) {
-            Some([file]) => file,
-            Some([_, _, ..]) => return Err(duplicate(&self.trials[trial]).into()),
-            _ => return Err(Problem::of_request(format!("there is no trial `{trial}`")).into()),
+        let Some(file) = one(&self.trials, trial)? else {
+            return Err(Problem::of_request(format!("there is no trial `{trial}`")).into());
         };
         let scenario = scenario::read(&self.root, file)?;
         if scenario.profile == trial.host.as_str() {
@@ -229,7 +228,7 @@ fn tier(scenario: &Scenario, trial: &TrialName, chosen: Option<Tier>) -> Result<
 }
 
 /// The one file of that name, if there is one; two are an error.
-fn one<'f>(files: &'f Files, name: &Name) -> Result<Option<&'f Path>, ProjectError> {
+fn one<'f, K: Ord>(files: &'f BTreeMap<K, Vec<PathBuf>>, name: &K) -> Result<Option<&'f Path>, ProjectError> {
     match files.get(name).map(Vec::as_slice) {
         None | Some([]) => Ok(None),
         Some([file]) => Ok(Some(file)),

@@ -27,11 +27,9 @@ impl Accelerator {
 }
 
 impl fmt::Display for Accelerator {
+    /// The word that it is serialised as.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        })
+        self.serialize(f)
     }
 }
 
