@@ -22,12 +22,11 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use crate::catalog::plan::TrialName;
 use crate::catalog::{Project, RunOptions, find_root};
 use crate::cycle::{self, Job, Keep, RunContext};
-use crate::event::Reporter;
 use crate::exit::{ErrorClass, Exit};
 use crate::outcome::{Outcome, error_chain};
-use crate::report::json::JsonReporter;
+use crate::report::reporters;
 use crate::report::summary::explain;
-use crate::report::terminal::{self, Mode, Terminal, print_error};
+use crate::report::terminal::{TerminalUse, print_error};
 use crate::support::interrupt::Interrupt;
 use crate::support::secret::Redactor;
 use crate::support::{env, log};
@@ -106,10 +105,9 @@ fn run_cycle(
 ) -> anyhow::Result<()> {
     interrupt.check()?;
     let plan = project.plan(name, options)?;
-    let terminal = Terminal::stderr(Mode::from_env()?, terminal::TerminalUse::Trial);
-    let reporters: Vec<Box<dyn Reporter>> = vec![Box::new(terminal), Box::new(JsonReporter::default())];
+    let reporters = reporters(TerminalUse::Trial)?;
     let keep = if env::KEEP.is_on() { Keep::ForSession } else { Keep::Never };
-    let context = RunContext::open(&plan.harness, keep, interrupt.clone(), Arc::new(reporters))?;
+    let context = RunContext::open(&plan.harness, keep, interrupt.clone(), reporters)?;
     let report = cycle::run(&context, &plan, Job::Cycle)?;
     anyhow::ensure!(report.outcome == Outcome::Passed, explain(&report));
     Ok(())

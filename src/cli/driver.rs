@@ -2,7 +2,6 @@
 //! sub-command asks for it, so `list` does not touch libvirt and `down` reads no profile.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context;
 
@@ -10,16 +9,15 @@ use super::args::{RiskyChoice, Target};
 use crate::catalog::plan::TrialName;
 use crate::catalog::{Plan, Project, ProjectError, RunOptions, find_root};
 use crate::cycle::{Keep, RunContext, RunningVm};
-use crate::event::Reporter;
-use crate::report::json::JsonReporter;
-use crate::report::terminal::{self, Mode, Terminal};
+use crate::report::reporters;
+use crate::report::terminal::TerminalUse;
 use crate::support::env;
 use crate::support::interrupt::Interrupt;
 use crate::support::name::Name;
 
 /// The project that the sub-command works in.
 pub(super) struct Driver {
-    project: Project,
+    pub(super) project: Project,
 }
 
 impl Driver {
@@ -28,10 +26,6 @@ impl Driver {
         let here = std::env::current_dir().context("cannot read the working directory")?;
         let given = root.or_else(|| env::ROOT.get().map(PathBuf::from));
         Ok(Self { project: Project::load(&find_root(&here, given)?)? })
-    }
-
-    pub(super) fn project(&self) -> &Project {
-        &self.project
     }
 
     pub(super) fn find_trial(&self, target: &Target) -> Result<TrialName, ProjectError> {
@@ -47,10 +41,8 @@ impl Driver {
     /// Runs of the driver are shown on the terminal, and a VM whose run did not pass stays until `down`.
     pub(super) fn context(&self) -> anyhow::Result<RunContext> {
         let interrupt = Interrupt::from_signals().context("cannot listen for signals")?;
-        let terminal = Terminal::stderr(Mode::from_env()?, terminal::TerminalUse::Driver);
-        let reporters: Vec<Box<dyn Reporter>> = vec![Box::new(terminal), Box::new(JsonReporter::default())];
         let harness = self.project.harness(&RunOptions::from_env(None, None)?)?;
-        RunContext::open(&harness, Keep::UntilDown, interrupt, Arc::new(reporters))
+        RunContext::open(&harness, Keep::UntilDown, interrupt, reporters(TerminalUse::Driver)?)
     }
 
     pub(super) fn running_vm(&self, target: &Target) -> anyhow::Result<(RunContext, RunningVm)> {

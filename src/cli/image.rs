@@ -23,7 +23,7 @@ pub(super) fn run(driver: &Driver, command: &ImageCommand) -> anyhow::Result<Exi
 
 fn list(driver: &Driver, context: &RunContext) -> anyhow::Result<Exit> {
     let images = context.images.list()?;
-    let selected = context.images.find(driver.project().image()).map(|image| image.name);
+    let selected = context.images.find(driver.project.image()).map(|image| image.name);
     if images.is_empty() {
         print("no images yet; the next run makes the one it needs, or `boma-it image build` now\n")?;
     }
@@ -35,7 +35,7 @@ fn list(driver: &Driver, context: &RunContext) -> anyhow::Result<Exit> {
 }
 
 fn build(driver: &Driver, context: &RunContext) -> anyhow::Result<Exit> {
-    let source = driver.project().readable_image()?;
+    let source = driver.project.readable_image()?;
     let progress = |what: &str| {
         let _ = writeln!(std::io::stderr(), "golden image: {what}");
     };
@@ -53,7 +53,7 @@ fn remove(driver: &Driver, context: &RunContext, name: &str) -> anyhow::Result<E
 }
 
 fn deadline(driver: &Driver, context: &RunContext) -> anyhow::Result<Deadline> {
-    let budget = driver.project().harness(&RunOptions::default())?.timeouts.image;
+    let budget = driver.project.harness(&RunOptions::default())?.timeouts.image;
     Ok(Deadline::after(budget, "the golden image", context.interrupt.clone(), Waited::default()))
 }
 

@@ -95,7 +95,7 @@ fn down(driver: &Driver, target: &Target) -> anyhow::Result<Exit> {
 
 fn prune(driver: &Driver, all: bool) -> anyhow::Result<Exit> {
     let context = driver.context()?;
-    let runs = driver.project().harness(&RunOptions::from_env(None, None)?)?.runs;
+    let runs = driver.project.harness(&RunOptions::from_env(None, None)?)?.runs;
     let scope = if all { PruneScope::Everything } else { PruneScope::Orphans };
     let (removed, result) = cycle::prune(&context, &runs, scope);
     let machines = removed.machines.iter().map(|name| format!("removed the VM {name}\n"));
@@ -128,7 +128,7 @@ fn ssh(driver: &Driver, target: &Target, command: &[String]) -> anyhow::Result<E
 }
 
 fn list(driver: &Driver, json: bool) -> anyhow::Result<Exit> {
-    let trials: Vec<_> = driver.project().trials().collect();
+    let trials: Vec<_> = driver.project.trials().collect();
     print(&if json {
         format!("{}\n", serde_json::to_string_pretty(&trials)?)
     } else {

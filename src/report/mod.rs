@@ -14,3 +14,20 @@ pub mod terminal;
 mod fixtures;
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
+
+use crate::event::Reporter;
+use crate::support::env::InvalidVariable;
+use json::JsonReporter;
+use terminal::{Mode, Terminal, TerminalUse};
+
+/// The reporters of a run: one for a person, one for programs.
+///
+/// # Errors
+/// [`InvalidVariable`] when `BOMA_IT_PROGRESS` names no mode.
+pub(crate) fn reporters(terminal_use: TerminalUse) -> Result<Arc<dyn Reporter>, InvalidVariable> {
+    let terminal = Terminal::stderr(Mode::from_env()?, terminal_use);
+    let reporters: Vec<Box<dyn Reporter>> = vec![Box::new(terminal), Box::new(JsonReporter::default())];
+    Ok(Arc::new(reporters))
+}

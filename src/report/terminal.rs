@@ -78,10 +78,11 @@ impl Terminal {
         let colour = console::colors_enabled_stderr();
         match mode {
             Mode::Auto if wants_spinner() => {
-                Self::spinner(out, ProgressDrawTarget::stderr(), colour, terminal_use)
+                let output = Output::new(out, Some(ProgressDrawTarget::stderr()));
+                Self::new(output, colour, terminal_use, false)
             }
             Mode::Auto | Mode::Lines => Self::lines(out, colour, terminal_use, HEARTBEAT),
-            Mode::None => Self::quiet(out, colour, terminal_use),
+            Mode::None => Self::new(Output::new(out, None), colour, terminal_use, true),
         }
     }
 
@@ -93,26 +94,12 @@ impl Terminal {
         heartbeat: Duration,
     ) -> Self {
         let mut terminal = Self::new(Output::new(out, None), colour, terminal_use, false);
-        terminal.ticker = Ticker::start(Arc::clone(&terminal.state), heartbeat);
+        terminal.ticker = start_heartbeat(Arc::clone(&terminal.state), heartbeat);
         terminal
     }
 
-    /// Only the end of a run that did not pass, and the commands to look inside a kept VM.
-    pub(super) fn quiet(out: Box<dyn Write + Send>, colour: bool, terminal_use: TerminalUse) -> Self {
-        Self::new(Output::new(out, None), colour, terminal_use, true)
-    }
-
-    /// Lines on `out` above a spinner on `target`, both the same terminal.
-    pub(super) fn spinner(
-        out: Box<dyn Write + Send>,
-        target: ProgressDrawTarget,
-        colour: bool,
-        terminal_use: TerminalUse,
-    ) -> Self {
-        Self::new(Output::new(out, Some(target)), colour, terminal_use, false)
-    }
-
-    fn new(output: Output, colour: bool, terminal_use: TerminalUse, quiet: bool) -> Self {
+    /// Every line on `output`; if `quiet`, only the end of a run that did not pass, and the commands to look inside a kept VM.
+    pub(super) fn new(output: Output, colour: bool, terminal_use: TerminalUse, quiet: bool) -> Self {
         let (formatter, now) = (EventFormatter::new(terminal_use), Instant::now());
         let state = TerminalState { formatter, output, colour, quiet, epoch: now, last_output: now };
         Self { state: Arc::new(Mutex::new(state)), ticker: None }
@@ -127,7 +114,12 @@ impl Reporter for Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        drop(self.ticker.take());
+        if let Some((alive, thread)) = self.ticker.take() {
+            drop(alive);
+            if thread.join().is_err() {
+                tracing::warn!("the heartbeat's thread panicked");
+            }
+        }
         lock(&self.state).output.end_stage();
     }
 }
@@ -190,37 +182,23 @@ fn lock(state: &Mutex<TerminalState>) -> MutexGuard<'_, TerminalState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The thread of the heartbeat. Dropping this ends and joins it.
-struct Ticker {
-    alive: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
+/// The thread of the heartbeat, and the sender that ends it when it is dropped.
+type Ticker = (mpsc::Sender<()>, JoinHandle<()>);
 
-impl Ticker {
-    /// None if the thread cannot start: a run without a heartbeat is better than none.
-    fn start(state: Arc<Mutex<TerminalState>>, interval: Duration) -> Option<Self> {
-        let (alive, ended) = mpsc::channel::<()>();
-        let work = move || {
-            let mut wait = interval;
-            while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-                wait = lock(&state).tick(interval);
-            }
-        };
-        match std::thread::Builder::new().name("heartbeat".into()).spawn(work) {
-            Ok(thread) => Some(Self { alive: Some(alive), thread: Some(thread) }),
-            Err(error) => {
-                tracing::warn!(%error, "no heartbeat: cannot start its thread");
-                None
-            }
+/// None if the thread cannot start: a run without a heartbeat is better than none.
+fn start_heartbeat(state: Arc<Mutex<TerminalState>>, interval: Duration) -> Option<Ticker> {
+    let (alive, ended) = mpsc::channel::<()>();
+    let work = move || {
+        let mut wait = interval;
+        while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+            wait = lock(&state).tick(interval);
         }
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        drop(self.alive.take());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::warn!("the heartbeat's thread panicked");
+    };
+    match std::thread::Builder::new().name("heartbeat".into()).spawn(work) {
+        Ok(thread) => Some((alive, thread)),
+        Err(error) => {
+            tracing::warn!(%error, "no heartbeat: cannot start its thread");
+            None
         }
     }
 }

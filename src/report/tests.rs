@@ -10,6 +10,7 @@ use insta::assert_snapshot;
 use super::event_formatter::EventFormatter;
 use super::fixtures::{self, failed, incident, kept, passed, stage, story};
 use super::json::{EVENTS, JsonReporter, REPORT};
+use super::output::Output;
 use super::summary::explain;
 use super::terminal::{Terminal, TerminalUse};
 use crate::event::{Event, Reporter, RunReport};
@@ -120,7 +121,7 @@ fn under_libtest_the_output_starts_on_a_new_line_and_ends_with_a_headline() {
 
 #[test]
 fn quiet_prints_only_the_end_of_a_run_that_did_not_pass() {
-    let quiet = |out| Terminal::quiet(out, false, TerminalUse::Driver);
+    let quiet = |out| Terminal::new(Output::new(out, None), false, TerminalUse::Driver, true);
     assert_eq!(output_of(quiet, &story(passed())), "");
     assert_eq!(output_of(quiet, &story(failed())), format!("\n{}\n", explain(&failed())));
 }
@@ -190,7 +191,8 @@ fn a_broken_stderr_does_not_fail_a_run() {
 fn on_a_terminal_the_running_stage_has_a_spinner_and_a_finished_one_a_line() {
     let page = Page::default();
     let target = ProgressDrawTarget::term_like_with_hz(Box::new(page.clone()), 255);
-    let terminal = Terminal::spinner(Box::new(page.0.clone()), target, false, TerminalUse::Driver);
+    let output = Output::new(Box::new(page.0.clone()), Some(target));
+    let terminal = Terminal::new(output, false, TerminalUse::Driver, false);
     let mut events = story(passed()).into_iter();
     for event in events.by_ref().take_while(|event| !matches!(event, Event::StageFinished(_))) {
         terminal.on_event(&event);
