@@ -95,10 +95,10 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
     if let Some(Interrupted(signal)) = error.downcast_ref::<Interrupted>() {
         return Some(ErrorClass::Interrupted(*signal));
     }
-    if error.is::<ProjectError>() || error.is::<InvalidVariable>() || error.is::<RepeatRemoved>() {
+    if error.is::<ProjectError>() || error.is::<NoRunningVm>() {
         return Some(ErrorClass::Usage);
     }
-    if error.is::<NoRunningVm>() {
+    if error.is::<InvalidVariable>() || error.is::<RepeatRemoved>() {
         return Some(ErrorClass::Usage);
     }
     if error.is::<Refusal>() || error.is::<LockHeld>() {

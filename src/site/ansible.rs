@@ -3,12 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use crate::support::env;
-use crate::support::process::{Finished, Process};
+use crate::support::process::{Finished, Process, describe};
 
 /// Inherited variables that would change what Ansible reads or which hosts it reaches.
 const UNWANTED: &[&str] = &["ANSIBLE_", "SSH_", "PYTHON", "BOMA_IT_RECORD", "BOMA_IT_DECLARE"];
@@ -126,16 +125,15 @@ pub(super) fn error_text(finished: &Finished) -> String {
 
 /// An exit status and its meaning in Ansible.
 pub(super) fn describe_exit(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(1), _) => "exit status 1 (error)".to_owned(),
-        (Some(2), _) => "exit status 2 (a task failed, or a bad option)".to_owned(),
-        (Some(4), _) => "exit status 4 (unreachable, or the playbook cannot be parsed)".to_owned(),
-        (Some(99), _) => "exit status 99 (interrupted)".to_owned(),
-        (Some(250), _) => "exit status 250 (unexpected exception)".to_owned(),
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => status.to_string(),
-    }
+    let meaning = match status.code() {
+        Some(1) => " (error)",
+        Some(2) => " (a task failed, or a bad option)",
+        Some(4) => " (unreachable, or the playbook cannot be parsed)",
+        Some(99) => " (interrupted)",
+        Some(250) => " (unexpected exception)",
+        _ => "",
+    };
+    describe(status) + meaning
 }
 
 #[cfg(test)]

@@ -45,8 +45,7 @@ impl Workspace {
         let [log, record] = ["log", "tasks.jsonl"].map(|end| self.file(&format!("{}.{end}", phase.as_str())));
         remove_if_exists(&log).map_err(SiteError::io(&log))?;
         let secrets = self.write_secrets()?;
-        let control =
-            ControlDir::create(&self.file("bin/ssh")).map_err(SiteError::io(&std::env::temp_dir()))?;
+        let control = ControlDir::create(&self.file("bin/ssh"))?;
         let pipe = control.path().join("tasks.jsonl");
         let mut reader = RecordReader::open(&pipe, &record).map_err(SiteError::io(&record))?;
         let mut process = self

@@ -94,8 +94,7 @@ fn list_playbooks(
     vars: &HarnessVars,
     deadline: &Deadline,
 ) -> Result<Vec<Vec<ListedPlay>>, SiteError> {
-    let control =
-        ControlDir::create(&workspace.file("bin/ssh")).map_err(SiteError::io(&std::env::temp_dir()))?;
+    let control = ControlDir::create(&workspace.file("bin/ssh"))?;
     let finished = workspace
         .playbook(vars, Phase::Apply, control.path(), None)?
         .args(["--list-hosts", "--list-tags"])

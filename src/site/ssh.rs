@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::error::SiteError;
 use crate::support::deadline::Deadline;
 use crate::support::env;
 use crate::support::process::{Process, quote};
@@ -80,13 +81,13 @@ impl ControlDir {
     ///
     /// # Errors
     /// When no folder can be made.
-    pub(super) fn create(ssh: &Path) -> std::io::Result<Self> {
+    pub(super) fn create(ssh: &Path) -> Result<Self, SiteError> {
         let create_in = |parent: &Path| tempfile::Builder::new().prefix("boma-it-ssh-").tempdir_in(parent);
         let runtime = env::named("XDG_RUNTIME_DIR").map(PathBuf::from);
         let runtime = runtime.filter(|dir| dir.as_os_str().len() + 20 <= LONGEST_CONTROL_DIR && dir.is_dir());
         let dir = match runtime.map(|parent| create_in(&parent)) {
             Some(Ok(dir)) => dir,
-            _ => create_in(Path::new("/tmp"))?,
+            _ => create_in(Path::new("/tmp")).map_err(SiteError::io(Path::new("/tmp")))?,
         };
         Ok(Self { dir, ssh: ssh.to_owned() })
     }

@@ -19,6 +19,7 @@ use super::deadline::{Deadline, WaitError};
 use super::secret::{Redacting, Redactor, withheld};
 use streams::{Line, Outputs};
 
+pub(crate) use finished::describe;
 pub use finished::{Finished, ProcessError, quote};
 pub use service::Service;
 pub use streams::Stream;

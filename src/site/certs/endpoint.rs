@@ -1,10 +1,9 @@
 //! The addresses, keys and certificates of the ACME server's own HTTPS. Later steps of a run use the same ones again, because
 //! the guest's settings name these ports and the guest trusts this authority by then.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -14,6 +13,7 @@ use rcgen::{
 use serde::{Deserialize, Serialize};
 
 use super::pebble::PebbleError;
+use crate::support::file;
 
 /// A port for each listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,9 +81,8 @@ impl Endpoint {
         let [ca, certificate] = ["ca.pem", "endpoint.pem"].map(|name| folder.join(name));
         if ![key, &ca, &certificate].iter().all(|path| path.is_file()) {
             let new = NewEndpoint::generate(addresses).map_err(PebbleError::Certificate)?;
-            let mut options = File::options();
-            let file = options.write(true).create(true).truncate(true).mode(0o600).open(key);
-            file.and_then(|mut file| file.write_all(new.key.as_bytes())).map_err(PebbleError::io(key))?;
+            file::replace(key, 0o600, |file| file.write_all(new.key.as_bytes()))
+                .map_err(PebbleError::io(key))?;
             fs::write(&certificate, &new.certificate).map_err(PebbleError::io(&certificate))?;
             fs::write(&ca, &new.ca).map_err(PebbleError::io(&ca))?;
         }

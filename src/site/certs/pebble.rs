@@ -122,12 +122,10 @@ impl Pebble {
         let mut dns =
             Server::start(challtestsrv(address, ports, deadline)?, folder.join("challtestsrv.log"))?;
         let mut acme = Server::start(acme(address, ports, &settings), folder.join("pebble.log"))?;
-        let api = SocketAddr::new(address, ports.api);
-        dns.wait(deadline, || Ok(TcpStream::connect_timeout(&api, PROBE).map(|_| ())?))?;
+        dns.wait(deadline, || connect(address, ports.api))?;
         let url = format!("https://{}/roots/0", SocketAddr::new(LOOPBACK, ports.management));
         let root = acme.wait(deadline, || get(&url, &endpoint.ca))?;
-        let front = SocketAddr::new(address, ports.acme);
-        acme.wait(deadline, || Ok(TcpStream::connect_timeout(&front, PROBE).map(|_| ())?))?;
+        acme.wait(deadline, || connect(address, ports.acme))?;
 
         let roots_file = folder.join("roots.pem");
         let mut roots = fs::read_to_string(&roots_file).unwrap_or_default();
@@ -251,14 +249,13 @@ fn challtestsrv(address: IpAddr, ports: Ports, deadline: &Deadline) -> Result<Pr
     let off = off.into_iter().filter(|flag| help.stderr.contains(&format!("{flag} ")));
     let dns = SocketAddr::new(address, ports.dns).to_string();
     let api = SocketAddr::new(address, ports.api).to_string();
-    Ok(Process::new(DNS).args(off.flat_map(|flag| [flag, ""])).args([
-        "-dns01",
-        &dns,
-        "-management",
-        &api,
-        "-defaultIPv6",
-        "",
-    ]))
+    let on = ["-dns01", &dns, "-management", &api, "-defaultIPv6", ""];
+    Ok(Process::new(DNS).args(off.flat_map(|flag| [flag, ""])).args(on))
+}
+
+/// Connects to a port and closes the connection.
+fn connect(address: IpAddr, port: u16) -> anyhow::Result<()> {
+    Ok(TcpStream::connect_timeout(&SocketAddr::new(address, port), PROBE).map(drop)?)
 }
 
 /// Fetches `url` from a server with a certificate issued by `ca`.

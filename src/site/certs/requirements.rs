@@ -97,10 +97,7 @@ impl TierRequirements<'_> {
                 Err(source) => Err(error(format!("cannot be read ({source})"))),
             }
         });
-        let roots = roots.transpose().unwrap_or_else(|why| {
-            missing.push(why);
-            None
-        });
+        let roots = roots.transpose().map_err(|why| missing.push(why)).ok().flatten();
         if missing.is_empty() { Ok(roots) } else { Err(UnmetRequirement::Missing { tier, missing }) }
     }
 }

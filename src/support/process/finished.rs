@@ -80,7 +80,8 @@ impl Finished {
     }
 }
 
-pub(super) fn describe(status: ExitStatus) -> String {
+/// `exit status 3` or `signal 15`.
+pub(crate) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("signal {signal}"),

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::finished::describe;
-use super::{GRACE, Process, ProcessError, append, signal_group};
+use super::{GRACE, Process, ProcessError, append, describe, signal_group};
 use crate::support::deadline::Deadline;
 
 /// A child that runs until it is stopped.
