@@ -135,6 +135,11 @@ impl SecretsSection {
     }
 }
 
+const NOT_A_VARIABLE: &str = "this is not the name of an environment variable (expected letters, digits and `_`): write \
+                              the name here, never the value";
+const NO_PASSWORD: &str = "a vault needs its password: add `vault: {password_file: <path>}` or `vault: {password_command: \
+                           <command>}` to the file";
+
 impl SourceFile {
     fn resolve(
         self,
@@ -143,26 +148,18 @@ impl SourceFile {
         root: &Path,
         document: &Document,
     ) -> Result<SecretSource, Problem> {
+        let wrong = |key: &str, message: String| document.at_value(&["secrets", name, key], message);
         let path = |key: &str, written: &str| {
-            let at = ["secrets", name, key];
-            expand(root, written).map_err(|message| document.at_value(&at, format!("`{key}`: {message}")))
+            expand(root, written).map_err(|message| wrong(key, format!("`{key}`: {message}")))
         };
         match (self.env, self.file, self.vault) {
             (Some(variable), None, None) if is_identifier(&variable) => Ok(SecretSource::Env(variable)),
-            (Some(_), None, None) => Err(document.at_value(
-                &["secrets", name, "env"],
-                "this is not the name of an environment variable (expected letters, digits and `_`): write the name here, never the value",
-            )),
-            (None, Some(file), None) => Ok(SecretSource::File(path("file", &file)?)),
-            (None, None, Some(file)) => match password {
-                Some(password) => {
-                    Ok(SecretSource::Vault { file: path("vault", &file)?, password: password.clone() })
-                }
-                None => Err(document.at_value(
-                    &["secrets", name, "vault"],
-                    "a vault needs its password: add `vault: {password_file: <path>}` or `vault: {password_command: <command>}` to the file",
-                )),
-            },
+            (Some(_), None, None) => Err(wrong("env", NOT_A_VARIABLE.to_owned())),
+            (None, Some(file), None) => path("file", &file).map(SecretSource::File),
+            (None, None, Some(file)) => {
+                let password = password.cloned().ok_or_else(|| wrong("vault", NO_PASSWORD.to_owned()))?;
+                Ok(SecretSource::Vault { file: path("vault", &file)?, password })
+            }
             _ => Err(document.at_value(
                 &["secrets", name],
                 format!("secret `{name}` needs exactly one of `env`, `file` and `vault`"),

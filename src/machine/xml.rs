@@ -8,23 +8,19 @@ use quick_xml::events::BytesText;
 pub(super) struct Element {
     name: &'static str,
     attributes: Vec<(&'static str, String)>,
-    content: Content,
-}
-
-#[derive(Clone, Debug)]
-enum Content {
-    Children(Vec<Element>),
-    Text(String),
+    children: Vec<Element>,
+    /// Rendered instead of the children.
+    text: Option<String>,
 }
 
 /// An empty element called `name`.
 pub(super) fn el(name: &'static str) -> Element {
-    Element { name, attributes: Vec::new(), content: Content::Children(Vec::new()) }
+    Element { name, attributes: Vec::new(), children: Vec::new(), text: None }
 }
 
 /// An element called `name` that holds `text`.
 pub(super) fn text(name: &'static str, text: impl ToString) -> Element {
-    Element { name, attributes: Vec::new(), content: Content::Text(text.to_string()) }
+    Element { text: Some(text.to_string()), ..el(name) }
 }
 
 impl Element {
@@ -49,10 +45,7 @@ impl Element {
 
     /// With several children, or none.
     pub(super) fn with_all(mut self, new: impl IntoIterator<Item = Self>) -> Self {
-        match &mut self.content {
-            Content::Children(children) => children.extend(new),
-            Content::Text(_) => self.content = Content::Children(new.into_iter().collect()),
-        }
+        self.children.extend(new);
         self
     }
 
@@ -67,11 +60,11 @@ impl Element {
     fn write(&self, writer: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
         let attributes = self.attributes.iter().map(|(name, value)| (*name, value.as_str()));
         let element = writer.create_element(self.name).with_attributes(attributes);
-        match &self.content {
-            Content::Children(children) if children.is_empty() => element.write_empty(),
-            Content::Children(children) => element
-                .write_inner_content(|writer| children.iter().try_for_each(|child| child.write(writer))),
-            Content::Text(text) => element.write_text_content(BytesText::new(text)),
+        match &self.text {
+            Some(text) => element.write_text_content(BytesText::new(text)),
+            None if self.children.is_empty() => element.write_empty(),
+            None => element
+                .write_inner_content(|writer| self.children.iter().try_for_each(|child| child.write(writer))),
         }
         .map(drop)
     }

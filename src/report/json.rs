@@ -69,7 +69,10 @@ impl Reporter for JsonReporter {
         if let Event::RunFinished(run) = event {
             state.events = None;
             let path = run.folder.join(REPORT);
-            if let Err(error) = write_report(&path, &Report { run, commands: &state.commands }) {
+            let written = serde_json::to_string_pretty(&Report { run, commands: &state.commands })
+                .map_err(io::Error::from)
+                .and_then(|json| file::replace(&path, 0o600, |file| write_redacted(file, &json)));
+            if let Err(error) = written {
                 tracing::warn!(path = %path.display(), %error, "cannot write the report");
             }
         }
@@ -97,7 +100,7 @@ impl State {
         let time = now.round(Unit::Millisecond).unwrap_or(now).to_string();
         let written = serde_json::to_string(&EventRecord { time, at, event })
             .map_err(io::Error::from)
-            .and_then(|json| file.write_all(redacted_line(&json).as_bytes()));
+            .and_then(|json| write_redacted(file, &json));
         if let Err(error) = written {
             tracing::warn!(%error, "no longer recording the events of this run");
             self.events = None;
@@ -105,11 +108,7 @@ impl State {
     }
 }
 
-fn write_report(path: &Path, report: &Report<'_>) -> io::Result<()> {
-    let json = redacted_line(&serde_json::to_string_pretty(report)?);
-    file::replace(path, 0o600, |file| file.write_all(json.as_bytes()))
-}
-
-fn redacted_line(json: &str) -> String {
-    Redactor::of_process().redact_json(json, None).into_owned() + "\n"
+/// Writes JSON text and a line end, in one piece.
+fn write_redacted(file: &mut File, json: &str) -> io::Result<()> {
+    file.write_all((Redactor::of_process().redact_json(json, None).into_owned() + "\n").as_bytes())
 }

@@ -83,14 +83,6 @@ impl From<OfficialError> for ImageError {
 }
 
 impl ImageError {
-    /// Mentions a build that is in the image folder, if the wanted one cannot be downloaded.
-    fn with_cached(self, build: Option<&str>) -> Self {
-        match self {
-            Self::Official { source, .. } => Self::Official { source, cached: build.map(str::to_owned) },
-            other => other,
-        }
-    }
-
     fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { what, path, source }

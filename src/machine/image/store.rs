@@ -42,13 +42,6 @@ impl ImageStore {
         Self { dir, tools, scratch_parent: SCRATCH_PARENT.into(), patience: Patience::default() }
     }
 
-    #[cfg(test)]
-    pub(super) fn for_tests(dir: &std::path::Path, tools: Toolbox, patience: Patience) -> Self {
-        let scratch_parent = dir.join("scratch");
-        fs::create_dir_all(&scratch_parent).unwrap();
-        Self { dir: dir.join("images"), tools, scratch_parent, patience }
-    }
-
     /// The image of `source`, if it is there and no server need be asked. Reads a few small files and runs nothing.
     pub(crate) fn find(&self, source: &ImageSource) -> Option<Image> {
         match source {
@@ -90,8 +83,12 @@ impl ImageStore {
             ImageSource::Path { path } => qcow2::adopt(&self.dir, path, operation),
             ImageSource::Official(wanted) => {
                 let images = self.list()?;
-                let image = self.mirror(wanted).get(&images, operation);
-                image.map_err(|error| error.with_cached(official::newest_build(&images)))
+                self.mirror(wanted).get(&images, operation).map_err(|error| match error {
+                    ImageError::Official { source, .. } => {
+                        ImageError::Official { source, cached: official::newest_build(&images) }
+                    }
+                    other => other,
+                })
             }
         }
     }

@@ -56,19 +56,6 @@ impl Toolbox {
         Self { path: std::env::join_paths(dirs).unwrap_or(own) }
     }
 
-    #[cfg(test)]
-    pub(super) fn first_of(dir: &std::path::Path) -> Self {
-        let own = env::path();
-        let dirs = std::iter::once(dir.to_owned()).chain(std::env::split_paths(&own));
-        Self { path: std::env::join_paths(dirs).unwrap() }
-    }
-
-    /// A toolbox with nothing but the programs in `dir`.
-    #[cfg(test)]
-    pub(super) fn only(dir: &std::path::Path) -> Self {
-        Self { path: dir.into() }
-    }
-
     /// A process of `program`, with this search path for itself and its children.
     pub(super) fn process(&self, program: &str) -> Process {
         Process::new(program).env("PATH", &self.path)
@@ -90,7 +77,23 @@ impl Toolbox {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    impl Toolbox {
+        /// The programs in `dir`, then those of this machine.
+        pub(in crate::machine::image) fn first_of(dir: &Path) -> Self {
+            let own = env::path();
+            let dirs = std::iter::once(dir.to_owned()).chain(std::env::split_paths(&own));
+            Self { path: std::env::join_paths(dirs).unwrap() }
+        }
+
+        /// Nothing but the programs in `dir`.
+        pub(in crate::machine::image) fn only(dir: &Path) -> Self {
+            Self { path: dir.into() }
+        }
+    }
 
     #[test]
     fn an_error_names_all_missing_programs_with_their_packages() {

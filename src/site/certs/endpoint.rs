@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
 };
 use serde::{Deserialize, Serialize};
 
@@ -80,41 +80,35 @@ impl Endpoint {
     pub(super) fn ensure(folder: &Path, key: &Path, addresses: &[IpAddr]) -> Result<Self, PebbleError> {
         let [ca, certificate] = ["ca.pem", "endpoint.pem"].map(|name| folder.join(name));
         if ![key, &ca, &certificate].iter().all(|path| path.is_file()) {
-            let new = NewEndpoint::generate(addresses).map_err(PebbleError::Certificate)?;
-            file::replace(key, 0o600, |file| file.write_all(new.key.as_bytes()))
+            let (authority, server, pair) = generate(addresses).map_err(PebbleError::Certificate)?;
+            file::replace(key, 0o600, |file| file.write_all(pair.serialize_pem().as_bytes()))
                 .map_err(PebbleError::io(key))?;
-            fs::write(&certificate, &new.certificate).map_err(PebbleError::io(&certificate))?;
-            fs::write(&ca, &new.ca).map_err(PebbleError::io(&ca))?;
+            fs::write(&certificate, server.pem()).map_err(PebbleError::io(&certificate))?;
+            fs::write(&ca, authority.pem()).map_err(PebbleError::io(&ca))?;
         }
         let text = fs::read_to_string(&ca).map_err(PebbleError::io(&ca))?;
         Ok(Self { certificate, key: key.to_owned(), ca: text })
     }
 }
 
-/// New certificates and the server's key, as PEM. The authority's private key is thrown away at once.
-struct NewEndpoint {
-    ca: String,
-    certificate: String,
-    key: String,
-}
-
-impl NewEndpoint {
-    fn generate(addresses: &[IpAddr]) -> Result<Self, rcgen::Error> {
-        let mut authority = CertificateParams::default();
-        authority.distinguished_name.push(DnType::CommonName, "boma-it, ACME server of one run");
-        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
-        let names: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        let mut server = CertificateParams::new(names)?;
-        server.distinguished_name.push(DnType::CommonName, "boma-it, ACME server");
-        server.use_authority_key_identifier_extension = true;
-        server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate()?;
-        let certificate = server.signed_by(&key, &authority)?;
-        Ok(Self { ca: authority.pem(), certificate: certificate.pem(), key: key.serialize_pem() })
-    }
+/// A new authority, and the server's certificate and key. Nothing writes the authority's own key down.
+fn generate(
+    addresses: &[IpAddr],
+) -> Result<(CertifiedIssuer<'static, KeyPair>, Certificate, KeyPair), rcgen::Error> {
+    let mut authority = CertificateParams::default();
+    authority.distinguished_name.push(DnType::CommonName, "boma-it, ACME server of one run");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
+    let names: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let mut server = CertificateParams::new(names)?;
+    server.distinguished_name.push(DnType::CommonName, "boma-it, ACME server");
+    server.use_authority_key_identifier_extension = true;
+    server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate()?;
+    let certificate = server.signed_by(&key, &authority)?;
+    Ok((authority, certificate, key))
 }
 
 #[cfg(test)]

@@ -134,9 +134,9 @@ fn of_build(images: &[Image], wanted: &str) -> Option<Image> {
 }
 
 /// The newest of Debian's own builds among `images`.
-pub(super) fn newest_build(images: &[Image]) -> Option<&str> {
+pub(super) fn newest_build(images: &[Image]) -> Option<String> {
     let builds = images.iter().filter_map(|image| match &image.origin {
-        Origin::Official { build, .. } => Some(build.as_str()),
+        Origin::Official { build, .. } => Some(build.clone()),
         _ => None,
     });
     builds.max()

@@ -17,6 +17,19 @@ const INFO: &str =
 const CONVERT: &str = r#"[ "$1" = --version ] && { echo "qemu-img version 10.0.2"; exit; }
 for last; do :; done; echo image > "$last""#;
 
+impl ImageStore {
+    /// Images and scratch folders in `dir`.
+    pub(in crate::machine::image) fn for_tests(
+        dir: &std::path::Path,
+        tools: Toolbox,
+        patience: Patience,
+    ) -> Self {
+        let scratch_parent = dir.join("scratch");
+        fs::create_dir_all(&scratch_parent).unwrap();
+        Self { dir: dir.join("images"), tools, scratch_parent, patience }
+    }
+}
+
 /// An image folder, fake programs, and the reported progress.
 struct Fixture {
     dir: tempfile::TempDir,
@@ -164,7 +177,7 @@ fn a_failed_build_leaves_only_its_log() {
     );
     let ImageError::Step { source, .. } = &error else { panic!("{error}") };
     let ProcessError::Failed { status, shown, .. } = &**source else { panic!("{source}") };
-    assert!(status.code() == Some(25) && shown.contains("E: apt-get update failed"), "{source}");
+    assert_eq!((status.code(), &**shown), (Some(25), "\n  stderr:\n    E: apt-get update failed"));
     assert_eq!(fixture.files(), ["build.log", "lock"]);
     // The next build succeeds and removes the log.
     fixture.tool("mmdebstrap", ":");
