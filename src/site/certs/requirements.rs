@@ -156,9 +156,10 @@ mod tests {
                 TierRequirements { settings: &settings, egress: true, accepted: &[], has_secret: &|_| true };
             requirements.check(Tier::LeStaging).map_err(|unmet| unmet.to_string())
         };
-        assert!(roots().unwrap_err().contains("roots.pem of `certs.root` cannot be read"));
+        let missing = roots().unwrap_err();
         fs::write(&file, "no certificate").unwrap();
-        assert!(roots().unwrap_err().contains("expected PEM"));
+        let errors = format!("{missing}\n{}", roots().unwrap_err());
+        insta::assert_snapshot!(errors.replace(folder.path().to_str().unwrap(), "[folder]"));
         fs::write(&file, "-----BEGIN CERTIFICATE-----").unwrap();
         assert_eq!(roots().unwrap().as_deref(), Some("-----BEGIN CERTIFICATE-----"));
     }
