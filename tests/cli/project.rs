@@ -9,7 +9,7 @@ use assert_cmd::Command;
 /// A hypervisor that answers: libvirt's own mock, inside the process that connects to it.
 pub(crate) const MOCK: &str = "test:///default";
 /// A hypervisor that does not answer.
-pub(crate) const NOWHERE: &str = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
+const NOWHERE: &str = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
 
 /// The folders of a project.
 const PARTS: [&str; 5] = ["harness", "overrides", "profiles", "scenarios", "site"];
