@@ -167,7 +167,7 @@ pub enum ReadyError {
     #[error(transparent)]
     Ssh(SshError),
     /// We were asked to stop.
-    #[error(transparent)]
+    #[error("stopped waiting for the guest")]
     Interrupted(#[from] Interrupted),
 }
 

@@ -271,6 +271,29 @@ pub(crate) fn stage(report: &RunReport, stage: Stage) -> &StageReport {
     found.unwrap_or_else(|| panic!("the stage {stage} did not run: {:#?}", report.stages))
 }
 
+/// What differs from run to run in a text of ours, as a regular expression, and what a snapshot has instead.
+pub(crate) const VARYING: &[(&str, &str)] = &[
+    (r"127\.83\.\d+\.10:\d+", "[guest]"),
+    (r"(after|for the last) [\d.]+m?s\b", "$1 [time]"),
+    (r"\d{8}T\d{6}", "[time]"),
+    (r"(process \[ours\]) on [^;]+", "$1 on [host]"),
+];
+
+/// Compares a text with the snapshot of a test. With the context of an rstest each of its cases has one, and all its
+/// `#[values]` have the same.
+macro_rules! assert_text {
+    ($text:expr) => {
+        insta::with_settings!({filters => crate::fixture::VARYING.to_vec()}, { insta::assert_snapshot!($text) })
+    };
+    ($context:expr, $text:expr) => {
+        insta::with_settings!({filters => crate::fixture::VARYING.to_vec()}, {
+            let case = $context.description.map(|case| format!("__{case}")).unwrap_or_default();
+            insta::assert_snapshot!(format!("{}{case}", $context.name), $text)
+        })
+    };
+}
+pub(crate) use assert_text;
+
 pub(crate) fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
