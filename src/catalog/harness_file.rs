@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::ansible_section::AnsibleFile;
 use super::document::{Check, Document};
 use super::plan::{CertsPlan, HarnessPlan, ImageSource, SitePlan, Subnet, Timeouts};
 use super::problem::{Problem, ProjectError};
@@ -27,6 +28,9 @@ pub(super) struct HarnessFile {
     /// The Ansible side; boma-it never writes to it.
     #[serde(default)]
     site: SiteFile,
+    /// How Ansible's modules run in the guest.
+    #[serde(default)]
+    ansible: AnsibleFile,
     /// The golden image; `{source: official}` by default. A profile or a scenario can have its own.
     image: Option<ImageFile>,
     /// The hypervisor.
@@ -248,6 +252,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, ProjectError> {
             inventory: inventory.unwrap_or_default(),
             verify: verify.unwrap_or_default(),
             ansible,
+            bytecode_cache: written.ansible.bytecode_cache,
             ..SitePlan::default()
         },
         image: image.unwrap_or_default(),

@@ -6,7 +6,7 @@
 //!
 //! | module | contents, each row using only the rows above it |
 //! |---|---|
-//! | [`plan`], `image`, [`secrets`], [`quantity`], `subnet` | the result: plain data |
+//! | [`plan`], `image`, `ansible_section`, [`secrets`], [`quantity`], `subnet` | the result: plain data |
 //! | [`problem`], `position`, `document`, `root` | reading a file, with the place of every error |
 //! | [`variables`], `sections` | parts that several files have |
 //! | `harness_file`, `secrets_section`, `profile`, `scenario` | each file as it is written, and its rules |
@@ -14,6 +14,7 @@
 //! | `project` | which files and trials exist |
 //! | `planner` | a trial's files and a person's options → a plan |
 
+mod ansible_section;
 mod document;
 mod harness_file;
 mod image;

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::ansible_section::BytecodeCache;
 pub use super::image::{
     BuildId, DEBIAN_IMAGES, ImageSource, InvalidBuildId, InvalidPackage, Official, PackageName, Packages,
     Release,
@@ -107,6 +108,8 @@ pub struct SitePlan {
     pub verify: PathBuf,
     /// Folder of `ansible-playbook` and its companions, absolute; none: they are found on `PATH`.
     pub ansible: Option<PathBuf>,
+    /// When the guest keeps the byte-code of Ansible's modules.
+    pub bytecode_cache: BytecodeCache,
     /// The override file of the host: absolute.
     pub overrides: PathBuf,
     /// Variables of the scenario; they replace those of the override.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use boma_it::catalog::plan::{SitePlan, Tier};
+use boma_it::catalog::plan::{BytecodeCache, SitePlan, Tier};
 use boma_it::site::certs::Acme;
 use boma_it::site::{
     CheckedSite, HarnessVars, Phase, PlaybookError, PlaybookReport, SiteError, TaskEvent, Workspace, check,
@@ -71,6 +71,7 @@ impl TestSite {
             inventory: at("site/production"),
             verify: at("harness/verify.yml"),
             ansible: newest_ansible(),
+            bytecode_cache: BytecodeCache::Auto,
             overrides: at("overrides/askari.yml"),
             vars: Default::default(),
             roles: vec!["base".into()],
