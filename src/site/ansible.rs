@@ -111,6 +111,20 @@ pub(super) fn version(stderr: &str) -> Option<((u32, u32), &str)> {
     Some(((numbers.next()?.ok()?, numbers.next()?.ok()?), text))
 }
 
+/// The folders that may have an `ansible_collections`, from the lines that follow the version: those of the configuration, and
+/// the one that holds Ansible's own Python package.
+pub(super) fn collections(stderr: &str) -> Option<Vec<PathBuf>> {
+    let value = |key: &str| {
+        let of_line =
+            |line: &str| line.trim().strip_prefix(key)?.trim_start().strip_prefix("= ").map(str::to_owned);
+        stderr.lines().find_map(of_line)
+    };
+    let (configured, package) =
+        (value("ansible collection location")?, value("ansible python module location")?);
+    let beside_package = Path::new(&package).parent().map(Path::to_owned);
+    Some(configured.split(':').map(PathBuf::from).chain(beside_package).collect())
+}
+
 /// What Ansible printed about an error, indented: from the error on if that names a place, else from the first warning on.
 pub(super) fn error_text(finished: &Finished) -> String {
     let lines: Vec<&str> = finished.stderr.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -155,6 +169,14 @@ mod tests {
                 }]
             ]
         );
+    }
+
+    #[test]
+    fn the_folders_of_collections_follow_the_version() {
+        let printed = "ansible-inventory [core 2.19.14]\n  config file = /x\n  ansible python module location = /v/site-packages/ansible\n  ansible collection location = /home/a/.ansible/collections:/usr/share/ansible/collections\n";
+        let expected = ["/home/a/.ansible/collections", "/usr/share/ansible/collections", "/v/site-packages"];
+        assert_eq!(collections(printed), Some(expected.map(PathBuf::from).into()));
+        assert_eq!(collections("ansible-inventory [core 2.19.14]\n"), None);
     }
 
     #[test]

@@ -45,7 +45,14 @@ pub(super) struct SiteConfig {
     /// Inventory plugins, and plugins of variables: only for listing the production inventory.
     inventory_plugins: String,
     vars_plugins: String,
+    /// Every path of a list that is taken over, with the setting that names it: `~`, variables and macros as written.
+    pub(super) paths: Vec<(&'static str, String)>,
+    /// Python on the host, if the site names one, or a word such as `auto_silent`.
+    pub(super) interpreter: Option<String>,
 }
+
+/// Where Ansible looks for roles beside those of the site, unless `roles_path` says otherwise.
+const USUAL_ROLES: &str = "~/.ansible/roles:/usr/share/ansible/roles:/etc/ansible/roles";
 
 impl SiteConfig {
     /// From the text of `ansible.cfg` in `dir`; the site's `roles` folder is added if it sets no `roles_path`.
@@ -61,10 +68,17 @@ impl SiteConfig {
         let path = |key: &str| get("defaults", key).map(|list| format!("{key} = {}\n", absolute(&list, dir)));
         let option = |section: &str, key: &str| get(section, key).map(|value| format!("{key} = {value}\n"));
         let roles = dir.join("roles");
-        let roles = path("roles_path").is_none().then(|| {
-            let usual = "~/.ansible/roles:/usr/share/ansible/roles:/etc/ansible/roles";
-            format!("roles_path = {}:{usual}\n", roles.display())
-        });
+        let roles =
+            path("roles_path").is_none().then(|| format!("roles_path = {}:{USUAL_ROLES}\n", roles.display()));
+        let listed = |key| {
+            let usual = (key == "roles_path").then(|| USUAL_ROLES.to_owned());
+            get("defaults", key).map(|list| absolute(&list, dir)).or(usual).map(|list| (key, list))
+        };
+        let each = |(key, list): (&'static str, String)| {
+            list.split(':').map(|path| (key, path.to_owned())).collect::<Vec<_>>()
+        };
+        let paths = PATHS.into_iter().filter_map(listed).flat_map(each);
+        let interpreter = get("defaults", "interpreter_python").map(|it| it.trim().to_owned());
         let options = OPTIONS.into_iter().filter_map(|key| option("defaults", key));
         Ok(Self {
             defaults: roles.into_iter().chain(PATHS.into_iter().filter_map(path)).chain(options).collect(),
@@ -77,6 +91,8 @@ impl SiteConfig {
                 .into_iter()
                 .flatten()
                 .collect(),
+            paths: paths.filter(|(_, path)| !path.is_empty()).collect(),
+            interpreter: interpreter.filter(|it| !it.is_empty()),
         })
     }
 

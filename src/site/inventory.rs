@@ -15,7 +15,9 @@ use crate::support::name::near_miss;
 use crate::support::ssh_access::SshAccess;
 
 /// Python in the guest. Without this Ansible looks for it, which takes a round trip and prints a warning.
-const INTERPRETER: &str = "/usr/bin/python3";
+pub(super) const INTERPRETER: &str = "/usr/bin/python3";
+/// The variable that names it. As an inventory variable of the host it leaves localhost alone.
+pub(super) const INTERPRETER_VARIABLE: &str = "ansible_python_interpreter";
 
 /// The production inventory.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub struct HostEntry {
     pub vars: Map<String, Value>,
     /// Names of the variables about the connection to the real host, which are left out.
     pub dropped: Vec<String>,
+    /// Python on the host, if production names one.
+    pub(super) interpreter: Option<String>,
     /// Every group of production but `all` and `ungrouped`: its child groups, and whether it lists the host itself.
     groups: BTreeMap<String, (BTreeSet<String>, bool)>,
 }
@@ -90,18 +94,23 @@ impl ProductionInventory {
         let all = self.hostvars.get(name).cloned().unwrap_or_default();
         let (dropped, vars): (Map<_, _>, Map<_, _>) =
             all.into_iter().partition(|(key, _)| is_connection_var(key));
-        let dropped = dropped.into_iter().map(|(key, _)| key).collect();
+        let interpreter = dropped.get(INTERPRETER_VARIABLE).map(|value| match value {
+            Value::String(path) => path.clone(),
+            other => other.to_string(),
+        });
+        let dropped = dropped.into_iter().map(|(key, _)| key);
+        let dropped = dropped.filter(|key| key != INTERPRETER_VARIABLE).collect();
         let groups = self.groups.iter().filter(|(group, _)| !matches!(group.as_str(), "all" | "ungrouped"));
         let groups = groups.map(|(group, Group { hosts, children })| {
             (group.clone(), (children.iter().cloned().collect(), hosts.iter().any(|host| host == name)))
         });
-        Ok(HostEntry { host: name.to_owned(), vars, dropped, groups: groups.collect() })
+        Ok(HostEntry { host: name.to_owned(), vars, dropped, interpreter, groups: groups.collect() })
     }
 }
 
 impl HostEntry {
-    /// The transient inventory, in the JSON form of Ansible's `yaml` inventory plugin.
-    pub(super) fn render(&self, access: &SshAccess) -> Value {
+    /// The transient inventory, in the JSON form of Ansible's `yaml` inventory plugin. `interpreter` is Python on the host.
+    pub(super) fn render(&self, access: &SshAccess, interpreter: &str) -> Value {
         let mut vars = self.vars.clone();
         let connection = [
             ("ansible_connection", json!("ssh")),
@@ -109,7 +118,7 @@ impl HostEntry {
             ("ansible_port", json!(access.port)),
             ("ansible_user", json!(access.user)),
             ("ansible_ssh_private_key_file", json!(access.private_key)),
-            ("ansible_python_interpreter", json!(INTERPRETER)),
+            (INTERPRETER_VARIABLE, json!(interpreter)),
         ];
         vars.extend(connection.map(|(name, value)| (name.to_owned(), value)));
         let group = |(child_groups, is_member): &(BTreeSet<String>, bool)| {
@@ -172,7 +181,7 @@ mod tests {
     fn the_host_keeps_its_groups_and_variables_and_gets_the_address_of_the_vm() {
         let entry = ProductionInventory::parse(LIST).unwrap().host("askari").unwrap();
         assert_eq!(entry.dropped, ["ansible_become_password", "ansible_host", "ansible_ssh_common_args"]);
-        insta::assert_json_snapshot!(entry.render(&access()), @r#"
+        insta::assert_json_snapshot!(entry.render(&access(), INTERPRETER), @r#"
         {
           "all": {
             "children": {
@@ -225,7 +234,7 @@ mod tests {
         #[test]
         fn no_connection_variable_of_production_is_kept(key in "ansible_(host|port|user|ssh_[a-z_]{1,12}|connection)") {
             let list = json!({"_meta": {"hostvars": {"h": {key: "production"}}}, "g": {"hosts": ["h"]}}).to_string();
-            let rendered = ProductionInventory::parse(&list).unwrap().host("h").unwrap().render(&access()).to_string();
+            let rendered = ProductionInventory::parse(&list).unwrap().host("h").unwrap().render(&access(), INTERPRETER).to_string();
             proptest::prop_assert!(!rendered.contains("production"), "{}", rendered);
         }
     }

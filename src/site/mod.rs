@@ -20,6 +20,7 @@
 
 mod ansible;
 mod ansible_cfg;
+mod bytecode;
 pub mod certs;
 mod error;
 mod inventory;
@@ -33,6 +34,7 @@ mod vars;
 mod verification;
 mod workspace;
 
+pub use bytecode::GuestPython;
 pub use error::{PlaybookError, SiteError};
 pub use inventory::{HostEntry, UnknownHost};
 pub use preflight::check;

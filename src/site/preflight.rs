@@ -2,17 +2,18 @@
 //! production inventory (and print its version), once to list both playbooks.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::OLDEST_ANSIBLE;
 use super::ansible::{self, Ansible, ListedPlay, error_text};
+use super::bytecode::{Sources, obstacle};
 use super::error::SiteError;
 use super::inventory::{ProductionInventory, enumerate};
 use super::secrets::Secrets;
 use super::ssh::ControlDir;
 use super::vars::{HarnessVars, Overrides, Phase};
 use super::workspace::{CheckedSite, Workspace, read_site_config};
-use crate::catalog::plan::SitePlan;
+use crate::catalog::plan::{BytecodeCache, SitePlan};
 use crate::catalog::variables::is_reserved;
 use crate::support::deadline::Deadline;
 use crate::support::name::near_miss;
@@ -27,7 +28,7 @@ pub fn check(site: &SitePlan, vars: &HarnessVars, deadline: &Deadline) -> Result
     let overrides = check_variables(site)?;
     let scratch = tempfile::Builder::new().prefix("boma-it-check-").tempdir();
     let scratch = scratch.map_err(SiteError::io(&std::env::temp_dir()))?;
-    let (ansible, production) = list_inventory(site, scratch.path(), deadline)?;
+    let Listed { ansible, collections, production } = list_inventory(site, scratch.path(), deadline)?;
     let mut entry = production
         .host(&vars.host)
         .map_err(|source| SiteError::UnknownHost { path: site.inventory.clone(), source })?;
@@ -43,18 +44,28 @@ pub fn check(site: &SitePlan, vars: &HarnessVars, deadline: &Deadline) -> Result
         private_key: scratch.path().join("no-key"),
         host_key: String::new(),
     };
-    let workspace = Workspace::fill(scratch.path(), site, &entry, &nowhere, !overrides.is_empty())?;
+    let workspace = Workspace::fill(scratch.path(), site, &entry, None, &nowhere, !overrides.is_empty())?;
     let playbooks = list_playbooks(&workspace, vars, deadline)?;
     check_plays(site, &vars.host, &playbooks)?;
-    Ok(CheckedSite { ansible, entry, overrides, secrets: Secrets::default() })
+    let config = read_site_config(&site.dir)?;
+    let sources = Sources { site, config: &config, entry: &entry, collections: collections.as_deref() };
+    let is_wanted = site.bytecode_cache != BytecodeCache::Off;
+    let bytecode_obstacle = is_wanted.then(|| obstacle(&sources)).flatten();
+    let secrets = Secrets::default();
+    Ok(CheckedSite { ansible, entry, bytecode_obstacle, python: None, overrides, secrets })
 }
 
-/// The version of Ansible, and the production inventory.
-fn list_inventory(
-    site: &SitePlan,
-    scratch: &Path,
-    deadline: &Deadline,
-) -> Result<(String, ProductionInventory), SiteError> {
+/// What `ansible-inventory` prints.
+struct Listed {
+    /// Version of ansible-core.
+    ansible: String,
+    /// Folders that may have an `ansible_collections`; none if it does not say.
+    collections: Option<Vec<PathBuf>>,
+    production: ProductionInventory,
+}
+
+/// The version of Ansible, where its collections are, and the production inventory.
+fn list_inventory(site: &SitePlan, scratch: &Path, deadline: &Deadline) -> Result<Listed, SiteError> {
     site.inventory.metadata().map_err(SiteError::io(&site.inventory))?;
     let config = scratch.join("inventory.cfg");
     std::fs::write(&config, read_site_config(&site.dir)?.render_for_inventory())
@@ -85,7 +96,7 @@ fn list_inventory(
     }
     let production =
         ProductionInventory::parse(&finished.stdout).map_err(|error| invalid(format!("  {error}")))?;
-    Ok((found, production))
+    Ok(Listed { ansible: found, collections: ansible::collections(&finished.stderr), production })
 }
 
 /// The plays of the site playbook and those of `verify.yml`.

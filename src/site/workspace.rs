@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::ansible::Ansible;
 use super::ansible_cfg::SiteConfig;
+use super::bytecode::{GuestPython, another};
 use super::error::SiteError;
-use super::inventory::HostEntry;
+use super::inventory::{HostEntry, INTERPRETER};
 use super::secrets::{Secrets, SecretsFile, lay_over};
 use super::ssh::{ssh_config, wrapper};
 use super::vars::{HarnessVars, Overrides, Phase};
@@ -33,6 +34,10 @@ pub struct CheckedSite {
     pub ansible: String,
     /// The host as production has it.
     pub entry: HostEntry,
+    /// Why the guest cannot keep the byte-code of Ansible's modules for this site: a fragment that names the place.
+    pub bytecode_obstacle: Option<String>,
+    /// Python in the guest, unless the site has its own; none: `/usr/bin/python3`.
+    pub python: Option<GuestPython>,
     pub(super) overrides: Overrides,
     pub(super) secrets: Secrets,
 }
@@ -70,27 +75,34 @@ impl Workspace {
         checked: &CheckedSite,
         access: &SshAccess,
     ) -> Result<Self, SiteError> {
-        let CheckedSite { entry, overrides, secrets, .. } = checked;
+        let CheckedSite { entry, overrides, secrets, python, .. } = checked;
         let scenario: Map<String, Value> = site.vars.clone().into_iter().collect();
         let overridden = overrides.values_for(secrets, &site.overrides)?;
         let secrets = lay_over(secrets, &[&entry.vars, &overridden, &scenario]);
-        Ok(Self { secrets, ..Self::fill(folder, site, entry, access, !overrides.is_empty())? })
+        Ok(Self {
+            secrets,
+            ..Self::fill(folder, site, entry, python.as_ref(), access, !overrides.is_empty())?
+        })
     }
 
     pub(super) fn fill(
         folder: &Path,
         site: &SitePlan,
         entry: &HostEntry,
+        python: Option<&GuestPython>,
         access: &SshAccess,
         has_overrides: bool,
     ) -> Result<Self, SiteError> {
         let (folder, site, host) = (folder.to_owned(), site.clone(), entry.host.clone());
         let workspace = Self { folder, site, host, has_overrides, secrets: Map::new() };
-        let config = read_site_config(&workspace.site.dir)?.render(&workspace.file("callback"));
-        workspace.write("ansible.cfg", &config)?;
+        let config = read_site_config(&workspace.site.dir)?;
+        workspace.write("ansible.cfg", &config.render(&workspace.file("callback")))?;
+        let own = another(entry.interpreter.as_deref()).or(another(config.interpreter.as_deref()));
+        let ours = python.map_or(INTERPRETER.into(), |python| python.program().to_string_lossy());
+        let inventory = entry.render(access, own.unwrap_or(&ours));
         workspace.write("known_hosts", &access.known_hosts())?;
         workspace.write("ssh_config", &ssh_config(access, &entry.host, &workspace.file("known_hosts")))?;
-        workspace.write("inventory.json", &format!("{:#}\n", entry.render(access)))?;
+        workspace.write("inventory.json", &format!("{inventory:#}\n"))?;
         for (name, text) in PYTHON {
             workspace.write(name, text)?;
         }

@@ -2,6 +2,8 @@
 //! What depends on the callback plugin runs with the oldest and the newest ansible-core that boma-it supports.
 
 #[cfg(test)]
+mod bytecode;
+#[cfg(test)]
 mod certificate;
 #[cfg(test)]
 mod confinement;
