@@ -84,6 +84,9 @@ pub struct RunReport {
     pub accelerator: Option<String>,
     /// The golden image: its name and its origin.
     pub image: Option<String>,
+    /// Whether the guest kept the byte-code of Ansible's modules: `on`, or `off:` and why; each playbook's own where they
+    /// differ. None if no playbook ran.
+    pub bytecode_cache: Option<String>,
     /// What was declared, in words.
     pub expected: String,
     /// What was observed, in words.

@@ -6,6 +6,7 @@
 //! [`prune()`] removes what killed runs left.
 
 mod admission;
+mod bytecode;
 mod certs;
 mod cleanup;
 mod comparison;
@@ -40,6 +41,7 @@ use crate::outcome::{Assertion, Outcome, Stage};
 use crate::site::Phase;
 use crate::support::memory;
 use admission::Admitted;
+use bytecode::BytecodeLog;
 use certs::Certs;
 use cleanup::Cleanup;
 use errors::StageError;
@@ -76,8 +78,23 @@ pub fn run(context: &RunContext, plan: &Plan, job: Job) -> anyhow::Result<RunRep
     notes.into_iter().for_each(|note| recorder.note(note));
     let ownership = vm.as_ref().map(|vm| vm.ownership.clone());
     let cleanup = Cleanup::new(plan.harness.timeouts.down);
-    Ok(Run { context, plan, job, checked, certs, recorder, cleanup, folder, slot, machine, ownership, vm }
-        .finish(Zoned::now()))
+    let bytecode = BytecodeLog::default();
+    Ok(Run {
+        context,
+        plan,
+        job,
+        checked,
+        certs,
+        bytecode,
+        recorder,
+        cleanup,
+        folder,
+        slot,
+        machine,
+        ownership,
+        vm,
+    }
+    .finish(Zoned::now()))
 }
 
 impl Run<'_> {
@@ -101,6 +118,7 @@ impl Run<'_> {
             started: started.to_string(),
             accelerator: vm.map(|vm| vm.ownership.accelerator.to_string()),
             image: vm.map(|vm| up::describe_image(&vm.ownership.image, &self.folder)),
+            bytecode_cache: self.bytecode.describe(),
             expected: judgement.expected,
             seen: judgement.seen,
             compared: judgement.compared,

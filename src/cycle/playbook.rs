@@ -75,8 +75,9 @@ impl Run<'_> {
     /// Runs the playbook of `phase`, which may take `budget` with KVM.
     fn run_playbook(&mut self, phase: Phase, budget: Duration) -> Result<PlaybookReport, StageError> {
         let acme = self.certs.serve(self.plan, &self.folder, &self.recorder)?;
+        let deadline = self.recorder.deadline(self.vm()?.patience(budget), phase.as_str());
+        self.prepare_bytecode_cache(phase, &deadline);
         let vm = self.vm()?;
-        let deadline = self.recorder.deadline(vm.patience(budget), phase.as_str());
         let workspace =
             Workspace::prepare(&vm.folder.join("ansible"), &self.plan.site, &self.checked, &vm.access)
                 .context("cannot prepare for Ansible")?;

@@ -2,6 +2,7 @@
 //! are methods of [`Run`], each in the file of its name; [`super::run()`] puts them in order. It stands alone because all
 //! of these files use it.
 
+use super::bytecode::BytecodeLog;
 use super::certs::Certs;
 use super::cleanup::Cleanup;
 use super::context::{Job, RunContext};
@@ -22,6 +23,7 @@ pub(super) struct Run<'a> {
     /// The site, checked at admission.
     pub checked: CheckedSite,
     pub certs: Certs,
+    pub bytecode: BytecodeLog,
     pub recorder: RunRecorder,
     pub cleanup: Cleanup<'a>,
     pub folder: RunFolder,

@@ -32,6 +32,7 @@ pub(super) fn passed() -> RunReport {
         started: "2026-06-17T12:00:00+02:00[Europe/Berlin]".into(),
         accelerator: Some("tcg".into()),
         image: Some("debian-13-4f2a9c, built here".into()),
+        bytecode_cache: Some("on".into()),
         expected: "every assertion passes after the reboot".into(),
         seen: "3 of 3 assertions passed".into(),
         compared: vec![compared(Stage::Assert, "every assertion", "passes", "3 passed", true)],

@@ -109,7 +109,10 @@ impl Fixture {
             _claim: claim,
             port,
         };
-        fixture.write("harness/harness.yml", "version: 1\nsite: {ansible: ansible}\n");
+        fixture.write(
+            "harness/harness.yml",
+            "version: 1\nsite: {ansible: ansible}\nansible: {bytecode_cache: off}\n",
+        );
         for host in ["askari", "ubongo"] {
             fixture.write(&format!("profiles/{host}.yml"), "version: 1\nroles: [base]\n");
             fixture.write(&format!("overrides/{host}.yml"), "stub: true\n");
@@ -149,7 +152,7 @@ impl Fixture {
         let programs = [
             (
                 "ansible-inventory",
-                "echo 'ansible-inventory [core 2.19.4]' >&2\necho '{\"all\": {\"hosts\": [\"askari\", \"ubongo\"]}}'\n",
+                "printf '%s\\n' 'ansible-inventory [core 2.19.4]' '  ansible python module location = /nowhere/ansible' \\\n  '  ansible collection location = /nowhere' >&2\necho '{\"all\": {\"hosts\": [\"askari\", \"ubongo\"]}}'\n",
             ),
             (
                 "ansible-playbook",

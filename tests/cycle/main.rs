@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod admission;
 #[cfg(test)]
+mod bytecode;
+#[cfg(test)]
 mod certs;
 #[cfg(test)]
 mod fixture;
