@@ -38,7 +38,7 @@ pub(crate) const FIRST_BOOT_MASKS: [&str; 5] = [
 pub(crate) const USER: &str = "ansible";
 
 /// Everything that a guest learns from its seed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SeedSpec {
     /// The guest's host name.
     pub(crate) hostname: String,
@@ -138,8 +138,9 @@ impl SeedSpec {
             "no_ssh_fingerprints": true,
         });
         if !masks.is_empty() {
-            // Runs early, before any timer starts.
-            let mask = ["systemctl", "mask", "--runtime", "--now"].into_iter();
+            // Runs early, before any timer starts; at the first boot only, unlike a plain boot command.
+            let once = ["cloud-init-per", "instance", "boma-it-masks"].into_iter();
+            let mask = once.chain(["systemctl", "mask", "--runtime", "--now"]);
             let command: Vec<&str> = mask.chain(masks.iter().map(String::as_str)).collect();
             data["bootcmd"] = json!([command]);
         }

@@ -136,7 +136,7 @@ proptest! {
         prop_assert_eq!(user["hostname"].as_str(), Some(hostname.as_str()));
         prop_assert_eq!(user["users"][0]["ssh_authorized_keys"][0].as_str(), Some(key.as_str()));
         prop_assert_eq!(user["ssh_keys"]["ed25519_private"].as_str(), Some(host_key.as_str()));
-        prop_assert_eq!(user["bootcmd"][0][4].as_str(), Some(mask.as_str()));
+        prop_assert_eq!(user["bootcmd"][0][7].as_str(), Some(mask.as_str()));
         let record = user["write_files"][0]["content"].as_str().unwrap();
         let record: serde_json::Value = serde_json::from_str(record).unwrap();
         prop_assert_eq!(record["masked_until_reboot"][0].as_str(), Some(mask.as_str()));
