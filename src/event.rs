@@ -87,6 +87,8 @@ pub struct RunReport {
     /// Whether the guest kept the byte-code of Ansible's modules: `on`, or `off:` and why; each playbook's own where they
     /// differ. None if no playbook ran.
     pub bytecode_cache: Option<String>,
+    /// The layer that the VM was restored from, and when it was made; none if the VM booted from the image.
+    pub layer: Option<String>,
     /// What was declared, in words.
     pub expected: String,
     /// What was observed, in words.

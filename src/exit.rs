@@ -9,6 +9,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::catalog::ProjectError;
+use crate::cli::layer::LayerNotRemoved;
 use crate::cycle::{LockHeld, NoRunningVm};
 use crate::machine::guard::Refusal;
 use crate::machine::hypervisor::HypervisorError;
@@ -100,6 +101,12 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
     }
     if error.is::<InvalidVariable>() || error.is::<RepeatRemoved>() {
         return Some(ErrorClass::Usage);
+    }
+    if let Some(error) = error.downcast_ref::<LayerNotRemoved>() {
+        return match error {
+            LayerNotRemoved::Unknown { .. } => Some(ErrorClass::Usage),
+            LayerNotRemoved::InUse { .. } => Some(ErrorClass::Refused),
+        };
     }
     if error.is::<Refusal>() || error.is::<LockHeld>() {
         return Some(ErrorClass::Refused);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::ansible_section::AnsibleFile;
 use super::document::{Check, Document};
-use super::plan::{CertsPlan, HarnessPlan, ImageSource, SitePlan, Subnet, Timeouts};
+use super::plan::{CertsPlan, HarnessPlan, ImageSource, Layers, SitePlan, Subnet, Timeouts};
 use super::problem::{Problem, ProjectError};
 use super::quantity::{Bytes, TimeLimit};
 use super::root::expand;
@@ -48,6 +48,9 @@ pub(super) struct HarnessFile {
     /// What a run may use.
     #[serde(default)]
     limits: LimitsFile,
+    /// What a VM may start from; `BOMA_IT_LAYERS` overrides it.
+    #[serde(default)]
+    layers: Layers,
     /// Where the secrets that roles need come from, by the Ansible variable that holds them.
     #[serde(default)]
     secrets: SecretsSection,
@@ -139,13 +142,15 @@ impl Default for RunsFile {
 struct LimitsFile {
     /// Memory that must stay free beside the VM.
     memory_reserve: Bytes,
+    /// Disk space of the hypervisor that layers may take; the least recently used ones go first.
+    layers: Bytes,
     /// Deadlines of the stages.
     timeouts: TimeoutsFile,
 }
 
 impl Default for LimitsFile {
     fn default() -> Self {
-        Self { memory_reserve: Bytes::mib(512), timeouts: TimeoutsFile::default() }
+        Self { memory_reserve: Bytes::mib(512), layers: Bytes::gib(8), timeouts: TimeoutsFile::default() }
     }
 }
 
@@ -263,6 +268,8 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, ProjectError> {
             runs: runs.unwrap_or_default(),
             keep_runs: written.runs.keep,
             memory_reserve: written.limits.memory_reserve,
+            layers: written.layers,
+            layer_space: written.limits.layers,
             secret_variables: variables.collect(),
             timeouts: written.limits.timeouts.into(),
         },

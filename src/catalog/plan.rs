@@ -251,11 +251,26 @@ pub struct HarnessPlan {
     pub keep_runs: usize,
     /// Memory that must stay free on this machine beside the VM.
     pub memory_reserve: Bytes,
+    /// What a VM may start from.
+    pub layers: Layers,
+    /// Disk space that layers may take.
+    pub layer_space: Bytes,
     /// Environment variables that hold secrets, needed or not: no child inherits them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secret_variables: Vec<String>,
     /// Deadlines of the stages and of the image, for KVM; longer under TCG where they wait for a guest.
     pub timeouts: Timeouts,
+}
+
+/// What a VM may start from, beside its golden image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layers {
+    /// Nothing: every trial boots from the image.
+    None,
+    /// A settled first boot of the same VM, at most a day old; the first trial makes it.
+    #[default]
+    Ready,
 }
 
 /// What the tiers `pebble`, `le-staging` and `le-prod-wildcard` need; `internal` needs none of it. Also `certs:` of

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::document::Document;
-use super::plan::{HarnessPlan, ImageSource, Plan, Risk, SitePlan, Tier, TrialName};
+use super::plan::{HarnessPlan, ImageSource, Layers, Plan, Risk, SitePlan, Tier, TrialName};
 use super::problem::{Problem, ProjectError, collect};
 use super::profile::{self, Profile};
 use super::project::{Project, duplicate};
@@ -27,6 +27,8 @@ pub struct RunOptions {
     pub uri: Option<String>,
     /// Folder of the run folders, instead of `runs.dir`; relative to the working directory.
     pub runs: Option<PathBuf>,
+    /// What a VM may start from, instead of `layers`.
+    pub layers: Option<Layers>,
 }
 
 impl RunOptions {
@@ -40,6 +42,7 @@ impl RunOptions {
             accept_risk: accept_risk.map_or_else(|| env::ACCEPT_RISK.choice(), |risk| Ok(Some(risk)))?,
             uri: env::URI.get(),
             runs: env::RUNS.get().map(PathBuf::from),
+            layers: env::LAYERS.choice()?,
         })
     }
 
@@ -49,6 +52,7 @@ impl RunOptions {
         if let Some(uri) = &self.uri {
             settings.uri.clone_from(uri);
         }
+        settings.layers = self.layers.unwrap_or(settings.layers);
         if let Some(runs) = &self.runs {
             let unusable = |why: String| {
                 Problem::of_request(format!("`{}` cannot hold run folders: {why}", runs.display()))

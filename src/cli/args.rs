@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::catalog::plan::{Risk, Tier, TrialName};
 use crate::catalog::schema::FileKind;
+use crate::machine::layer::LayerName;
 use crate::support::env;
 use crate::support::name::Name;
 
@@ -44,9 +45,9 @@ pub enum Command {
     },
     /// Destroy the VM, its overlay, seed and firmware variables
     Down(Target),
-    /// Remove orphaned VMs, volumes and leftover secrets
+    /// Remove orphaned VMs, volumes, old layers and leftover secrets
     Prune {
-        /// Remove every boma-it-* VM, running and kept ones too
+        /// Remove every boma-it-* VM, running and kept ones too, and every layer
         #[arg(long)]
         all: bool,
     },
@@ -77,6 +78,31 @@ pub enum Command {
     Image {
         #[command(subcommand)]
         command: ImageCommand,
+    },
+    /// List or remove layers, the kept states that trials go on from
+    Layer {
+        #[command(subcommand)]
+        command: LayerCommand,
+    },
+}
+
+/// What to do with layers.
+#[derive(Debug, Subcommand)]
+pub enum LayerCommand {
+    /// List the layers: host, age, size, and the VM that uses one
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove layers; the next trial makes the one it needs
+    Remove {
+        /// Names as `boma-it layer list` shows them
+        #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "NAME")]
+        names: Vec<LayerName>,
+        /// Remove every layer that no VM uses
+        #[arg(long)]
+        all: bool,
     },
 }
 

@@ -1,9 +1,11 @@
 //! Layer 6: the driver `boma-it`. [`args`] is the command line as clap parses it, [`driver`] resolves it against the files
-//! and the machine, and this file runs the sub-commands. Those about images are in [`image`].
+//! and the machine, and this file runs the sub-commands. Those about images and layers are in [`image`]
+//! and [`layer`].
 
 pub mod args;
 mod driver;
 mod image;
+pub(crate) mod layer;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -66,6 +68,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::List { json } => list(&driver?, json),
         Command::Plan(choice) => print(&serde_yaml::to_string(&driver?.plan(&choice.into())?)?),
         Command::Image { command } => image::run(&driver?, &command),
+        Command::Layer { command } => layer::run(&driver?, &command),
         Command::Schema { kind } => print(&schema::text(kind)),
     }
 }
@@ -100,8 +103,9 @@ fn prune(driver: &Driver, all: bool) -> anyhow::Result<Exit> {
     let (removed, result) = cycle::prune(&context, &runs, scope);
     let machines = removed.machines.iter().map(|name| format!("removed the VM {name}\n"));
     let volumes = removed.volumes.iter().map(|name| format!("removed the volume {name}\n"));
+    let layers = removed.layers.iter().map(|name| format!("removed the layer {name}\n"));
     let secrets = removed.secrets.iter().map(|path| format!("removed the secrets {}\n", path.display()));
-    let text: String = machines.chain(volumes).chain(secrets).collect();
+    let text: String = machines.chain(volumes).chain(layers).chain(secrets).collect();
     print(if text.is_empty() && result.is_ok() { "nothing to prune\n" } else { &text })?;
     result.map(|()| Exit::Passed)
 }

@@ -14,6 +14,7 @@ use crate::catalog::plan::{HarnessPlan, TrialName};
 use crate::event::Reporter;
 use crate::machine::hypervisor::HostInfo;
 use crate::machine::image::ImageStore;
+use crate::machine::layer::store::LayerStore;
 use crate::machine::libvirt::Libvirt;
 use crate::machine::network::Slot;
 use crate::machine::ownership::{Lifetime, ProcFs, Processes};
@@ -182,6 +183,11 @@ impl RunContext {
             Some(Machine { name: machine, .. }) => Err(NoRunningVm::Unowned { machine }.into()),
             None => Ok(None),
         }
+    }
+
+    /// The layers in the hypervisor's pool.
+    pub fn layers(&self) -> LayerStore<'_> {
+        LayerStore::new(self.hypervisor.as_ref(), self.state.join("layers"))
     }
 
     pub(super) fn host_info(&self) -> anyhow::Result<HostInfo> {

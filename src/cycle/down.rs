@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use jiff::Timestamp;
 
 use super::admission;
 use super::context::RunContext;
@@ -12,8 +13,11 @@ use super::recorder::RunRecorder;
 use super::running_vm::{remove_keys, remove_keys_in};
 use super::secrets::redact_secrets_of;
 use crate::catalog::plan::TrialName;
+use crate::catalog::quantity::Bytes;
+use crate::machine::layer::LayerName;
+use crate::machine::layer::store::LayerStore;
 use crate::machine::teardown::{self, PruneError, PruneScope, teardown};
-use crate::machine::{Hypervisor, Machine};
+use crate::machine::{Hypervisor, HypervisorError, Machine};
 use crate::site::secrets;
 use crate::support::deadline::{Deadline, Waited};
 use crate::support::lock::{Busy, FileLock, LockError};
@@ -51,6 +55,12 @@ pub fn down(context: &RunContext, trial: &TrialName) -> anyhow::Result<Option<En
     // A VM that was only removed in part leaves volumes. They do not tell the scenario, and none of these has a VM.
     teardown::remove_orphaned_volumes(hypervisor, &context.prefix, &trial.host)
         .with_context(|| format!("cannot remove the volumes that a VM of {} left", trial.host))?;
+    // The disk of a layer that the VM was making.
+    context
+        .layers()
+        .sweep(Bytes(u64::MAX), Timestamp::now())
+        .1
+        .context("cannot remove an unfinished layer")?;
     Ok(ended)
 }
 
@@ -76,6 +86,8 @@ pub struct Removed {
     pub machines: Vec<String>,
     /// Volumes whose VM no longer exists.
     pub volumes: Vec<String>,
+    /// Layers: unfinished or too old ones, or all.
+    pub layers: Vec<LayerName>,
     /// Files with secrets of killed runs.
     pub secrets: Vec<PathBuf>,
 }
@@ -89,13 +101,24 @@ pub fn prune(context: &RunContext, runs: &Path, scope: PruneScope) -> (Removed, 
             Ok(pruned) => (pruned, Ok(())),
             Err(PruneError { pruned, first }) => (*pruned, Err(first)),
         };
+    let (layers, layers_removed) = prune_layers(&context.layers(), scope);
     remove_keys_in(pruned.run_folders.iter().map(PathBuf::as_path));
     let (secrets, secrets_removed) = match prune_secrets(context, runs) {
         Ok(secrets) => (secrets, Ok(())),
         Err(error) => (Vec::new(), Err(error)),
     };
-    let removed = Removed { machines: pruned.machines, volumes: pruned.volumes, secrets };
-    (removed, torn_down.map_err(Into::into).and(secrets_removed))
+    let removed = Removed { machines: pruned.machines, volumes: pruned.volumes, layers, secrets };
+    (removed, torn_down.map_err(Into::into).and(layers_removed.map_err(Into::into)).and(secrets_removed))
+}
+
+fn prune_layers(layers: &LayerStore<'_>, scope: PruneScope) -> (Vec<LayerName>, Result<(), HypervisorError>) {
+    match scope {
+        PruneScope::Orphans => layers.sweep(Bytes(u64::MAX), Timestamp::now()),
+        PruneScope::Everything => match layers.list() {
+            Ok(all) => layers.remove_all(all.into_iter().map(|it| it.name).collect()),
+            Err(error) => (Vec::new(), Err(error)),
+        },
+    }
 }
 
 /// Removes the secrets that killed runs left below `runs`, unless a run is in progress.

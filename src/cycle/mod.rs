@@ -15,6 +15,7 @@ mod diagnostics;
 mod down;
 mod errors;
 mod judge;
+mod layers;
 mod observed;
 mod playbook;
 mod reboot;
@@ -119,6 +120,7 @@ impl Run<'_> {
             accelerator: vm.map(|vm| vm.ownership.accelerator.to_string()),
             image: vm.map(|vm| up::describe_image(&vm.ownership.image, &self.folder)),
             bytecode_cache: self.bytecode.describe(),
+            layer: vm.and_then(|vm| vm.ownership.layer.as_ref()?.origin(&Zoned::now())),
             expected: judgement.expected,
             seen: judgement.seen,
             compared: judgement.compared,

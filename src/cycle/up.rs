@@ -1,7 +1,6 @@
 //! The stage `up`: golden image → overlay → seed → domain → ready. The undo of each thing is pushed before it is made.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,10 +14,11 @@ use super::running_vm::{self, RunningVm};
 use super::vm_monitor::VmMonitor;
 use crate::catalog::Plan;
 use crate::catalog::plan::Restart;
-use crate::guest::wait_ready;
+use crate::guest::{BootFacts, wait_ready};
 use crate::machine::domain::DiskCache;
 use crate::machine::image::Image;
 use crate::machine::kvm_probe::{self, KvmProbe};
+use crate::machine::layer::LayerUse;
 use crate::machine::network::NetworkSpec;
 use crate::machine::ownership::Processes;
 use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec};
@@ -54,10 +54,38 @@ pub(super) fn create_folder(context: &RunContext, plan: &Plan) -> anyhow::Result
 }
 
 impl Run<'_> {
-    /// Brings the VM up.
+    /// Brings the VM up: from its ready layer if there is one, otherwise from the image.
     pub(super) fn up(&mut self) -> Result<StageOutput<()>, StageError> {
-        let ownership = self.prepare()?;
-        self.ownership = Some(ownership.clone());
+        let (image, mut ownership) = self.prepare()?;
+        let layer = self.ready_layer(&image, &ownership)?;
+        if let Some((name, Some(record))) = &layer {
+            ownership.layer = Some(LayerUse::From(name.clone(), record.made));
+            self.own(&ownership);
+            match self.restore(name, record, &ownership) {
+                Ok(output) => return Ok(output),
+                Err(error) => self.discard_layer(name, error)?,
+            }
+        }
+        let made = layer.map(|(name, _)| name);
+        ownership.layer = made.clone().map(LayerUse::Makes);
+        if let Some(name) = &made {
+            self.clear_layer(name)?;
+        }
+        self.own(&ownership);
+        let vm = self.define(ownership)?;
+        admission::check_alone(self.context, self.plan, &self.machine)?;
+        self.hypervisor().start(&self.machine).context("cannot start the VM")?;
+        self.vm = Some(vm);
+        let facts = self.wait_until_ready()?;
+        let kept = made.and_then(|name| self.keep_layer(&name, &facts));
+        Ok(self.describe_up(&facts, kept)?)
+    }
+
+    /// Records who owns the VM that is about to be defined, and pushes its undo.
+    fn own(&mut self, ownership: &Ownership) {
+        if self.ownership.replace(ownership.clone()).is_some() {
+            return;
+        }
         let (context, machine, ours) = (self.context, self.machine.clone(), ownership.clone());
         self.cleanup.push(format!("the VM {machine}"), move |deadline| {
             match admission::belongs_to_another(context, &machine, &ours) {
@@ -66,15 +94,10 @@ impl Run<'_> {
                 Ok(false) | Err(_) => Ok(teardown_within(context.hypervisor.as_ref(), &machine, deadline)?),
             }
         });
-        let vm = self.define(ownership)?;
-        admission::check_alone(context, self.plan, &self.machine)?;
-        self.hypervisor().start(&self.machine).context("cannot start the VM")?;
-        self.vm = Some(vm);
-        self.wait_until_ready()
     }
 
     /// Prepares what the VM needs, and decides who owns it and what it will be.
-    fn prepare(&self) -> anyhow::Result<Ownership> {
+    fn prepare(&self) -> anyhow::Result<(Image, Ownership)> {
         let hypervisor = self.hypervisor();
         hypervisor.ensure_pool().context("cannot create the storage pool")?;
         let network = NetworkSpec { subnet: self.plan.harness.subnet };
@@ -82,7 +105,7 @@ impl Run<'_> {
         let image = self.upload_image()?;
         let mut ownership = self.new_ownership(&image);
         ownership.accelerator = self.choose_accelerator(&image, &ownership)?;
-        Ok(ownership)
+        Ok((image, ownership))
     }
 
     /// Gets the golden image ready on this machine and in the hypervisor's pool.
@@ -123,6 +146,7 @@ impl Run<'_> {
             address: self.slot.address(self.plan.harness.subnet),
             accelerator: Accelerator::Tcg,
             image: image.name.clone(),
+            layer: None,
         }
     }
 
@@ -150,10 +174,10 @@ impl Run<'_> {
         Ok(choice.accelerator)
     }
 
-    /// Defines the domain and makes its volumes. The domain comes first, as it records who owns the volumes.
-    fn define(&self, ownership: Ownership) -> anyhow::Result<RunningVm> {
-        let (context, plan, hypervisor) = (self.context, self.plan, self.hypervisor());
-        let spec = DomainSpec {
+    /// The domain of the VM. While it makes a layer, its disk is the layer's.
+    pub(super) fn domain(&self, ownership: &Ownership) -> DomainSpec {
+        let plan = self.plan;
+        DomainSpec {
             name: self.machine.clone(),
             vcpus: plan.vm.vcpus,
             memory: plan.vm.memory,
@@ -162,43 +186,69 @@ impl Run<'_> {
             egress: if plan.egress { Egress::Internet } else { Egress::None },
             seed: true,
             disk: if plan.restart == Restart::PowerCut { DiskCache::Writeback } else { DiskCache::Unsafe },
+            overlay: match &ownership.layer {
+                Some(LayerUse::Makes(layer)) => layer.disk(),
+                _ => VmVolumes(&self.machine).overlay(),
+            },
             ownership: ownership.clone(),
-        };
-        hypervisor
+        }
+    }
+
+    /// Defines the domain and makes its volumes. The domain comes first, as it records who owns the volumes.
+    fn define(&self, ownership: Ownership) -> anyhow::Result<RunningVm> {
+        let (context, plan, spec) = (self.context, self.plan, self.domain(&ownership));
+        self.hypervisor()
             .define(&spec)
             .map_err(|error| admission::not_defined(context, plan, &self.machine, error))?;
-        let volumes = VmVolumes(&self.machine);
-        let seed = self.write_seed(&ownership)?;
-        let deadline = self.recorder.deadline(PREPARATION, "the volumes");
-        hypervisor
-            .upload(&volumes.seed(), &seed, &deadline, &mut |_| {})
-            .context("cannot create the seed volume")?;
-        hypervisor
-            .create_overlay(&volumes.overlay(), &context.prefix.image_volume(&ownership.image), plan.vm.disk)
-            .context("cannot create the overlay")?;
+        let keys = self.make_keys()?;
+        self.upload_seed(&self.seed(&keys, &ownership.run)?)?;
+        let image = context.prefix.image_volume(&ownership.image);
+        self.create_overlay(&spec.overlay, &image)?;
         RunningVm::new(self.machine.clone(), ownership, self.folder.clone(), &context.login)
     }
 
-    /// Writes the seed as a file among the run's keys, which are removed with the VM, and its readable parts without the
-    /// private host key into the run folder. Returns the path of the seed.
-    fn write_seed(&self, ownership: &Ownership) -> anyhow::Result<PathBuf> {
+    pub(super) fn create_overlay(&self, overlay: &str, backing: &str) -> anyhow::Result<()> {
+        let created = self.hypervisor().create_overlay(overlay, backing, self.plan.vm.disk);
+        created.context("cannot create the overlay")
+    }
+
+    /// Makes the run's two key pairs, in a folder that is removed with the VM: the client's, and the guest's host key.
+    pub(super) fn make_keys(&self) -> anyhow::Result<[KeyPair; 2]> {
         let keys = running_vm::create_keys_folder(&self.folder)?;
         let deadline = self.recorder.deadline(PREPARATION, "the keys");
-        let client = KeyPair::generate(&keys, running_vm::CLIENT_KEY, &deadline)?;
-        let host = KeyPair::generate(&keys, running_vm::HOST_KEY, &deadline)?;
-        let spec = SeedSpec {
-            hostname: self.plan.trial.host.to_string(),
-            instance_id: ownership.run.clone(),
-            user: self.context.login.user.clone(),
+        Ok([
+            KeyPair::generate(&keys, running_vm::CLIENT_KEY, &deadline)?,
+            KeyPair::generate(&keys, running_vm::HOST_KEY, &deadline)?,
+        ])
+    }
+
+    /// What the guest learns at its first boot.
+    pub(super) fn seed(&self, [client, host]: &[KeyPair; 2], instance_id: &str) -> anyhow::Result<SeedSpec> {
+        Ok(SeedSpec {
+            instance_id: instance_id.to_owned(),
             authorized_key: client.public().to_owned(),
             host_key_private: host.private()?,
             host_key_public: host.public().to_owned(),
-            mac: ownership.slot.mac().to_string(),
+            ..self.seed_without_keys()
+        })
+    }
+
+    pub(super) fn seed_without_keys(&self) -> SeedSpec {
+        SeedSpec {
+            hostname: self.plan.trial.host.to_string(),
+            user: self.context.login.user.clone(),
+            mac: self.slot.mac().to_string(),
             first_boot_masks: FIRST_BOOT_MASKS.map(str::to_owned).into(),
-        };
-        let path = keys.join("seed.img");
+            ..SeedSpec::default()
+        }
+    }
+
+    /// Creates the seed volume, from a file among the run's keys. Its readable parts without the private host key go into
+    /// the run folder.
+    pub(super) fn upload_seed(&self, spec: &SeedSpec) -> anyhow::Result<()> {
+        let path = running_vm::keys(&self.folder).join("seed.img");
         fs::write(&path, spec.render()?).with_context(|| format!("cannot write {}", path.display()))?;
-        let shown = SeedSpec { host_key_private: "(not kept)".to_owned(), ..spec }.files();
+        let shown = SeedSpec { host_key_private: "(not kept)".to_owned(), ..spec.clone() }.files();
         let readable = self.folder.sub_folder("seed").context("cannot create the folder of the seed")?;
         for (name, text) in [
             ("user-data", shown.user_data),
@@ -208,22 +258,37 @@ impl Run<'_> {
             fs::write(readable.join(name), text)
                 .with_context(|| format!("cannot write the seed's {name}"))?;
         }
-        Ok(path)
+        let deadline = self.recorder.deadline(PREPARATION, "the seed volume");
+        self.hypervisor()
+            .upload(&VmVolumes(&self.machine).seed(), &path, &deadline, &mut |_| {})
+            .context("cannot create the seed volume")
     }
 
-    fn wait_until_ready(&self) -> Result<StageOutput<()>, StageError> {
+    fn wait_until_ready(&self) -> Result<BootFacts, StageError> {
         let (vm, recorder) = (self.vm()?, &self.recorder);
         let note = |what: String| recorder.note(what);
-        let (address, accelerator) = (vm.access.address, vm.ownership.accelerator);
+        let accelerator = vm.ownership.accelerator;
         let deadline = recorder.deadline(vm.patience(self.plan.harness.timeouts.up), "up");
         let mut monitor = VmMonitor::from_power_on(self.hypervisor(), &vm.machine)
             .resetting_stalled_boots(accelerator, &note);
         let mut progress = |what: &str| recorder.doing(what);
         let ready = wait_ready(&vm.access, &deadline, &mut || monitor.check(), &mut progress)
             .map_err(|error| StageError::of_vm(error.into()))?;
-        ready.facts.notes().into_iter().for_each(note);
-        let boot = ready.facts.boot_id.short();
-        Ok(StageOutput::passed(format!("{} at {address}, boot {boot}, {accelerator}", vm.machine)))
+        Ok(ready.facts)
+    }
+
+    /// What `up` reports of a VM that is ready; `layer` says what it has to do with one.
+    pub(super) fn describe_up(
+        &self,
+        facts: &BootFacts,
+        layer: Option<String>,
+    ) -> anyhow::Result<StageOutput<()>> {
+        let vm = self.vm()?;
+        facts.notes().into_iter().for_each(|note| self.recorder.note(note));
+        let (address, boot, accelerator) =
+            (vm.access.address, facts.boot_id.short(), vm.ownership.accelerator);
+        let layer = layer.map(|layer| format!(", {layer}")).unwrap_or_default();
+        Ok(StageOutput::passed(format!("{} at {address}, boot {boot}, {accelerator}{layer}", vm.machine)))
     }
 }
 

@@ -8,13 +8,14 @@ use crate::support::deadline::WaitError;
 const ABSENT: &str = "boma-it-no-ansible";
 
 /// Error types that leave their class to their cause: without one they mean that something could not be found out.
-const LEFT_TO_THE_CAUSE: [&str; 30] = [
+const LEFT_TO_THE_CAUSE: [&str; 32] = [
     "BootFault",
     "BootFaultKind",
     "BootIncomplete",
     "CommandStatus",
     "InconclusiveReason",
     "InvalidBuildId",
+    "InvalidLayerName",
     "InvalidName",
     "InvalidPackage",
     "InvalidQuantity",
@@ -30,6 +31,7 @@ const LEFT_TO_THE_CAUSE: [&str; 30] = [
     "PruneError",
     "ReadyError",
     "RebootError",
+    "RenewError",
     "SeedError",
     "SourceProblem",
     "SshError",

@@ -11,6 +11,7 @@ pub mod diagnostics;
 #[cfg(test)]
 mod fixture;
 mod guest_report;
+mod identity;
 mod readiness;
 mod reboot;
 mod settle;
@@ -18,6 +19,7 @@ mod ssh;
 
 pub use boot_log::{BootFault, BootFaultKind};
 pub(crate) use boot_log::{BootLog, end_of_boot};
+pub use identity::{RenewError, RunKeys, renew};
 pub use readiness::{Baseline, BootFacts, BootId, CloudInit, Ready, ReadyError, SystemState};
 pub use reboot::{RebootError, RebootProof, prove_reboot};
 pub use settle::wait_ready;

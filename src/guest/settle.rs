@@ -255,7 +255,7 @@ impl Prober for SshProber<'_> {
         let mut pending = Vec::new();
         let command = format!("exec sh -c {}", quote(&script("", old)));
         // What it reported counts, not its exit status.
-        let _status = session.run(&command, context, &mut |stream, bytes| {
+        let _status = session.run(&command, &[], context, &mut |stream, bytes| {
             if stream == Stream::Stderr {
                 return ControlFlow::Continue(());
             }

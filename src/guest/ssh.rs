@@ -11,7 +11,7 @@ mod wait_context;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -38,8 +38,6 @@ const HOST_KEY_TYPES: &str =
     "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256";
 /// How many reads in a row one stream gets before we check the deadline and the other stream.
 const READS_PER_TURN: usize = 32;
-/// How much of standard error an error shows, in characters.
-const MAX_STDERR: usize = 2000;
 
 /// An authenticated connection to the guest's sshd. Dropping it closes the connection.
 pub struct Session {
@@ -131,10 +129,30 @@ impl Session {
         if status.is_success() {
             return Ok(stdout);
         }
-        let stderr = stderr.trim_end();
-        let skipped = stderr.char_indices().nth_back(MAX_STDERR).map_or(0, |(at, _)| at);
-        let (_, stderr) = stderr.split_at(skipped);
-        Err(SshError::CommandFailed { command: command.to_owned(), status, stderr: stderr.to_owned() })
+        Err(SshError::command_failed(command, status, &stderr))
+    }
+
+    /// Runs a shell script as root, from standard input, so that nothing of it is in an argument. Requires exit status 0.
+    ///
+    /// # Errors
+    /// As [`Session::exec_ok`].
+    pub(super) fn exec_script(&mut self, script: &str, deadline: &Deadline) -> Result<(), SshError> {
+        let mut stderr = Vec::new();
+        let command = "sudo -n sh -s";
+        let status = deadline.time_wait(|| {
+            let context = &mut WaitContext::new(deadline);
+            self.run::<Infallible>(command, script.as_bytes(), context, &mut |stream, bytes| {
+                if stream == Stream::Stderr {
+                    stderr.extend_from_slice(bytes);
+                }
+                ControlFlow::Continue(())
+            })
+        })?;
+        let ControlFlow::Continue(status) = status;
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(SshError::command_failed(command, status, &String::from_utf8_lossy(&stderr)))
     }
 
     /// Like [`Session::exec`], but with the checks of `context`, and its time is not counted as waiting.
@@ -160,23 +178,36 @@ impl Session {
         on_bytes: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<CommandStatus, SshError> {
         let ControlFlow::Continue(status) =
-            self.run::<Infallible>(command, context, &mut |stream, bytes| {
+            self.run::<Infallible>(command, &[], context, &mut |stream, bytes| {
                 on_bytes(stream, bytes);
                 ControlFlow::Continue(())
             })?;
         Ok(status)
     }
 
-    /// Runs `command` until it ends, which gives its status, or until `on_bytes` breaks off.
+    /// Runs `command` with `input` as standard input until it ends, which gives its status, or until `on_bytes` breaks off.
+    /// The input is sent whole before anything is read, so it must fit the channel's window: some 32 KiB.
     pub(super) fn run<B>(
         &mut self,
         command: &str,
+        input: &[u8],
         context: &mut WaitContext<'_>,
         on_bytes: &mut dyn FnMut(Stream, &[u8]) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B, CommandStatus>, SshError> {
         let doing = format!("`{}`", command.lines().next().unwrap_or_default());
         let mut channel = self.drive("opening a channel", None, context, |ssh| ssh.channel_session())?;
         self.drive("starting a command", None, context, |_| channel.exec(command))?;
+        let mut rest = input;
+        while !rest.is_empty() {
+            match channel.write(rest) {
+                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    context.check(&doing)?;
+                    context.wait_for_socket(&self.tcp, self.ssh.block_directions());
+                }
+                Err(error) => return Err(SshError::Closed { peer: self.peer, doing, source: error.into() }),
+            }
+        }
         self.drive("starting a command", None, context, |_| channel.send_eof())?;
         let mut buffer = vec![0; 32 * 1024];
         loop {

@@ -4,6 +4,8 @@
 //! Two ways to see into a guest work without its network: the serial console, which libvirt logs into the pool, and a
 //! virtio port named [`JOURNAL_PORT`], to which the guest streams its journal.
 
+use roxmltree::{Document, Node};
+
 use super::accelerator::Accelerator;
 use super::names::{NamePrefix, VmVolumes};
 use super::network::{Egress, Mac};
@@ -13,6 +15,8 @@ use crate::catalog::quantity::Bytes;
 
 /// The virtio port to which the guest streams its journal: `/dev/virtio-ports/boma-it.journal` in the guest.
 const JOURNAL_PORT: &str = "boma-it.journal";
+/// The guest's disk, as libvirt names it.
+pub(super) const DISK: &str = "vda";
 
 /// A domain to define. Its volumes are those of [`VmVolumes`], in our pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct DomainSpec {
     pub seed: bool,
     /// How the host caches its disk.
     pub disk: DiskCache,
+    /// The volume of its disk: usually [`VmVolumes::overlay`].
+    pub overlay: String,
     /// Who owns it.
     pub ownership: Ownership,
 }
@@ -49,6 +55,49 @@ pub enum DiskCache {
 impl DomainSpec {
     /// The domain's XML. `pool_dir` is the pool's folder on the hypervisor.
     pub(super) fn render(&self, prefix: &NamePrefix, pool_dir: &str) -> String {
+        self.element(prefix, pool_dir, Some(el("metadata").with(self.ownership.element()))).render()
+    }
+
+    /// What the guest sees of the domain, and a saved state depends on: the XML without owner, place and cache of its disk.
+    pub(super) fn guest_side(&self) -> String {
+        let spec = Self { disk: DiskCache::Unsafe, overlay: String::new(), ..self.clone() };
+        spec.element(&NamePrefix::default(), "", None).render()
+    }
+
+    /// The XML of the domain whose state was saved, `saved`, changed to this owner, disk and network filter. All else must
+    /// be as it was saved. `None` if it is not the XML of a domain of ours.
+    pub(super) fn adapt(&self, saved: &str, prefix: &NamePrefix, pool_dir: &str) -> Option<String> {
+        let document = Document::parse(saved).ok()?;
+        let root = document.root_element();
+        if child(root, "name")?.text() != Some(&self.name) {
+            return None;
+        }
+        let devices = child(root, "devices")?;
+        let is_disk = |node: &Node<'_, '_>| {
+            let target = child(*node, "target").and_then(|it| it.attribute("dev"));
+            node.has_tag_name("disk") && target == Some(DISK)
+        };
+        let disk = devices.children().find(is_disk)?;
+        let filter = child(child(devices, "interface")?, "filterref")?;
+        let metadata = el("metadata").with(self.ownership.element());
+        let source = el("source").attr("file", format!("{pool_dir}/{}", self.overlay));
+        let mut changes = vec![
+            (child(root, "metadata")?.range(), metadata.render()),
+            (child(disk, "driver")?.range(), self.disk_driver().render()),
+            (child(disk, "source")?.range(), source.render()),
+            (filter.range(), el("filterref").attr("filter", self.egress.filter(prefix)).render()),
+        ];
+        // Libvirt reads the chain from the overlay itself.
+        changes.extend(child(disk, "backingStore").map(|it| (it.range(), String::new())));
+        changes.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
+        let mut xml = saved.to_owned();
+        for (range, text) in changes {
+            xml.replace_range(range, text.trim_end());
+        }
+        Some(xml)
+    }
+
+    fn element(&self, prefix: &NamePrefix, pool_dir: &str, metadata: Option<Element>) -> Element {
         let (kind, cpu) = match self.accelerator {
             Accelerator::Kvm => ("kvm", el("cpu").attr("mode", "host-passthrough")),
             // The newest CPU that QEMU can emulate: a distribution may require more than `qemu64` one day.
@@ -57,7 +106,9 @@ impl DomainSpec {
         el("domain")
             .attr("type", kind)
             .with(text("name", &self.name))
-            .with(el("metadata").with(self.ownership.element()))
+            // Libvirt chooses its value, and another at each restore: the guest's kernel then renews its random numbers.
+            .with(el("genid"))
+            .with_all(metadata)
             .with(text("memory", self.memory.0 / 1024).attr("unit", "KiB"))
             .with(text("vcpu", self.vcpus))
             .with(firmware())
@@ -73,18 +124,21 @@ impl DomainSpec {
             .with(text("on_reboot", "restart"))
             .with(text("on_crash", "preserve"))
             .with(self.devices(prefix, pool_dir))
-            .render()
+    }
+
+    fn disk_driver(&self) -> Element {
+        let cache = match self.disk {
+            DiskCache::Unsafe => "unsafe",
+            DiskCache::Writeback => "writeback",
+        };
+        let driver = el("driver").attr("name", "qemu").attr("type", "qcow2");
+        driver.attr("cache", cache).attr("discard", "unmap")
     }
 
     fn devices(&self, prefix: &NamePrefix, pool_dir: &str) -> Element {
         let volumes = VmVolumes(&self.name);
         let path = |volume: String| format!("{pool_dir}/{volume}");
-        let cache = match self.disk {
-            DiskCache::Unsafe => "unsafe",
-            DiskCache::Writeback => "writeback",
-        };
-        let driver = el("driver").attr("name", "qemu").attr("type", "qcow2").attr("cache", cache);
-        let overlay = disk(driver.attr("discard", "unmap"), path(volumes.overlay()), "vda");
+        let overlay = disk(self.disk_driver(), path(self.overlay.clone()), DISK);
         let seed = self.seed.then(|| {
             let driver = el("driver").attr("name", "qemu").attr("type", "raw");
             disk(driver, path(volumes.seed()), "vdb").with(el("readonly"))
@@ -123,6 +177,10 @@ impl DomainSpec {
             .with(el("model").attr("type", "virtio"))
             .with(el("filterref").attr("filter", self.egress.filter(prefix)))
     }
+}
+
+fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
+    node.children().find(|it| it.has_tag_name(name))
 }
 
 /// UEFI without Secure Boot. By default libvirt picks a firmware with Microsoft's keys, which boots signed loaders only.

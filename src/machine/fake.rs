@@ -36,6 +36,9 @@ pub enum Verb {
     Download,
     DeleteVolume,
     Define,
+    Save,
+    DefineSaved,
+    Restore,
     Start,
     Restart,
     PowerOff,
@@ -105,6 +108,8 @@ impl Fake {
             host: HostInfo {
                 uri: "fake:///system".to_owned(),
                 version: "QEMU 10.0.2".to_owned(),
+                libvirt: "9.0.0".to_owned(),
+                cpu: "<cpu> <model>EPYC</model> </cpu>".to_owned(),
                 hostname: "here".to_owned(),
                 local: true,
                 available_memory: Bytes::gib(16),

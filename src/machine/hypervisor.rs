@@ -56,6 +56,17 @@ pub trait Hypervisor: Send + Sync {
     /// Defines a domain without starting it. [`HypervisorError::Exists`] if the name is taken.
     fn define(&self, spec: &DomainSpec) -> Result<()>;
 
+    /// Keeps the present state of a running domain: its memory as the volume `memory`, and its disk as it is. The domain goes
+    /// on with the new volume `overlay` over that disk. The guest is paused for a second or two.
+    fn save(&self, domain: &str, memory: &str, overlay: &str) -> Result<()>;
+
+    /// Defines the domain whose state is the volume `memory`, with the owner, disk and network filter of `spec`, without
+    /// starting it. An error when `spec` has another name than the saved domain, or the state cannot be read.
+    fn define_saved(&self, memory: &str, spec: &DomainSpec) -> Result<()>;
+
+    /// Starts a domain of [`Hypervisor::define_saved`] from its state.
+    fn restore(&self, domain: &str, memory: &str) -> Result<()>;
+
     /// Starts a defined domain.
     fn start(&self, domain: &str) -> Result<()>;
 
@@ -85,6 +96,10 @@ pub struct HostInfo {
     pub uri: String,
     /// Name and version of the hypervisor: `QEMU 10.0.2`.
     pub version: String,
+    /// Version of libvirt: `9.0.0`.
+    pub libvirt: String,
+    /// Its processor, as libvirt describes it.
+    pub cpu: String,
     /// The host's name.
     pub hostname: String,
     /// Whether it is this machine.

@@ -151,6 +151,7 @@ impl KvmProbe<'_> {
             egress: Egress::None,
             seed: false,
             disk: DiskCache::Unsafe,
+            overlay: VmVolumes(name).overlay(),
             ownership,
         }
     }

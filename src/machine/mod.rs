@@ -13,6 +13,7 @@ pub mod guard;
 pub mod hypervisor;
 pub mod image;
 pub(crate) mod kvm_probe;
+pub mod layer;
 pub mod libvirt;
 pub(crate) mod names;
 pub(crate) mod network;

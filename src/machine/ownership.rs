@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use super::accelerator::Accelerator;
+use super::layer::LayerUse;
 use super::network::Slot;
 use super::xml::{Element, el};
 use crate::catalog::plan::TrialName;
@@ -45,6 +46,8 @@ pub struct Ownership {
     pub accelerator: Accelerator,
     /// The name of its golden image.
     pub image: String,
+    /// The layer that it was restored from, or that it makes.
+    pub layer: Option<LayerUse>,
 }
 
 /// A process, identified across reboots and machines.
@@ -230,6 +233,14 @@ impl Ownership {
             .attr("address", self.address)
             .attr("accelerator", self.accelerator)
             .attr("image", &self.image)
+            .attr_if("layer", self.layer.as_ref().map(LayerUse::name))
+            .attr_if(
+                "layer-made",
+                self.layer.as_ref().and_then(|it| match it {
+                    LayerUse::From(_, made) => Some(made),
+                    LayerUse::Makes(_) => None,
+                }),
+            )
     }
 
     /// Reads the element from a domain's XML; `None` if it is missing or damaged.
@@ -260,6 +271,11 @@ impl Ownership {
             address: get("address")?.parse().ok()?,
             accelerator: Accelerator::from_str(get("accelerator")?, false).ok()?,
             image: get("image")?.to_owned(),
+            layer: match (get("layer"), get("layer-made")) {
+                (None, _) => None,
+                (Some(name), None) => Some(LayerUse::Makes(name.parse().ok()?)),
+                (Some(name), Some(made)) => Some(LayerUse::From(name.parse().ok()?, made.parse().ok()?)),
+            },
         })
     }
 }

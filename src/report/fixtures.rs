@@ -33,6 +33,7 @@ pub(super) fn passed() -> RunReport {
         accelerator: Some("tcg".into()),
         image: Some("debian-13-4f2a9c, built here".into()),
         bytecode_cache: Some("on".into()),
+        layer: None,
         expected: "every assertion passes after the reboot".into(),
         seen: "3 of 3 assertions passed".into(),
         compared: vec![compared(Stage::Assert, "every assertion", "passes", "3 passed", true)],

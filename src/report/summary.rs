@@ -39,19 +39,22 @@ pub(super) fn lines(report: &RunReport) -> Vec<Line> {
     lines
 }
 
-/// The verdict in a line: `failed  askari::cycle at assert, after 5m12s (5m09s waiting, 2.6s own)`.
+/// The verdict in a line: `failed  askari::cycle at assert, after 5m12s (5m09s waiting, 2.6s own)`, and from which layer.
 pub(super) fn headline(report: &RunReport) -> Line {
     let sum = |part: fn(&StageReport) -> Duration| report.stages.iter().map(part).sum::<Duration>();
     let time =
         (!report.stages.is_empty()).then(|| timing(sum(|s| s.took), sum(|s| s.waited), sum(|s| s.own)));
     let broken = report.stages.iter().find(|stage| stage.outcome != Outcome::Passed);
     let trial = &report.trial;
-    let text = match (report.outcome, broken, time) {
+    let mut text = match (report.outcome, broken, time) {
         (Outcome::Passed, _, Some(time)) => format!("{trial} in {time}"),
         (_, Some(broken), Some(time)) => format!("{trial} at {}, after {time}", broken.stage),
         (_, _, Some(time)) => format!("{trial} after {time}"),
         (_, _, None) => trial.clone(),
     };
+    if let Some(layer) = &report.layer {
+        text += &format!(", from {layer}");
+    }
     Line::new(style_of(report.outcome), report.outcome, text)
 }
 

@@ -149,12 +149,19 @@ fn check_plays(site: &SitePlan, host: &str, playbooks: &[Vec<ListedPlay>]) -> Re
 /// The variables of the override file. Neither it nor the scenario can redirect the run.
 fn check_variables(site: &SitePlan) -> Result<Overrides, SiteError> {
     let overrides = Overrides::read(&site.overrides)?;
-    let file = site.overrides.display().to_string();
-    let of_file = overrides.names().map(|name| (&*file, name));
-    let of_scenario = site.vars.keys().map(|name| ("vars of the scenario", name.as_str()));
-    if let Some((what, name)) = of_file.chain(of_scenario).find(|(_, name)| is_reserved(name)) {
-        let why = format!("only the harness sets `{name}`, as it says what the run is or reaches: remove it");
-        return Err(SiteError::InvalidFile { what: what.to_owned(), why });
+    let sources = [
+        (site.overrides.display().to_string(), overrides.names().find(|name| is_reserved(name))),
+        (
+            "vars of the scenario".to_owned(),
+            site.vars.keys().map(String::as_str).find(|name| is_reserved(name)),
+        ),
+    ];
+    for (what, name) in sources {
+        if let Some(name) = name {
+            let why =
+                format!("only the harness sets `{name}`, as it says what the run is or reaches: remove it");
+            return Err(SiteError::InvalidFile { what, why });
+        }
     }
     Ok(overrides)
 }

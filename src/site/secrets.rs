@@ -72,9 +72,6 @@ pub(super) enum SourceProblem {
     Rejected(#[from] InvalidSecret),
     #[error("{0}")]
     Vault(String),
-    /// Ansible Vault could not be run, so no secret can be read from a vault.
-    #[error(transparent)]
-    Site(#[from] SiteError),
 }
 
 fn lines(secrets: &[UnreadableSecret]) -> String {
@@ -102,11 +99,10 @@ pub fn read(
         let secret = match &plan.source {
             SecretSource::Env(variable) => env::named(variable).ok_or(SourceProblem::NotSet).and_then(secret),
             SecretSource::File(path) => check_private(path).and_then(|()| read_text(path)).and_then(secret),
-            SecretSource::Vault { file, password } => vaults.read(&plan.name, file, password),
+            SecretSource::Vault { file, password } => vaults.read(&plan.name, file, password)?,
         };
         match secret {
             Ok(secret) => secrets.0.push((plan.name.clone(), secret)),
-            Err(SourceProblem::Site(error)) => return Err(error.into()),
             Err(problem) => {
                 let (name, from) = (plan.name.clone(), plan.source.to_string());
                 unreadable.push(UnreadableSecret { name, from, problem });

@@ -43,6 +43,11 @@ pub const URI: Variable =
 /// Forces an accelerator.
 pub const ACCEL: Variable =
     Variable { name: "BOMA_IT_ACCEL", help: "`kvm` or `tcg`: skip the probe and use this accelerator" };
+/// What a VM may start from.
+pub const LAYERS: Variable = Variable {
+    name: "BOMA_IT_LAYERS",
+    help: "`none`: boot every VM from its image; `ready`: go on from a settled first boot; overrides `layers` of harness.yml",
+};
 /// Shape of progress output.
 pub const PROGRESS: Variable = Variable {
     name: "BOMA_IT_PROGRESS",
@@ -55,7 +60,7 @@ pub const LOG: Variable = Variable {
 };
 
 /// Every variable, in the order in which help shows them.
-pub const ALL: &[Variable] = &[CERTS, ACCEPT_RISK, KEEP, ROOT, RUNS, URI, ACCEL, PROGRESS, LOG];
+pub const ALL: &[Variable] = &[CERTS, ACCEPT_RISK, KEEP, ROOT, RUNS, URI, ACCEL, LAYERS, PROGRESS, LOG];
 
 /// An option or a variable that repeated a trial: nextest does that now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use boma_it::catalog::plan::{Subnet, TrialName};
+use boma_it::catalog::plan::{Layers, Subnet, TrialName};
 use boma_it::catalog::{Plan, Project, RunOptions};
 use boma_it::cycle::{GuestLogin, Keep, RunContext};
 use boma_it::event::{Event, Reporter, RunReport, StageReport};
@@ -185,6 +185,8 @@ impl Fixture {
             TrialName { host: host.parse().unwrap(), scenario: scenario.map(|name| name.parse().unwrap()) };
         let mut plan = Project::load(self.folder.path()).unwrap().plan(&trial, &choices).unwrap();
         plan.image = boma_it::catalog::plan::ImageSource::Path { path: self.path("golden.qcow2") };
+        // Where layers are not under test, every run is one from the image.
+        plan.harness.layers = Layers::None;
         plan.harness.subnet = Subnet { network: [127, 83, self.network, 0].into(), prefix: 24 };
         let timeouts = &mut plan.harness.timeouts;
         for timeout in [&mut timeouts.up, &mut timeouts.reboot, &mut timeouts.apply, &mut timeouts.assert] {

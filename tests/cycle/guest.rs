@@ -11,6 +11,7 @@ use boma_it::cycle::RunContext;
 use boma_it::machine::DomainState;
 use boma_it::machine::VmVolumes;
 use boma_it::machine::fake::{Fake, Verb};
+use boma_it::machine::layer::LayerUse;
 use boma_it::support::deadline::{Deadline, Progress, Waited};
 use boma_it::support::interrupt::Interrupt;
 use boma_it::support::process::Process;
@@ -77,6 +78,13 @@ impl Guest {
         let happened = Arc::new(OnceLock::new());
         let server = Arc::new(Server::default());
         let gone = server.clone();
+        let folder = script.clone();
+        // A layer has the keys of the run that made it.
+        fixture.fake.after(Verb::Save, move |_| {
+            for name in ["host", "authorized"] {
+                fs::copy(folder.join(name), folder.join(format!("layer-{name}"))).unwrap();
+            }
+        });
         // The sshd ends with its domain: the next domain has other keys at the same address.
         fixture.fake.after(Verb::Undefine, move |_| gone.end());
         let guest = GuestThread {
@@ -147,12 +155,11 @@ impl Server {
 
 impl GuestThread {
     fn run(&self, on_restart: &OnRestart) {
-        let mut seen = 0;
-        while self.sees(Verb::Start, seen) {
-            seen += 1;
+        let mut calls = 0;
+        while self.sees(&[Verb::Start, Verb::Restore], &mut calls).is_some() {
             self.boot(0);
             self.server.begin(|| self.configure());
-            if self.sees(Verb::Restart, seen - 1) {
+            if self.sees(&[Verb::Restart, Verb::Undefine], &mut calls) == Some(Verb::Restart) {
                 match on_restart {
                     OnRestart::AnotherBoot => self.boot(1),
                     OnRestart::OldBootLingers => {
@@ -161,7 +168,7 @@ impl GuestThread {
                     }
                     OnRestart::BootHangs => {
                         self.fake.print(ASKARI, STALLS);
-                        self.sees(Verb::Restart, seen);
+                        self.sees(&[Verb::Restart], &mut calls);
                         self.boot(1);
                     }
                     OnRestart::SameBoot => {}
@@ -185,32 +192,23 @@ impl GuestThread {
                     }
                 }
                 let _ = self.happened.set(Instant::now());
-                self.wait(&mut || {
-                    self.fake.calls().iter().filter(|(verb, _)| *verb == Verb::Undefine).count() >= seen
-                });
+                self.sees(&[Verb::Undefine], &mut calls);
             }
             self.server.end();
         }
     }
 
-    /// Waits for call number `nth` (from 0) of `verb`, or for the end of the test. Returns whether the call came. The end of
-    /// the domain ends a wait for its restart as well.
-    fn sees(&self, verb: Verb, nth: usize) -> bool {
-        let deadline =
-            Deadline::after(Duration::from_secs(120), "a guest", self.stop.clone(), Waited::default());
-        let called = deadline.wait_for("the hypervisor", Duration::from_millis(5), || {
-            let calls = self.fake.calls();
-            let count = |verb| calls.iter().filter(|(called, _)| *called == verb).count();
-            let gone = verb == Verb::Restart && count(Verb::Undefine) > nth;
-            Ok(if count(verb) > nth {
-                Progress::Ready(true)
-            } else if gone {
-                Progress::Ready(false)
-            } else {
-                Progress::Pending(String::new())
-            })
+    /// Waits for the next call of one of `verbs`, after the first `calls` ones, which it then counts. None at the test's end.
+    fn sees(&self, verbs: &[Verb], calls: &mut usize) -> Option<Verb> {
+        let mut seen = None;
+        self.wait(&mut || {
+            let new = self.fake.calls().into_iter().enumerate().skip(*calls);
+            seen = new.map(|(at, (verb, _))| (at, verb)).find(|(_, verb)| verbs.contains(verb));
+            seen.is_some()
         });
-        called.unwrap_or(false)
+        let (at, verb) = seen?;
+        *calls = at + 1;
+        Some(verb)
     }
 
     /// Waits until `is_so`, or for the test's end.
@@ -237,19 +235,28 @@ impl GuestThread {
     fn configure(&self) -> Option<PathBuf> {
         let owned = self.fake.spec(ASKARI)?.ownership;
         let keys = owned.run_folder.join("keys");
-        let folder = self.folder.display();
+        let (folder, keys_folder) = (self.folder.display(), keys.display());
         let answer = format!(
             "case $SSH_ORIGINAL_COMMAND in\n*--list-boots*) cat {folder}/boots ;;\n\
-             *'is-system-running --wait'*) cat {folder}/says ;;\n*) echo \"as a guest would say\"; [ ! -e {folder}/words ] || cat {folder}/words ;;\nesac\n"
+             *'is-system-running --wait'*) cat {folder}/says ;;\n\
+             *'sh -s') cat >{folder}/renewal; [ ! -e {folder}/refuses ] || {{ echo refused >&2; exit 1; }}\n\
+             cp {keys_folder}/host {folder}/host; cp {keys_folder}/client.pub {folder}/authorized\n\
+             kill -HUP $(cat {folder}/pid); sleep 1 ;;\n*) echo \"as a guest would say\"; [ ! -e {folder}/words ] || cat {folder}/words ;;\nesac\n"
         );
         fs::write(self.folder.join("answer"), answer).unwrap();
-        // Copies: the run removes its keys before the domain is gone.
-        let copy = |name: &str, to: &Path| fs::copy(keys.join(name), to).unwrap();
-        copy("host", &self.folder.join("host"));
-        copy("client.pub", &self.folder.join("authorized"));
+        // Copies: the run removes its keys before the domain is gone, and at once where the restore of a layer failed.
+        let copy = |name: &str, to: &Path| fs::copy(keys.join(name), to).ok();
+        if matches!(owned.layer, Some(LayerUse::From(..))) {
+            for name in ["host", "authorized"] {
+                fs::copy(self.folder.join(format!("layer-{name}")), self.folder.join(name)).unwrap();
+            }
+        } else {
+            copy("host", &self.folder.join("host"))?;
+            copy("client.pub", &self.folder.join("authorized"))?;
+        }
         let config = self.folder.join("config");
         let text = format!(
-            "Port {}\nListenAddress {}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\nPidFile none\nUsePAM no\n\
+            "Port {}\nListenAddress {}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\nPidFile {folder}/pid\nUsePAM no\n\
              StrictModes no\nPermitRootLogin yes\nLogLevel ERROR\nForceCommand /bin/sh {folder}/answer\n",
             self.port, owned.address
         );

@@ -14,6 +14,8 @@ mod guest;
 #[cfg(test)]
 mod hypervisor_failures;
 #[cfg(test)]
+mod layers;
+#[cfg(test)]
 mod lockout;
 mod names;
 #[cfg(test)]

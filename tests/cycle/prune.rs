@@ -42,7 +42,8 @@ fn keys_and_secrets_are_removed_even_if_a_volume_stays(
     assert_text!(context, format!("{:#}", done.unwrap_err()));
     assert_eq!(fixture.fake.spec(ASKARI), None);
     assert!(!keys.exists() && !secrets.exists(), "{removed:?}");
-    let Removed { machines: gone, volumes: deleted, secrets: forgotten } = removed;
+    let Removed { machines: gone, volumes: deleted, secrets: forgotten, layers } = removed;
+    assert_eq!(layers, []);
     assert_eq!((gone, deleted, forgotten), (texts(machines), texts(volumes), vec![secrets]));
     assert_eq!(fixture.left(), texts(stay));
 

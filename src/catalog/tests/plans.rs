@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Fixture, INCIDENT, RunOptions};
 use crate::catalog::plan::Risk;
-use crate::catalog::plan::{DEBIAN_IMAGES, ImageSource, Official, Packages, Release, Tier};
+use crate::catalog::plan::{DEBIAN_IMAGES, ImageSource, Layers, Official, Packages, Release, Tier};
 use crate::catalog::quantity::Bytes;
 use crate::catalog::secrets::SecretPlan;
 
@@ -99,10 +99,12 @@ fn options_override_files_and_a_scenario_overrides_its_profile() {
         accept_risk: Some(Risk::R6),
         uri: Some("qemu+ssh://far/system".to_owned()),
         runs: Some(PathBuf::from("/tmp/runs")),
+        layers: Some(Layers::None),
     };
     let plan = fixture.plan("askari", Some("big"), &options).unwrap();
     assert_eq!((plan.certs, plan.harness.uri.as_str()), (Tier::LeProdWildcard, "qemu+ssh://far/system"));
     assert_eq!(plan.harness.runs, PathBuf::from("/tmp/runs"));
+    assert_eq!(plan.harness.layers, Layers::None);
     assert_eq!(plan.accepted_risks, [Risk::R6]);
 }
 

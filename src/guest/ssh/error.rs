@@ -11,6 +11,9 @@ use libssh2_sys as code;
 use crate::support::deadline::{WaitError, format_duration};
 use crate::support::ssh_access::SshAccess;
 
+/// How much of standard error an error shows, in characters.
+const MAX_STDERR: usize = 2000;
+
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandStatus {
@@ -155,6 +158,13 @@ pub(super) fn would_block(error: &ssh2::Error) -> bool {
 }
 
 impl SshError {
+    pub(super) fn command_failed(command: &str, status: CommandStatus, stderr: &str) -> Self {
+        let stderr = stderr.trim_end();
+        let skipped = stderr.char_indices().nth_back(MAX_STDERR).map_or(0, |(at, _)| at);
+        let (_, stderr) = stderr.split_at(skipped);
+        Self::CommandFailed { command: command.to_owned(), status, stderr: stderr.to_owned() }
+    }
+
     pub(super) fn from_connect(peer: SocketAddr, after: Duration, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused { peer },

@@ -106,12 +106,36 @@ impl Hypervisor for Fake {
     fn define(&self, spec: &DomainSpec) -> Result<()> {
         self.call(Verb::Define, &spec.name, |state| {
             state.require_pool()?;
-            if state.domains.contains_key(&spec.name) {
-                return Err(HypervisorError::Exists { object: format!("domain {}", spec.name) });
+            state.define(spec)
+        })
+    }
+
+    fn save(&self, domain: &str, memory: &str, overlay: &str) -> Result<()> {
+        self.call(Verb::Save, domain, |state| {
+            let (spec, now) = state.require_domain(domain)?.clone();
+            if now != DomainState::Running {
+                return Err(wrong("save", domain, "it is not running"));
             }
-            let off = DomainState::ShutOff(StopReason::Unknown);
-            state.domains.insert(spec.name.clone(), (spec.clone(), off));
+            let capacity = state.require_volume(&spec.overlay)?.capacity;
+            state.create_volume(memory, Contents::new(format!("state of {domain}").into_bytes()))?;
+            let backing = Some(format!("/fake/{}", spec.overlay));
+            state.create_volume(overlay, Contents { bytes: b"QFI\xfb".to_vec(), capacity, backing })?;
+            state.require_domain(domain)?.0.overlay = overlay.to_owned();
             Ok(())
+        })
+    }
+
+    fn define_saved(&self, memory: &str, spec: &DomainSpec) -> Result<()> {
+        self.call(Verb::DefineSaved, &spec.name, |state| {
+            state.require_state(memory, &spec.name)?;
+            state.define(spec)
+        })
+    }
+
+    fn restore(&self, domain: &str, memory: &str) -> Result<()> {
+        self.call(Verb::Restore, domain, |state| {
+            state.require_state(memory, domain)?;
+            state.power_on(domain)
         })
     }
 
@@ -192,6 +216,23 @@ impl State {
         Ok(())
     }
 
+    fn define(&mut self, spec: &DomainSpec) -> Result<()> {
+        if self.domains.contains_key(&spec.name) {
+            return Err(HypervisorError::Exists { object: format!("domain {}", spec.name) });
+        }
+        let off = DomainState::ShutOff(StopReason::Unknown);
+        self.domains.insert(spec.name.clone(), (spec.clone(), off));
+        Ok(())
+    }
+
+    /// The saved state of `domain`, undamaged.
+    fn require_state(&self, memory: &str, domain: &str) -> Result<()> {
+        match self.require_volume(memory)?.bytes == format!("state of {domain}").into_bytes() {
+            true => Ok(()),
+            false => Err(wrong("restore", domain, "its saved state is damaged")),
+        }
+    }
+
     fn require_pool(&self) -> Result<()> {
         if self.pool { Ok(()) } else { Err(missing("storage pool", "boma-it")) }
     }
@@ -209,7 +250,7 @@ impl State {
         if state.is_alive() {
             return Err(wrong("start", name, "it is running already"));
         }
-        self.require_volume(&VmVolumes(name).overlay())?;
+        self.require_volume(&spec.overlay)?;
         if spec.seed {
             self.require_volume(&VmVolumes(name).seed())?;
         }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::recipe::hex;
-use super::record::{Image, Origin, modified, write_json};
+use super::record::{Image, Origin, modified};
 use super::{ImageError, Operation};
 
 /// The part that matters here of what `qemu-img info --output json` prints.
@@ -73,7 +73,7 @@ pub(super) fn install(
     let [path, record] = ["qcow2", "json"].map(|extension| dir.join(format!("{name}.{extension}")));
     fs::rename(partial, &path).map_err(ImageError::io("install", &path))?;
     let image = Image { name, path, format, virtual_size, file_size, sha256, origin };
-    write_json(&record, &image)?;
+    image.save(&record)?;
     Ok(image)
 }
 
@@ -108,7 +108,7 @@ pub(super) fn adopt(dir: &Path, path: &Path, operation: Operation<'_>) -> Result
         sha256,
         origin: Origin::Path { read: Timestamp::now(), modified },
     };
-    write_json(&record_of(dir, path), &image)?;
+    image.save(&record_of(dir, path))?;
     Ok(image)
 }
 

@@ -90,6 +90,11 @@ impl Image {
         };
         (file.len() == image.file_size && unchanged).then_some(image)
     }
+
+    /// Writes the record.
+    pub(super) fn save(&self, record: &Path) -> Result<(), ImageError> {
+        write_json(record, self)
+    }
 }
 
 /// Writes a JSON file, which is replaced as a whole.
@@ -154,7 +159,7 @@ mod tests {
     fn a_record_counts_only_while_its_file_has_the_recorded_size() {
         let dir = tempfile::tempdir().unwrap();
         let (image, record) = (image(dir.path()), dir.path().join("record.json"));
-        write_json(&record, &image).unwrap();
+        image.save(&record).unwrap();
         assert_eq!(Image::load(&record), None, "the file is missing");
         fs::write(&image.path, "12345").unwrap();
         assert_eq!(Image::load(&record).as_ref(), Some(&image));

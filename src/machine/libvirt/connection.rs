@@ -19,9 +19,9 @@ use crate::support::interrupt::{Interrupt, Interrupted};
 
 /// How long a call may be silent. The slowest legitimate call destroys a QEMU that ignores SIGTERM: 15 s.
 const SILENCE: Duration = Duration::from_secs(30);
-/// The same for calls that need QEMU's capabilities. When libvirt has not cached them it runs every installed QEMU several
-/// times while all callers wait; we have seen 100 s on a busy two-core machine.
-const CAPABILITY_PROBE: Duration = Duration::from_secs(240);
+/// The same for slow calls. One that needs QEMU's capabilities may find libvirt running every installed QEMU several times
+/// while all callers wait; we have seen 100 s on a busy two-core machine. Others write or read a guest's whole memory.
+const SLOW: Duration = Duration::from_secs(240);
 /// The same for every call after one that hung, until one returns. A teardown makes some eight calls and nextest gives a
 /// terminated trial less than a minute, so a hung daemon must not cost 30 s a call.
 const AFTER_HANG: Duration = Duration::from_secs(3);
@@ -71,9 +71,9 @@ impl CallInfo {
         Self { access: Access::ReadOnly, ..self }
     }
 
-    /// The same for a call that may make libvirt probe QEMU's capabilities.
-    pub(super) fn probing(self) -> Self {
-        Self { silence: CAPABILITY_PROBE, ..self }
+    /// The same for a call that may make libvirt probe QEMU's capabilities, or that moves a guest's memory.
+    pub(super) fn slow(self) -> Self {
+        Self { silence: SLOW, ..self }
     }
 }
 

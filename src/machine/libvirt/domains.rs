@@ -11,25 +11,85 @@ use virt::sys;
 use super::errors::{Failure, found};
 use super::storage;
 use crate::catalog::quantity::Bytes;
-use crate::machine::domain::DomainSpec;
+use crate::machine::domain::{DISK, DomainSpec};
 use crate::machine::hypervisor::{
     DomainState, HypervisorError, Machine, PauseReason, RestartMethod, StopReason,
 };
 use crate::machine::names::NamePrefix;
 use crate::machine::ownership::{self, Ownership};
+use crate::machine::xml::el;
 
+/// Including what libvirt hides from read-only connections, as the XML is used again.
+const SECURE_XML: u32 = sys::VIR_DOMAIN_SAVE_IMAGE_XML_SECURE;
+
+/// Defines a domain unless its name is taken.
 pub(super) fn define(connection: &Connect, prefix: &NamePrefix, spec: &DomainSpec) -> Result<(), Failure> {
-    let exists = || HypervisorError::Exists { object: format!("domain {}", spec.name) };
-    if find(connection, &spec.name)?.is_some() {
+    define_xml(connection, &spec.name, &spec.render(prefix, &storage::pool_dir(connection, prefix)?))
+}
+
+fn define_xml(connection: &Connect, name: &str, xml: &str) -> Result<(), Failure> {
+    let exists = || HypervisorError::Exists { object: format!("domain {name}") };
+    if find(connection, name)?.is_some() {
         return Err(exists().into());
     }
-    let xml = spec.render(prefix, &storage::pool_dir(connection, prefix)?);
-    match connection.define_domain_xml(&xml) {
+    match connection.define_domain_xml(xml) {
         Ok(_) => Ok(()),
         // Another process was faster: libvirt then complains about a different uuid.
-        Err(_) if find(connection, &spec.name)?.is_some() => Err(exists().into()),
+        Err(_) if find(connection, name)?.is_some() => Err(exists().into()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// By a snapshot, which unlike virDomainSave lets the guest go on. Libvirt keeps no record of it.
+pub(super) fn save(
+    connection: &Connect,
+    prefix: &NamePrefix,
+    name: &str,
+    [memory, overlay]: &[String; 2],
+) -> Result<(), Failure> {
+    let dir = storage::pool_dir(connection, prefix)?;
+    let disk = el("disk").attr("name", DISK).attr("snapshot", "external").attr("type", "file");
+    let xml = el("domainsnapshot")
+        .with(el("memory").attr("snapshot", "external").attr("file", format!("{dir}/{memory}")))
+        .with(
+            el("disks").with(
+                disk.with(el("driver").attr("type", "qcow2"))
+                    .with(el("source").attr("file", format!("{dir}/{overlay}"))),
+            ),
+        );
+    let flags = sys::VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA | sys::VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC;
+    connection.lookup_domain_by_name(name)?.create_snapshot_xml(&xml.render(), flags)?;
+    Ok(())
+}
+
+pub(super) fn define_saved(
+    connection: &Connect,
+    prefix: &NamePrefix,
+    memory: &str,
+    spec: &DomainSpec,
+) -> Result<(), Failure> {
+    let dir = storage::pool_dir(connection, prefix)?;
+    let saved = connection.save_image_xml_desc(&format!("{dir}/{memory}"), SECURE_XML)?;
+    let other = || HypervisorError::Other {
+        verb: "define",
+        object: format!("domain {}", spec.name),
+        source: format!("{memory} is not its saved state").into(),
+    };
+    let xml = spec.adapt(&saved, prefix, &dir).ok_or_else(other)?;
+    define_xml(connection, &spec.name, &xml)
+}
+
+/// The domain's own definition is what the guest goes on with.
+pub(super) fn restore(
+    connection: &Connect,
+    prefix: &NamePrefix,
+    name: &str,
+    memory: &str,
+) -> Result<(), Failure> {
+    let memory = format!("{}/{memory}", storage::pool_dir(connection, prefix)?);
+    let definition = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
+    let xml = connection.lookup_domain_by_name(name)?.xml_desc(definition)?;
+    Ok(connection.restore_domain_flags(&memory, Some(&xml), sys::VIR_DOMAIN_SAVE_RUNNING)?)
 }
 
 pub(super) fn start(connection: &Connect, name: &str) -> Result<(), Failure> {

@@ -13,11 +13,14 @@ pub(super) fn info(connection: &Connect, uri: &str) -> Result<HostInfo, Failure>
         Some(memory) => memory,
         None => remote_memory(connection)?,
     };
+    let capabilities = connection.capabilities()?;
     Ok(HostInfo {
+        libvirt: dotted(connection.lib_version()?),
+        cpu: processor(&capabilities).unwrap_or_default(),
         version: format!("{} {}", connection.driver_type()?, dotted(connection.hyp_version()?)),
         hostname: connection.hostname()?,
         available_memory,
-        offers_kvm: offers_kvm(&connection.capabilities()?),
+        offers_kvm: offers_kvm(&capabilities),
         uri: uri.to_owned(),
         local,
     })
@@ -25,6 +28,15 @@ pub(super) fn info(connection: &Connect, uri: &str) -> Result<HostInfo, Failure>
 /// Libvirt's versions are `major * 1000000 + minor * 1000 + micro`.
 fn dotted(version: u32) -> String {
     format!("{}.{}.{}", version / 1_000_000, version / 1000 % 1000, version % 1000)
+}
+
+/// The text of the host's processor: model, vendor, microcode and features.
+fn processor(capabilities: &str) -> Option<String> {
+    let document = roxmltree::Document::parse(capabilities).ok()?;
+    let host = document.root_element().children().find(|node| node.has_tag_name("host"))?;
+    let cpu = host.children().find(|node| node.has_tag_name("cpu"))?;
+    let words: Vec<&str> = capabilities.get(cpu.range())?.split_whitespace().collect();
+    Some(words.join(" "))
 }
 
 fn offers_kvm(capabilities: &str) -> bool {
@@ -90,6 +102,13 @@ mod tests {
         assert!(with("x86_64", "kvm"));
         assert!(!with("i686", "kvm"));
         assert!(!with("x86_64", "qemu"));
+    }
+
+    #[test]
+    fn the_processor_is_the_hosts_and_not_one_that_guests_may_have() {
+        let text = "<capabilities><host><cpu>\n  <model>EPYC</model>\n</cpu></host><guest><cpu/></guest></capabilities>";
+        assert_eq!(processor(text).unwrap(), "<cpu> <model>EPYC</model> </cpu>");
+        assert_eq!(processor("<capabilities><guest><cpu/></guest></capabilities>"), None);
     }
 
     #[test]

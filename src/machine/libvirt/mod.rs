@@ -83,7 +83,7 @@ impl Libvirt {
 impl Hypervisor for Libvirt {
     fn host_info(&self) -> Result<HostInfo> {
         let uri = self.connection.uri().to_owned();
-        let info = CallInfo::new("ask", "the hypervisor at", &uri).probing().read_only();
+        let info = CallInfo::new("ask", "the hypervisor at", &uri).slow().read_only();
         self.connection.call(info, move |connection| host::info(connection, &uri))
     }
 
@@ -156,17 +156,37 @@ impl Hypervisor for Libvirt {
     }
 
     fn define(&self, spec: &DomainSpec) -> Result<()> {
-        let info = CallInfo::new("define", "domain", &spec.name).probing();
+        let info = CallInfo::new("define", "domain", &spec.name).slow();
         let spec = spec.clone();
         self.call(info, move |connection, prefix| domains::define(connection, prefix, &spec))
     }
 
+    fn save(&self, domain: &str, memory: &str, overlay: &str) -> Result<()> {
+        let (name, volumes) = (domain.to_owned(), [memory, overlay].map(str::to_owned));
+        self.call(CallInfo::new("save", "domain", domain).slow(), move |connection, prefix| {
+            domains::save(connection, prefix, &name, &volumes)
+        })
+    }
+
+    fn define_saved(&self, memory: &str, spec: &DomainSpec) -> Result<()> {
+        let info = CallInfo::new("define", "domain", &spec.name).slow();
+        let (memory, spec) = (memory.to_owned(), spec.clone());
+        self.call(info, move |connection, prefix| domains::define_saved(connection, prefix, &memory, &spec))
+    }
+
+    fn restore(&self, domain: &str, memory: &str) -> Result<()> {
+        let (name, memory) = (domain.to_owned(), memory.to_owned());
+        self.call(CallInfo::new("restore", "domain", domain).slow(), move |connection, prefix| {
+            domains::restore(connection, prefix, &name, &memory)
+        })
+    }
+
     fn start(&self, domain: &str) -> Result<()> {
-        self.call_domain(CallInfo::new("start", "domain", domain).probing(), domain, domains::start)
+        self.call_domain(CallInfo::new("start", "domain", domain).slow(), domain, domains::start)
     }
 
     fn restart(&self, domain: &str, method: RestartMethod) -> Result<()> {
-        let info = CallInfo::new("restart", "domain", domain).probing();
+        let info = CallInfo::new("restart", "domain", domain).slow();
         self.call_domain(info, domain, move |connection, name| domains::restart(connection, name, method))
     }
 

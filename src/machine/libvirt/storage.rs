@@ -15,6 +15,7 @@ use super::connection::CallChannel;
 use super::errors::{Failure, found};
 use crate::catalog::quantity::Bytes;
 use crate::machine::hypervisor::{HypervisorError, Volume};
+use crate::machine::layer::LayerName;
 use crate::machine::names::NamePrefix;
 use crate::machine::xml::{Element, el, text};
 use crate::support::deadline::Deadline;
@@ -227,9 +228,10 @@ fn pool_xml(prefix: &NamePrefix) -> String {
 }
 
 fn volume_xml(prefix: &NamePrefix, name: &str, capacity: Bytes, format: &'static str) -> Element {
-    // Libvirt gives a machine's own volumes to QEMU's user, and a seed holds a private key. A golden image is only read, by
-    // the QEMUs of several machines.
-    let mode = if prefix.domain_of(name).is_some() { "0600" } else { "0644" };
+    // Libvirt gives a machine's own volumes to QEMU's user, and a seed and a layer hold private keys. A golden image is only
+    // read, by the QEMUs of several machines.
+    let is_private = prefix.domain_of(name).is_some() || LayerName::of_volume(name).is_some();
+    let mode = if is_private { "0600" } else { "0644" };
     let target =
         el("target").with(el("format").attr("type", format)).with(el("permissions").with(text("mode", mode)));
     el("volume")

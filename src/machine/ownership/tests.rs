@@ -21,6 +21,7 @@ pub(in crate::machine) fn sample() -> Ownership {
         address: Ipv4Addr::new(10, 213, 47, 10),
         accelerator: Accelerator::Tcg,
         image: "0123abcd".into(),
+        layer: None,
     }
 }
 
@@ -178,4 +179,13 @@ proptest! {
         let xml = el("domain").with(el("metadata").with(written.element())).render();
         prop_assert_eq!(Ownership::read(&xml), Some(written));
     }
+}
+
+#[rstest::rstest]
+#[case(None)]
+#[case(Some(LayerUse::Makes("ready-3f2a91c0".parse().unwrap())))]
+#[case(Some(LayerUse::From("ready-3f2a91c0".parse().unwrap(), "2026-06-17T12:03:00.5Z".parse().unwrap())))]
+fn the_metadata_says_what_a_vm_has_to_do_with_a_layer(#[case] layer: Option<LayerUse>) {
+    let ownership = Ownership { layer, ..sample() };
+    assert_eq!(Ownership::read(&ownership.element().render()), Some(ownership));
 }

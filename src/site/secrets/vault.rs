@@ -34,21 +34,24 @@ impl<'a> Vaults<'a> {
         Self { ansible, deadline, open: BTreeMap::new() }
     }
 
-    /// The value at the dotted path `name` in `file`.
+    /// The value at the dotted path `name` in `file`. The outer error means that Ansible Vault could not be run.
     pub(super) fn read(
         &mut self,
         name: &str,
         file: &Path,
         password: &VaultPassword,
-    ) -> Result<Secret, SourceProblem> {
+    ) -> Result<Result<Secret, SourceProblem>, SiteError> {
         if !self.open.contains_key(file) {
-            self.open.insert(file.to_owned(), self.open(file, password)?);
+            match self.open(file, password)? {
+                Ok(values) => drop(self.open.insert(file.to_owned(), values)),
+                Err(problem) => return Ok(Err(problem)),
+            }
         }
         let problem = |what: String| Err(SourceProblem::Vault(what));
         let text = match self.open.get(file).and_then(|values| at(values, name)) {
             None => problem(format!("it has no value at `{name}`, written as nested mappings")),
             Some(Value::Tagged(tagged)) if tagged.tag == TAG => match tagged.value.as_str() {
-                Some(vaulted) => self.decrypt(vaulted, password),
+                Some(vaulted) => self.decrypt(vaulted, password)?,
                 None => problem(format!("the vaulted value at `{name}` is not text")),
             },
             Some(Value::String(text)) => Ok(text.clone()),
@@ -56,32 +59,42 @@ impl<'a> Vaults<'a> {
             Some(Value::Bool(flag)) => Ok(flag.to_string()),
             Some(_) => problem(format!("`{name}` is a list or a mapping, expected a value")),
         };
-        text.and_then(secret)
+        Ok(text.and_then(secret))
     }
 
     /// The values of a file that is vaulted as a whole, or of a plain one with vaulted values.
-    fn open(&self, file: &Path, password: &VaultPassword) -> Result<Value, SourceProblem> {
-        let text = read_text(file)?;
+    fn open(&self, file: &Path, password: &VaultPassword) -> Result<Result<Value, SourceProblem>, SiteError> {
+        let text = match read_text(file) {
+            Ok(text) => text,
+            Err(why) => return Ok(Err(why)),
+        };
         let is_whole = text.trim_start().starts_with(HEADER);
         if !is_whole && !text.contains(HEADER) {
             let what = "it has no vaulted value: run `ansible-vault encrypt` on it".to_owned();
-            return Err(SourceProblem::Vault(what));
+            return Ok(Err(SourceProblem::Vault(what)));
         }
-        let text = if is_whole { self.decrypt(&text, password)? } else { text };
+        let text = match is_whole {
+            true => self.decrypt(&text, password)?,
+            false => Ok(text),
+        };
         // The parser's error would quote the decrypted text.
-        serde_yaml::from_str(&text)
-            .map_err(|_| SourceProblem::Vault("its content is not valid YAML".to_owned()))
+        let invalid = || SourceProblem::Vault("its content is not valid YAML".to_owned());
+        Ok(text.and_then(|text| serde_yaml::from_str(&text).map_err(|_| invalid())))
     }
 
     /// Decrypts a vaulted text.
-    fn decrypt(&self, vaulted: &str, password: &VaultPassword) -> Result<String, SourceProblem> {
+    fn decrypt(
+        &self,
+        vaulted: &str,
+        password: &VaultPassword,
+    ) -> Result<Result<String, SourceProblem>, SiteError> {
         let scratch = Scratch::create(password, &self.ansible.site)?;
         let file = match password {
             VaultPassword::Command(_) => scratch.script(),
-            VaultPassword::File(file) => {
-                check_password(file)?;
-                file.clone()
-            }
+            VaultPassword::File(file) => match check_password(file) {
+                Ok(()) => file.clone(),
+                Err(problem) => return Ok(Err(problem)),
+            },
         };
         let process = self
             .ansible
@@ -94,9 +107,9 @@ impl<'a> Vaults<'a> {
         let finished = process.run(self.deadline).map_err(SiteError::Process)?;
         if !finished.status.success() {
             let what = format!("ansible-vault cannot open it with {password}\n{}", error_text(&finished));
-            return Err(SourceProblem::Vault(what));
+            return Ok(Err(SourceProblem::Vault(what)));
         }
-        Ok(finished.stdout)
+        Ok(Ok(finished.stdout))
     }
 }
 

@@ -1,0 +1,251 @@
+//! Layers: the first run keeps its settled first boot, later ones go on from it, and whatever is wrong with a layer, the run is
+//! one from the image.
+
+use boma_it::catalog::Plan;
+use boma_it::catalog::plan::Layers;
+use boma_it::catalog::quantity::Bytes;
+use boma_it::cycle::{Job, Keep, RunContext, down, prune, run};
+use boma_it::event::RunReport;
+use boma_it::machine::Hypervisor;
+use boma_it::machine::fake::Verb;
+use boma_it::machine::layer::{Layer, LayerName};
+use boma_it::machine::teardown::PruneScope;
+use boma_it::outcome::{Outcome, Stage};
+
+use crate::fixture::{ASKARI, Fixture, stage};
+use crate::guest::{Guest, OnRestart};
+
+fn plan(fixture: &Fixture) -> Plan {
+    let mut plan = fixture.plan();
+    plan.harness.layers = Layers::Ready;
+    plan
+}
+
+fn layers(context: &RunContext) -> Vec<Layer> {
+    context.layers().list().unwrap()
+}
+
+fn only_layer(context: &RunContext) -> Layer {
+    let mut layers = layers(context);
+    assert_eq!(layers.len(), 1, "{layers:?}");
+    layers.remove(0)
+}
+
+fn count(fixture: &Fixture, verb: Verb) -> usize {
+    fixture.fake.calls().iter().filter(|(called, _)| *called == verb).count()
+}
+
+/// Everything on the hypervisor but images and the volumes of this layer.
+fn left_beside(fixture: &Fixture, layer: &LayerName) -> Vec<String> {
+    let volumes = [layer.disk(), layer.memory(), layer.record()];
+    fixture.left().into_iter().filter(|name| !volumes.contains(name)).collect()
+}
+
+#[track_caller]
+fn assert_passed(report: &RunReport) {
+    assert_eq!(report.outcome, Outcome::Passed, "{:?}", report.error);
+}
+
+/// A run that makes a layer.
+fn make(fixture: &Fixture, context: &RunContext) -> Layer {
+    assert_passed(&run(context, &plan(fixture), Job::Cycle).unwrap());
+    only_layer(context)
+}
+
+#[test]
+fn the_first_run_keeps_its_first_boot_and_the_next_two_go_on_from_it() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let first = run(&context, &plan(&fixture), Job::Cycle).unwrap();
+    assert_passed(&first);
+    let layer = only_layer(&context);
+    assert!(stage(&first, Stage::Up).summary.ends_with(&format!(", kept as layer {}", layer.name)));
+    assert_eq!((first.layer, layer.user), (None, None));
+    assert_eq!(layer.made.unwrap().0, "askari");
+    assert_eq!(left_beside(&fixture, &layer.name), [""; 0]);
+    // Its disk was the layer's until the memory was saved, and its own after that.
+    let created = fixture.fake.calls().into_iter().find(|(verb, _)| *verb == Verb::CreateOverlay).unwrap().1;
+    assert_eq!(created, layer.name.disk());
+
+    for restores in 1..=2 {
+        let report = run(&context, &plan(&fixture), Job::Cycle).unwrap();
+        assert_passed(&report);
+        assert_eq!((count(&fixture, Verb::Start), count(&fixture, Verb::Restore)), (1, restores));
+        let origin = report.layer.clone().unwrap();
+        assert!(origin.starts_with(&format!("layer {}, first boot ", layer.name)), "{origin}");
+        assert!(stage(&report, Stage::Up).summary.ends_with(&format!(", from {origin}")));
+        // The boot id is the layer's; the reboot was proven all the same.
+        assert!(stage(&report, Stage::Reboot).summary.starts_with("boot 11111111 → 22222222"));
+        let console = std::fs::read_to_string(report.folder.join("layer-console.log")).unwrap();
+        assert!(console.starts_with("BdsDxe"), "{console}");
+        assert!(report.folder.join("layer-journal.log").exists());
+        assert!(!report.folder.join("keys").exists());
+        assert_eq!(left_beside(&fixture, &layer.name), [""; 0]);
+    }
+    let renewal = std::fs::read_to_string(fixture.path("guest/renewal")).unwrap();
+    assert!(renewal.starts_with("now=1"), "{renewal}");
+    drop(guest);
+}
+
+#[test]
+fn a_run_without_layers_neither_uses_nor_makes_one() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    make(&fixture, &context);
+    let mut plan = plan(&fixture);
+    plan.harness.layers = Layers::None;
+    let report = run(&context, &plan, Job::Cycle).unwrap();
+    assert_passed(&report);
+    let calls = [Verb::Start, Verb::Restore, Verb::Save].map(|verb| count(&fixture, verb));
+    assert_eq!((report.layer, calls), (None, [2, 0, 1]));
+}
+
+/// How a layer becomes useless.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Memory,
+    Restore,
+    Keys,
+}
+
+#[rstest::rstest]
+#[case::its_memory_is_damaged(Damage::Memory)]
+#[case::the_hypervisor_cannot_restore_it(Damage::Restore)]
+#[case::the_guest_does_not_take_the_runs_identity(Damage::Keys)]
+fn a_layer_that_cannot_be_restored_is_removed_and_the_vm_boots_from_the_image(#[case] damage: Damage) {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let layer = make(&fixture, &context);
+    let refuses = fixture.path("guest/refuses");
+    match damage {
+        Damage::Memory => fixture.fake.put_volume(&layer.name.memory(), b"damaged"),
+        Damage::Restore => fixture.fake.fail(Verb::Restore, 1),
+        Damage::Keys => std::fs::write(&refuses, "").unwrap(),
+    }
+    let report = run(&context, &plan(&fixture), Job::Cycle).unwrap();
+    assert_passed(&report);
+    let notes: Vec<_> =
+        fixture.events.notes().into_iter().filter(|note| note.contains("could not be restored")).collect();
+    insta::assert_snapshot!(format!("{damage:?}"), fixture.plain(&notes.join("\n")));
+    assert_eq!((report.layer, count(&fixture, Verb::Start)), (None, 2));
+    // It was made anew.
+    let again = only_layer(&context);
+    assert_eq!(again.name, layer.name);
+    assert!(again.made.unwrap().1 > layer.made.unwrap().1);
+    assert_eq!(left_beside(&fixture, &layer.name), [""; 0]);
+}
+
+#[test]
+fn an_interrupt_while_a_layer_is_restored_ends_the_run_and_leaves_the_layer() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let layer = make(&fixture, &context);
+    let interrupt = fixture.interrupt.clone();
+    fixture.fake.after(Verb::Restore, move |_| interrupt.raise(2));
+    let report = run(&context, &plan(&fixture), Job::Cycle).unwrap();
+    assert_eq!((report.outcome, count(&fixture, Verb::Start)), (Outcome::Interrupted, 1));
+    assert_eq!(only_layer(&context).made, layer.made);
+    assert_eq!(left_beside(&fixture, &layer.name), [""; 0]);
+}
+
+#[rstest::rstest]
+#[case::the_memory(Verb::Save, 1)]
+#[case::the_record(Verb::Upload, 3)]
+fn a_first_boot_that_cannot_be_kept_is_a_note_and_leaves_nothing(#[case] verb: Verb, #[case] nth: usize) {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    fixture.fake.fail(verb, nth);
+    let report = run(&context, &plan(&fixture), Job::Cycle).unwrap();
+    assert_passed(&report);
+    let noted =
+        fixture.events.notes().into_iter().find(|note| note.starts_with("cannot keep the first boot"));
+    assert!(noted.is_some(), "{:?}", fixture.events.notes());
+    assert_eq!(layers(&context), []);
+    fixture.assert_nothing_left(&report);
+}
+
+#[test]
+fn a_first_boot_with_a_failed_unit_is_not_kept() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let says = fixture.path("guest/says");
+    fixture.fake.after(Verb::Start, move |_| {
+        // The guest writes it right after the start.
+        while !says.exists() {
+            std::thread::yield_now();
+        }
+        let text = std::fs::read_to_string(&says).unwrap();
+        std::fs::write(&says, text.replace("state running", "failed mesh.service\nstate degraded")).unwrap();
+    });
+    let report = run(&context, &plan(&fixture), Job::Cycle).unwrap();
+    assert_passed(&report);
+    assert_eq!((count(&fixture, Verb::Save), layers(&context)), (0, vec![]));
+    fixture.assert_nothing_left(&report);
+}
+
+#[test]
+fn a_layer_of_yesterday_is_made_anew() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let layer = make(&fixture, &context);
+    let mut bytes = Vec::new();
+    fixture.fake.download(&layer.name.record(), 0, &mut bytes).unwrap();
+    let mut record: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let old = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(25);
+    record["made"] = old.to_string().into();
+    fixture.fake.put_volume(&layer.name.record(), &serde_json::to_vec(&record).unwrap());
+    let report = run(&context, &plan(&fixture), Job::Cycle).unwrap();
+    assert_passed(&report);
+    assert_eq!((report.layer, count(&fixture, Verb::Restore)), (None, 0));
+    assert!(only_layer(&context).made.unwrap().1 > old);
+}
+
+#[test]
+fn prune_removes_what_a_killed_run_left_of_a_layer_and_with_all_every_layer() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let layer = make(&fixture, &context);
+    let unfinished: LayerName = "ready-00000000".parse().unwrap();
+    fixture.fake.put_volume(&unfinished.disk(), b"QFI");
+    fixture.fake.put_volume(&unfinished.memory(), b"state");
+    let runs = fixture.path("runs");
+    let (removed, result) = prune(&context, &runs, PruneScope::Orphans);
+    result.unwrap();
+    assert_eq!(removed.layers, [unfinished]);
+    assert_eq!(only_layer(&context).name, layer.name);
+    let (removed, result) = prune(&context, &runs, PruneScope::Everything);
+    result.unwrap();
+    assert_eq!(removed.layers, [layer.name]);
+    assert_eq!(fixture.left(), [""; 0]);
+}
+
+#[test]
+fn a_vm_that_is_up_keeps_its_layer_from_being_removed_until_down() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::UntilDown);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let mut plan = plan(&fixture);
+    // No layer fits in there.
+    plan.harness.layer_space = Bytes(1);
+    assert_passed(&run(&context, &plan, Job::Up).unwrap());
+    let layer = only_layer(&context);
+    assert_eq!(layer.user.as_deref(), Some(ASKARI));
+    assert_eq!(prune(&context, &fixture.path("runs"), PruneScope::Orphans).0.layers, []);
+    assert_eq!(only_layer(&context).name, layer.name);
+    down(&context, &plan.trial).unwrap().unwrap();
+    assert_eq!(left_beside(&fixture, &layer.name), [""; 0]);
+    // It goes when another layer is made.
+    let mut other = fixture.plan();
+    (other.harness.layers, other.harness.layer_space) = (Layers::Ready, Bytes(1));
+    other.vm.vcpus += 1;
+    assert_passed(&run(&context, &other, Job::Cycle).unwrap());
+    assert!(layers(&context).iter().all(|it| it.name != layer.name));
+}
