@@ -186,7 +186,11 @@ fn a_second_task_uses_what_the_first_compiled() {
 #[rstest::rstest]
 #[case::empty(|_: &[u8]| Vec::new())]
 #[case::cut(|data: &[u8]| data[..data.len() - 5].to_vec())]
-#[case::changed(|data: &[u8]| [&data[..40], &[data[40] ^ 1], &data[41..]].concat())]
+// Valid byte-code, with 43 where the source has 42.
+#[case::changed(|data: &[u8]| {
+    let at = (32..data.len()).find(|at| data[*at..].starts_with(&[42, 0, 0, 0])).unwrap();
+    [&data[..at], &[43], &data[at + 1..]].concat()
+})]
 fn a_damaged_entry_is_compiled_again(#[case] damage: fn(&[u8]) -> Vec<u8>) {
     let installed = installed();
     let entry = installed.entry();
