@@ -2,7 +2,7 @@
 //! run can use has the name, except where it is clear that the file only sets it, and to what.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -72,6 +72,8 @@ struct Search<'a> {
     /// Every word of the files so far that can be such a name.
     words: BTreeSet<String>,
     seen: HashSet<(u64, u64)>,
+    /// Files that were found and are still to be read: only then is every collection known.
+    files: Vec<(PathBuf, u64)>,
     bytes: u64,
 }
 
@@ -91,6 +93,7 @@ impl<'a> Search<'a> {
             installed: BTreeMap::new(),
             words: BTreeSet::new(),
             seen: HashSet::new(),
+            files: Vec::new(),
             bytes: 0,
         };
         for (setting, path) in &config.paths {
@@ -129,6 +132,8 @@ impl<'a> Search<'a> {
         // A role or collection can name others.
         while !next.is_empty() {
             next.iter().try_for_each(|path| self.look(path))?;
+            let files = std::mem::take(&mut self.files);
+            files.iter().try_for_each(|(path, bytes)| self.read(path, *bytes))?;
             let named: Vec<_> =
                 self.installed.keys().filter(|name| self.words.contains(*name)).cloned().collect();
             next = named.iter().filter_map(|name| self.installed.remove(name)).flatten().collect();
@@ -136,7 +141,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Looks into a file, or a folder and everything below. As Ansible does, it follows links.
+    /// Finds a file, or those in a folder and everything below. As Ansible does, it follows links.
     fn look(&mut self, path: &Path) -> Result<(), String> {
         let found = match fs::metadata(path) {
             Ok(found) => found,
@@ -153,7 +158,9 @@ impl<'a> Search<'a> {
             return Err(format!("{} and the rest of the site are too much to search", self.shown(path)));
         }
         if found.is_file() {
-            return self.read(path, &found);
+            self.bytes += found.len();
+            self.files.push((path.to_owned(), found.len()));
+            return Ok(());
         }
         if !found.is_dir() || is_not_the_sites(path) {
             return Ok(());
@@ -172,15 +179,14 @@ impl<'a> Search<'a> {
         paths.iter().try_for_each(|path| self.look(path))
     }
 
-    fn read(&mut self, path: &Path, found: &Metadata) -> Result<(), String> {
-        self.bytes += found.len();
+    fn read(&mut self, path: &Path, bytes: u64) -> Result<(), String> {
         // Its one setting about this is known already, and Ansible does not read the file.
         if path == self.site.dir.join("ansible.cfg") {
             return Ok(());
         }
         let unreadable = |error: io::Error| format!("{} cannot be read: {error}", self.shown(path));
         let place = |line: usize, name: &str| Err(format!("{}:{line} has `{name}`", self.shown(path)));
-        if found.len() > WHOLE {
+        if bytes > WHOLE {
             return match find_in_large(path).map_err(unreadable)? {
                 Some(name) => Err(format!("{} has `{name}`", self.shown(path))),
                 None => Ok(()),

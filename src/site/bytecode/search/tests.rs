@@ -174,7 +174,7 @@ fn a_role_outside_the_site_counts_if_a_file_names_it() {
 #[case::listed("- collections: [acme.tools]\n", "playbooks/x.yml", true)]
 #[case::module("- acme.tools.x: {}\n", "plugins/modules/x.py", false)]
 #[case::document("- acme.tools.x: {}\n", "docs/x.rst", false)]
-#[case::test("- acme.tools.x: {}\n", "tests/x.yml", false)]
+#[case::own_test("- acme.tools.x: {}\n", "tests/x.yml", false)]
 fn a_collection_counts_if_a_file_names_it_and_only_what_runs_on_this_machine(
     #[case] task: &str,
     #[case] file: &str,
