@@ -43,11 +43,14 @@ pub fn main() -> ExitCode {
 
 fn run_trials() -> anyhow::Result<ExitCode> {
     let mut arguments = Arguments::from_args();
-    // One VM runs at a time: a second thread would only queue, with the name of its trial already printed.
-    arguments.test_threads = Some(1);
     let project = Arc::new(project()?);
     let interrupt = Interrupt::from_signals().context("cannot listen for signals")?;
-    let conclusion = libtest_mimic::run(&arguments, trials(&project, &interrupt));
+    let selected = selected(&arguments, &project);
+    let threads = threads(&arguments, project.vms(), selected.len());
+    arguments.test_threads = Some(threads);
+    let width = selected.iter().map(String::len).max().unwrap_or_default();
+    let beside = (threads > 1).then_some(width);
+    let conclusion = libtest_mimic::run(&arguments, trials(&project, &interrupt, beside));
     Ok(match interrupt.check() {
         Ok(()) => conclusion.exit_code(),
         Err(interrupted) => Exit::Error(ErrorClass::Interrupted(interrupted.0)).into(),
@@ -66,11 +69,24 @@ fn project() -> anyhow::Result<Project> {
     Ok(Project::load(&root)?)
 }
 
+/// The names of the trials that `arguments` select.
+fn selected(arguments: &Arguments, project: &Project) -> Vec<String> {
+    let named = |trial: &TrialName| Trial::test(trial.to_string(), || Ok(()));
+    let trials = project.trials().map(named).filter(|trial| !arguments.is_filtered_out(trial));
+    trials.map(|trial| trial.name().to_owned()).collect()
+}
+
+/// How many trials run at a time: one for each VM that may run. A thread more would only queue. A person may ask for fewer
+/// (`--test-threads`).
+fn threads(arguments: &Arguments, vms: usize, trials: usize) -> usize {
+    arguments.test_threads.unwrap_or(vms).min(vms).min(trials).max(1)
+}
+
 /// Without a libtest kind, which nextest would make a part of the name.
-fn trials(project: &Arc<Project>, interrupt: &Interrupt) -> Vec<Trial> {
+fn trials(project: &Arc<Project>, interrupt: &Interrupt, beside: Option<usize>) -> Vec<Trial> {
     let valid = project.trials().map(|name| {
         let (project, name, interrupt) = (Arc::clone(project), name.clone(), interrupt.clone());
-        Trial::ignorable_test(name.to_string(), move || run(&project, &name, &interrupt))
+        Trial::ignorable_test(name.to_string(), move || run(&project, &name, &interrupt, beside))
     });
     let invalid = project.invalid_files().iter().map(|file| {
         let error = file.error.clone();
@@ -79,13 +95,18 @@ fn trials(project: &Arc<Project>, interrupt: &Interrupt) -> Vec<Trial> {
     valid.chain(invalid).collect()
 }
 
-fn run(project: &Project, name: &TrialName, interrupt: &Interrupt) -> Result<Completion, Failed> {
+fn run(
+    project: &Project,
+    name: &TrialName,
+    interrupt: &Interrupt,
+    beside: Option<usize>,
+) -> Result<Completion, Failed> {
     let options = RunOptions::from_env(None, None)?;
     // The tier is chosen for all trials, and a scenario may not allow it.
     if let Some(reason) = project.skip_reason(name, &options) {
         return Ok(Completion::ignored_with(reason.to_string()));
     }
-    match run_cycle(project, name, &options, interrupt) {
+    match run_cycle(project, name, &options, interrupt, beside) {
         Ok(()) => Ok(Completion::Completed),
         Err(error) => match ErrorClass::of(&error) {
             // Nobody reads why a CI job was green, so in CI this is a failure.
@@ -102,13 +123,40 @@ fn run_cycle(
     name: &TrialName,
     options: &RunOptions,
     interrupt: &Interrupt,
+    beside: Option<usize>,
 ) -> anyhow::Result<()> {
     interrupt.check()?;
     let plan = project.plan(name, options)?;
-    let reporters = reporters(TerminalUse::Trial)?;
+    let terminal_use = match beside {
+        None => TerminalUse::Trial,
+        Some(width) => TerminalUse::SideBySide { trial: name.to_string(), width },
+    };
+    let reporters = reporters(terminal_use)?;
     let keep = if env::KEEP.is_on() { Keep::ForSession } else { Keep::Never };
     let context = RunContext::open(&plan.harness, keep, interrupt.clone(), reporters)?;
     let report = cycle::run(&context, &plan, Job::Cycle)?;
     anyhow::ensure!(report.outcome == Outcome::Passed, explain(&report));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case::as_many_as_vms_may_run(None, 4, 9, 4)]
+    #[case::one_vm(None, 1, 9, 1)]
+    #[case::fewer_trials(None, 4, 1, 1)]
+    #[case::fewer_are_asked_for(Some(2), 4, 9, 2)]
+    #[case::more_would_queue(Some(8), 4, 9, 4)]
+    #[case::no_trial(None, 4, 0, 1)]
+    fn as_many_trials_run_as_vms_may(
+        #[case] asked: Option<usize>,
+        #[case] vms: usize,
+        #[case] trials: usize,
+        #[case] expected: usize,
+    ) {
+        let arguments = Arguments { test_threads: asked, ..Arguments::default() };
+        assert_eq!(threads(&arguments, vms, trials), expected);
+    }
 }

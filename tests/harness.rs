@@ -168,6 +168,36 @@ fn without_libvirt_trials_are_ignored_locally_and_fail_in_ci() {
     insta::assert_snapshot!("without_libvirt_under_nextest", nextest);
 }
 
+/// Both would queue for the same place otherwise, or leave one empty.
+#[test]
+fn nextest_starts_as_many_trials_as_vms_may_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let nextest = fs::read_to_string(root.join(".config/nextest.toml")).unwrap();
+    let group = nextest.split("[test-groups.vm]\n").nth(1).expect("the group `vm`");
+    let threads = group.lines().find_map(|line| line.strip_prefix("max-threads = ")).unwrap();
+    let trial = "askari::cycle".parse().unwrap();
+    let plan = boma_it::catalog::Project::load(root).unwrap().plan(&trial, &Default::default()).unwrap();
+    assert_eq!(threads.parse(), Ok(plan.harness.vms));
+}
+
+#[test]
+fn with_several_vms_trials_run_side_by_side_and_a_trial_alone_as_before() {
+    let project = Project::new();
+    project.write("harness/harness.yml", "version: 1\nlimits: {vms: 2}\n");
+    let both = project.run(&["cycle"]);
+    assert_eq!(both.code, Some(0), "{both}");
+    let mut lines: Vec<_> = both.stdout.lines().filter(|line| line.contains("::cycle ... ")).collect();
+    lines.sort_unstable();
+    let expected = ["test askari::cycle ... ignored", "test ubongo::cycle ... ignored"];
+    assert!(
+        lines.len() == 2 && lines.iter().zip(expected).all(|(line, name)| line.starts_with(name)),
+        "{both}"
+    );
+    let alone = project.run(&["ubongo::cycle"]);
+    let in_order = Project::new().run(&["ubongo::cycle"]);
+    assert_eq!(alone.to_string(), in_order.to_string());
+}
+
 #[test]
 fn an_invalid_variable_fails_the_trial() {
     let transcript = Project::new().run_with(&["askari::cycle"], &[("BOMA_IT_CERTS", "nonsense")]);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::ansible_section::AnsibleFile;
 use super::document::{Check, Document};
-use super::plan::{CertsPlan, HarnessPlan, ImageSource, Layers, SitePlan, Subnet, Timeouts};
+use super::plan::{CertsPlan, HarnessPlan, ImageSource, Layers, MAX_VMS, SitePlan, Subnet, Timeouts};
 use super::problem::{Problem, ProjectError};
 use super::quantity::{Bytes, TimeLimit};
 use super::root::expand;
@@ -140,7 +140,10 @@ impl Default for RunsFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct LimitsFile {
-    /// Memory that must stay free beside the VM.
+    /// How many VMs may run at a time.
+    #[schemars(range(min = 1, max = MAX_VMS))]
+    vms: u8,
+    /// Memory that must stay free beside the VMs.
     memory_reserve: Bytes,
     /// Disk space of the hypervisor that layers may take; the least recently used ones go first.
     layers: Bytes,
@@ -150,7 +153,8 @@ struct LimitsFile {
 
 impl Default for LimitsFile {
     fn default() -> Self {
-        Self { memory_reserve: Bytes::mib(512), layers: Bytes::gib(8), timeouts: TimeoutsFile::default() }
+        let (vms, memory_reserve, layers) = (1, Bytes::mib(512), Bytes::gib(8));
+        Self { vms, memory_reserve, layers, timeouts: TimeoutsFile::default() }
     }
 }
 
@@ -244,6 +248,9 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, ProjectError> {
             "`runs.keep` is 0, which would delete the folder of the run itself: at least 1",
         );
     }
+    if !(1..=MAX_VMS).contains(&written.limits.vms) {
+        check.value(&["limits", "vms"], format!("`limits.vms` is out of range: from 1 to {MAX_VMS}"));
+    }
     let secrets = written.secrets.resolve(written.vault, root, &mut check);
     let variables = secrets.values().filter_map(|source| match source {
         SecretSource::Env(variable) => Some(variable.clone()),
@@ -267,6 +274,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, ProjectError> {
             subnet: written.network.subnet,
             runs: runs.unwrap_or_default(),
             keep_runs: written.runs.keep,
+            vms: written.limits.vms.into(),
             memory_reserve: written.limits.memory_reserve,
             layers: written.layers,
             layer_space: written.limits.layers,

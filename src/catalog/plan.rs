@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -19,7 +20,13 @@ use super::quantity::{Bytes, seconds};
 use super::secrets::SecretPlan;
 pub use super::subnet::Subnet;
 use crate::outcome::Stage;
-use crate::support::name::Name;
+use crate::support::name::{InvalidName, Name};
+
+/// The most VMs at a time: each has an address on the network for itself.
+pub(crate) const MAX_VMS: u8 = 8;
+
+/// What a host's plain trial is called instead of a scenario.
+pub(super) const PLAIN: &str = "cycle";
 
 /// A trial's name: `<profile>::cycle` or `<profile>::<scenario>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,9 +40,21 @@ pub struct TrialName {
 impl fmt::Display for TrialName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.scenario {
-            None => write!(f, "{}::cycle", self.host),
+            None => write!(f, "{}::{PLAIN}", self.host),
             Some(scenario) => write!(f, "{}::{scenario}", self.host),
         }
+    }
+}
+
+impl FromStr for TrialName {
+    type Err = String;
+
+    /// The trial that is displayed so.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, scenario) = text.split_once("::").ok_or("a trial is `<profile>::<scenario>`")?;
+        let name = |text: &str| text.parse().map_err(|error: InvalidName| error.to_string());
+        let scenario = (scenario != PLAIN).then(|| name(scenario)).transpose()?;
+        Ok(Self { host: name(host)?, scenario })
     }
 }
 
@@ -249,7 +268,9 @@ pub struct HarnessPlan {
     pub runs: PathBuf,
     /// How many run folders are kept.
     pub keep_runs: usize,
-    /// Memory that must stay free on this machine beside the VM.
+    /// How many VMs may run at a time.
+    pub vms: usize,
+    /// Memory that must stay free on this machine beside the VMs.
     pub memory_reserve: Bytes,
     /// What a VM may start from.
     pub layers: Layers,

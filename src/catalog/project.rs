@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::document::{Document, ENDINGS};
 use super::harness_file::{self, Harness};
 use super::image::ImageSource;
-use super::plan::TrialName;
+use super::plan::{PLAIN, TrialName};
 use super::problem::{Problem, ProjectError, collect, suggestion};
 use super::sections::unreadable;
 use crate::support::name::Name;
@@ -90,6 +90,11 @@ impl Project {
         ProjectError::unless(problems, Self { root, harness, profiles, overrides, trials, invalid_files })
     }
 
+    /// How many VMs may run at a time.
+    pub(crate) fn vms(&self) -> usize {
+        self.harness.plan.vms
+    }
+
     /// Every trial, sorted, valid or not: an invalid one fails when its plan is made.
     pub(crate) fn trials(&self) -> impl ExactSizeIterator<Item = &TrialName> {
         self.trials.keys()
@@ -146,9 +151,6 @@ impl Project {
         format!("no profile `{host}`{}", suggestion(host, self.profiles.keys().map(Name::as_str)))
     }
 }
-
-/// The word for a trial without a scenario.
-const PLAIN: &str = "cycle";
 
 fn read_harness(root: &Path) -> Result<Harness, ProjectError> {
     let named = |ending: &&str| Path::new("harness/harness").with_extension(ending);

@@ -9,7 +9,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, Visitor};
 use serde::{Serialize, Serializer};
 
 /// A number of bytes, shown in the largest binary unit that divides it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 #[schemars(with = "String", inline, extend(
     "pattern" = r"^[0-9]+\s*(B|KiB|MiB|GiB|TiB)$",
     "examples" = ["3GiB", "512MiB"],
@@ -69,7 +69,7 @@ impl<'de> Deserialize<'de> for Bytes {
     "pattern" = r"^0*[1-9][0-9]*\s*(s|m|h)$",
     "examples" = ["5m", "90s"],
 ))]
-pub(super) struct TimeLimit(pub(super) Duration);
+pub(crate) struct TimeLimit(pub(crate) Duration);
 
 /// Units of [`TimeLimit`], the largest first, each in seconds.
 const TIME_UNITS: &[(&str, u64)] = &[("h", 3600), ("m", 60), ("s", 1)];

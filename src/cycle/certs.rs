@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::context::{Job, RunContext};
+use super::place;
 use super::recorder::RunRecorder;
 use super::running_vm::keys;
 use crate::catalog::Plan;
-use crate::catalog::plan::{Risk, Tier};
+use crate::catalog::plan::{MAX_VMS, Risk, Tier};
 use crate::machine::network::NetworkSpec;
 use crate::site::certs::pebble::PebbleFiles;
 use crate::site::certs::{Acme, Pebble, TierRequirements, UnmetRequirement};
@@ -57,12 +58,14 @@ impl Certs {
     /// When the ACME server does not come up.
     pub(super) fn serve(
         &mut self,
+        context: &RunContext,
         plan: &Plan,
         folder: &RunFolder,
         recorder: &RunRecorder,
     ) -> anyhow::Result<Acme> {
         if plan.certs == Tier::Pebble && self.pebble.is_none() {
             recorder.doing("starting the ACME server");
+            let _turn = place::ports(context, START * u32::from(MAX_VMS), recorder)?;
             let gateway = NetworkSpec { subnet: plan.harness.subnet }.gateway();
             let files = PebbleFiles { folder: folder.join("certs"), key: keys(folder).join("acme") };
             let deadline = recorder.deadline(START, "the ACME server");

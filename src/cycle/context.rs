@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use etcetera::BaseStrategy;
@@ -11,6 +12,7 @@ use etcetera::base_strategy::Xdg;
 use super::running_vm::NoRunningVm;
 use crate::catalog::Plan;
 use crate::catalog::plan::{HarnessPlan, TrialName};
+use crate::catalog::quantity::TimeLimit;
 use crate::event::Reporter;
 use crate::machine::hypervisor::HostInfo;
 use crate::machine::image::ImageStore;
@@ -70,12 +72,16 @@ pub struct RunContext {
     pub prefix: NamePrefix,
     /// Golden images on this machine.
     pub images: ImageStore,
-    /// Folder of what outlives a run: the VM lock, the result of the KVM probe.
+    /// Folder of what outlives a run: the locks of the places for VMs, the result of the KVM probe.
     pub state: PathBuf,
     /// The processes of this machine, to tell whether an owner is still alive.
     pub processes: ProcFs,
-    /// Names the test run. Trials of the same test run queue for the VM; all others are refused.
+    /// Names the test run. Trials of the same test run queue for a place; all others are refused.
     pub session: String,
+    /// How long a run waits before it is refused a place, or the VM that another process works on.
+    pub wait: Duration,
+    /// How many CPUs the hypervisor's host gives, if it is this machine.
+    pub cores: Option<usize>,
     /// Use this accelerator instead of probing.
     pub accelerator: Option<Accelerator>,
     /// User and port to log in to guests.
@@ -126,11 +132,12 @@ impl RunContext {
         reporter: Arc<dyn Reporter>,
     ) -> anyhow::Result<Self> {
         let accelerator = env::ACCEL.choice()?;
+        let wait = env::WAIT.parsed()?.map_or(Duration::ZERO, |TimeLimit(wait)| wait);
         let folders = Xdg::new().context("cannot find your home folder")?;
         let processes = ProcFs::new().context("cannot read /proc")?;
         withhold(harness.secret_variables.iter().map(String::as_str));
         let hypervisor = Libvirt::new(&harness.uri, NamePrefix::default()).heeding(interrupt.clone());
-        hypervisor.host_info()?;
+        let is_local = hypervisor.host_info()?.local;
         let us = processes.this_process();
         Ok(Self {
             hypervisor: Arc::new(hypervisor),
@@ -139,6 +146,8 @@ impl RunContext {
             state: folders.cache_dir().join("boma-it"),
             session: env::nextest_run_id().unwrap_or_else(|| format!("{}-{}", us.pid, us.started)),
             processes,
+            wait,
+            cores: is_local.then(|| std::thread::available_parallelism().map_or(1, Into::into)),
             accelerator,
             login: GuestLogin::default(),
             keep,

@@ -35,7 +35,7 @@ impl Run<'_> {
             return;
         }
         recorder.doing("collecting diagnostics");
-        let deadline = recorder.deadline(vm.patience(BUDGET), "diagnostics");
+        let deadline = recorder.deadline(self.patience(vm, BUDGET), "diagnostics");
         let folder = vm.folder.join("diagnostics");
         match Session::connect(&vm.access, &deadline) {
             Ok(mut session) => {

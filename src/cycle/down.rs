@@ -19,8 +19,6 @@ use crate::machine::layer::store::LayerStore;
 use crate::machine::teardown::{self, PruneError, PruneScope, teardown};
 use crate::machine::{Hypervisor, HypervisorError, Machine};
 use crate::site::secrets;
-use crate::support::deadline::{Deadline, Waited};
-use crate::support::lock::{Busy, FileLock, LockError};
 use crate::support::run_folder::RunFolder;
 
 /// How long reading the secrets of the run may take.
@@ -39,13 +37,12 @@ pub struct Ended {
 /// VMs of the host left behind. Returns nothing if there was no such VM.
 ///
 /// # Errors
-/// When another process holds the VM lock, the VM has no metadata, or the hypervisor fails.
+/// When another process works on the VM, it has no metadata, or the hypervisor fails.
 pub fn down(context: &RunContext, trial: &TrialName) -> anyhow::Result<Option<Ended>> {
     let recorder = RunRecorder::new(context.reporter.clone(), context.interrupt.clone());
-    let _lock = admission::lock(context, trial, &recorder)?;
     let hypervisor = context.hypervisor.as_ref();
-    let ended = match context.machine_of(trial)? {
-        Some((Machine { name: machine, .. }, ownership)) => {
+    let ended = match admission::hold(context, trial, &recorder)? {
+        Some((Machine { name: machine, .. }, ownership, _place)) => {
             let ended = Ended { machine, folder: ownership.run_folder };
             end(hypervisor, &ended, &recorder)?;
             Some(ended)
@@ -103,9 +100,13 @@ pub fn prune(context: &RunContext, runs: &Path, scope: PruneScope) -> (Removed, 
         };
     let (layers, layers_removed) = prune_layers(&context.layers(), scope);
     remove_keys_in(pruned.run_folders.iter().map(PathBuf::as_path));
-    let (secrets, secrets_removed) = match prune_secrets(context, runs) {
+    let (secrets, secrets_removed) = match secrets::remove_leftovers(runs) {
         Ok(secrets) => (secrets, Ok(())),
-        Err(error) => (Vec::new(), Err(error)),
+        Err(error) => {
+            let error =
+                anyhow::Error::from(error).context("cannot remove the secrets that a killed run left");
+            (Vec::new(), Err(error))
+        }
     };
     let removed = Removed { machines: pruned.machines, volumes: pruned.volumes, layers, secrets };
     (removed, torn_down.map_err(Into::into).and(layers_removed.map_err(Into::into)).and(secrets_removed))
@@ -118,17 +119,5 @@ fn prune_layers(layers: &LayerStore<'_>, scope: PruneScope) -> (Vec<LayerName>, 
             Ok(all) => layers.remove_all(all.into_iter().map(|it| it.name).collect()),
             Err(error) => (Vec::new(), Err(error)),
         },
-    }
-}
-
-/// Removes the secrets that killed runs left below `runs`, unless a run is in progress.
-fn prune_secrets(context: &RunContext, runs: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let soon = Deadline::after(Duration::from_secs(1), "prune", context.interrupt.clone(), Waited::default());
-    match FileLock::acquire(&context.state.join("vm.lock"), "boma-it prune", &soon, |_| Busy::GiveUp) {
-        Ok(_lock) => {
-            secrets::remove_leftovers(runs).context("cannot remove the secrets that a killed run left")
-        }
-        Err(LockError::Held { .. }) => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
     }
 }

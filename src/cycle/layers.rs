@@ -82,10 +82,10 @@ impl Run<'_> {
         for (file, text) in [("layer-console.log", &record.console), ("layer-journal.log", &record.journal)] {
             fs::write(self.folder.join(file), text).with_context(|| format!("cannot write {file}"))?;
         }
-        admission::check_alone(context, self.plan, &self.machine)?;
+        admission::check_start(context, self.plan, &self.machine, self.slot)?;
         hypervisor.restore(&self.machine, &name.memory())?;
         self.layers().mark_used(name);
-        let deadline = self.recorder.deadline(vm.patience(RESTORE), "the restored guest");
+        let deadline = self.recorder.deadline(self.patience(&vm, RESTORE), "the restored guest");
         let [client, host] = &keys;
         let host_private = host.private()?;
         let keys =

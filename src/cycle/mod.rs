@@ -17,6 +17,7 @@ mod errors;
 mod judge;
 mod layers;
 mod observed;
+mod place;
 mod playbook;
 mod reboot;
 mod recorder;
@@ -26,6 +27,7 @@ mod secrets;
 mod up;
 mod vm_monitor;
 
+use anyhow::Context;
 use jiff::Zoned;
 
 pub use admission::LockHeld;
@@ -61,19 +63,23 @@ pub fn run(context: &RunContext, plan: &Plan, job: Job) -> anyhow::Result<RunRep
     let certs = Certs::admit(context, plan, job)?;
     let secrets = secrets::learn(plan, &recorder)?;
     let checked = playbook::check(plan, &recorder)?.with_secrets(secrets);
-    // Held until the report is out: the next holder finds everything done.
-    let _lock = admission::lock(context, &plan.trial, &recorder)?;
-    secrets::remove_leftovers(&plan.harness.runs, &recorder)?;
-    let (notes, slot, folder, vm) = if job.includes(Stage::Up) {
-        let Admitted { slot, notes } = admission::admit(context, plan)?;
-        (notes, slot, up::create_folder(context, plan)?, None)
+    let (Admitted { place, notes }, vm) = if job.includes(Stage::Up) {
+        (admission::admit(context, plan, &recorder)?, None)
     } else {
+        let held = admission::hold(context, &plan.trial, &recorder)?;
         let vm = RunningVm::find(context, &plan.trial)?;
-        (Vec::new(), vm.ownership.slot, vm.folder.clone(), Some(vm))
+        let (_, _, place) = held.context("the VM was brought up only now; try again")?;
+        (Admitted { place, notes: Vec::new() }, Some(vm))
     };
-    let machine = match &vm {
-        Some(vm) => vm.machine.clone(),
-        None => context.prefix.machine(&plan.trial.host, slot),
+    secrets::remove_leftovers(&plan.harness.runs, &recorder)?;
+    // Like the place, held until the report is out: whoever comes next finds everything done.
+    let (folder, _occupied) = match &vm {
+        Some(vm) => (vm.folder.clone(), vm.folder.occupy()?),
+        None => up::create_folder(context, plan)?,
+    };
+    let (slot, machine) = match &vm {
+        Some(vm) => (place.slot, vm.machine.clone()),
+        None => (place.slot, context.prefix.machine(&plan.trial.host, place.slot)),
     };
     recorder.report(&Event::RunStarted { trial: job.title(plan), folder: folder.path().to_owned() });
     notes.into_iter().for_each(|note| recorder.note(note));

@@ -74,8 +74,8 @@ impl Run<'_> {
 
     /// Runs the playbook of `phase`, which may take `budget` with KVM.
     fn run_playbook(&mut self, phase: Phase, budget: Duration) -> Result<PlaybookReport, StageError> {
-        let acme = self.certs.serve(self.plan, &self.folder, &self.recorder)?;
-        let deadline = self.recorder.deadline(self.vm()?.patience(budget), phase.as_str());
+        let acme = self.certs.serve(self.context, self.plan, &self.folder, &self.recorder)?;
+        let deadline = self.recorder.deadline(self.patience(self.vm()?, budget), phase.as_str());
         self.prepare_bytecode_cache(phase, &deadline);
         let vm = self.vm()?;
         let workspace =
@@ -115,7 +115,7 @@ impl Run<'_> {
         };
         let mut monitor = VmMonitor::from_now_on(self.hypervisor(), &vm.machine);
         let mut progress = |what: &str| self.recorder.doing(what);
-        let deadline = deadline.within(vm.patience(SILENCE), "SSH that does not answer");
+        let deadline = deadline.within(self.patience(vm, SILENCE), "SSH that does not answer");
         match wait_ready(&vm.access, &deadline, &mut || monitor.check(), &mut progress) {
             Err(ReadyError::Unreachable { .. }) => fault(error),
             Ok(_) | Err(ReadyError::NotSettled { .. }) => {

@@ -17,7 +17,7 @@ impl Run<'_> {
     pub(super) fn reboot(&self) -> Result<StageOutput<()>, StageError> {
         let (vm, recorder) = (self.vm()?, &self.recorder);
         let note = |what: String| recorder.note(what);
-        let deadline = recorder.deadline(vm.patience(self.plan.harness.timeouts.reboot), "reboot");
+        let deadline = recorder.deadline(self.patience(vm, self.plan.harness.timeouts.reboot), "reboot");
         let mut monitor = VmMonitor::from_now_on(self.hypervisor(), &vm.machine)
             .resetting_stalled_boots(vm.ownership.accelerator, &note);
         let mut progress = |what: &str| recorder.doing(what);
@@ -26,7 +26,7 @@ impl Run<'_> {
             .context("the guest was not ready before the restart")?;
         monitor.mark();
         let old = self.restart(ready, &vm.machine, &deadline)?;
-        let (monitor, patience) = (RefCell::new(monitor), vm.patience(SILENCE));
+        let (monitor, patience) = (RefCell::new(monitor), self.patience(vm, SILENCE));
         let mut health_check = || monitor.borrow_mut().check();
         let mut give_up = |silent| silent >= patience && monitor.borrow().boot_ended_before(patience);
         let proven = prove_reboot(old, &vm.access, &deadline, &mut health_check, &mut give_up, &mut progress);

@@ -2,6 +2,8 @@
 //! are methods of [`Run`], each in the file of its name; [`super::run()`] puts them in order. It stands alone because all
 //! of these files use it.
 
+use std::time::Duration;
+
 use super::bytecode::BytecodeLog;
 use super::certs::Certs;
 use super::cleanup::Cleanup;
@@ -45,6 +47,11 @@ impl<'a> Run<'a> {
         self.vm.as_ref().ok_or_else(|| anyhow::anyhow!("no VM is up"))
     }
 
+    /// A time budget for KVM, stretched to what the VM's accelerator needs and to what the machine gives each VM.
+    pub(super) fn patience(&self, vm: &RunningVm, budget: Duration) -> Duration {
+        vm.patience(budget) * crowding(self.context, self.plan)
+    }
+
     /// Runs one stage and records it. After an interrupt, whatever error it ended with counts as the interrupt.
     pub(super) fn stage<T>(
         &mut self,
@@ -62,5 +69,20 @@ impl<'a> Run<'a> {
                 Err((stage, error))
             }
         }
+    }
+}
+
+/// How many times slower a VM may be because others run beside it: their virtual CPUs to a CPU of the hypervisor, rounded
+/// up. It counts those that may run, as others start while a deadline runs.
+pub(super) fn crowding(context: &RunContext, plan: &Plan) -> u32 {
+    let vms = u32::try_from(plan.harness.vms).unwrap_or(u32::MAX);
+    match context.cores {
+        _ if vms <= 1 => 1,
+        Some(cores) => {
+            let cores = u32::try_from(cores).unwrap_or(u32::MAX).max(1);
+            vms.saturating_mul(plan.vm.vcpus).div_ceil(cores).max(1)
+        }
+        // The hypervisor's host is another machine: as if it had just enough for one VM.
+        None => vms,
     }
 }

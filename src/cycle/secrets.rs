@@ -81,7 +81,7 @@ pub(super) fn scrub(folder: &RunFolder, recorder: &RunRecorder) {
     }
 }
 
-/// Removes the secrets that killed runs left. The caller holds the lock, so no other run is in progress.
+/// Removes the secrets that killed runs left; those of a run in progress stay.
 ///
 /// # Errors
 /// When one exists and cannot be removed.

@@ -9,11 +9,12 @@ use jiff::Zoned;
 use super::admission;
 use super::context::RunContext;
 use super::errors::{StageError, StageOutput};
+use super::place;
 use super::run::Run;
 use super::running_vm::{self, RunningVm};
 use super::vm_monitor::VmMonitor;
 use crate::catalog::Plan;
-use crate::catalog::plan::Restart;
+use crate::catalog::plan::{MAX_VMS, Restart};
 use crate::guest::{BootFacts, wait_ready};
 use crate::machine::domain::DiskCache;
 use crate::machine::image::Image;
@@ -24,6 +25,7 @@ use crate::machine::ownership::Processes;
 use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec};
 use crate::machine::teardown::teardown_within;
 use crate::machine::{Accelerator, DomainSpec, Egress, Lifetime, Ownership, VmVolumes};
+use crate::support::lock::FileLock;
 use crate::support::run_folder::{RunFolder, retain};
 use crate::support::secret::Redactor;
 
@@ -32,15 +34,16 @@ const PREPARATION: Duration = Duration::from_secs(120);
 /// The golden image of the run, in its folder: later steps, other processes, report it too.
 const IMAGE_FILE: &str = "image.json";
 
-/// Creates the run folder with the plan in it, and removes the oldest run folders.
+/// Creates the run folder with the plan in it, occupied by this run, and removes the oldest run folders.
 ///
 /// # Errors
 /// When it cannot be created.
-pub(super) fn create_folder(context: &RunContext, plan: &Plan) -> anyhow::Result<RunFolder> {
+pub(super) fn create_folder(context: &RunContext, plan: &Plan) -> anyhow::Result<(RunFolder, FileLock)> {
     let runs = &plan.harness.runs;
     let folder = RunFolder::create(runs, &plan.trial.label(), &Zoned::now()).with_context(|| {
         format!("cannot create a run folder in {}; set BOMA_IT_RUNS to use another place", runs.display())
     })?;
+    let occupied = folder.occupy().context("cannot lock the run folder")?;
     let text = serde_json::to_string_pretty(plan).context("cannot write the plan as JSON")?;
     let text = Redactor::of_process().redact_json(&text, None).into_owned() + "\n";
     fs::write(folder.join("plan.json"), text)
@@ -50,7 +53,7 @@ pub(super) fn create_folder(context: &RunContext, plan: &Plan) -> anyhow::Result
     if let Err(error) = retain(runs, plan.harness.keep_runs, &in_use) {
         tracing::warn!("cannot remove old run folders in {}: {error}", runs.display());
     }
-    Ok(folder)
+    Ok((folder, occupied))
 }
 
 impl Run<'_> {
@@ -73,7 +76,7 @@ impl Run<'_> {
         }
         self.own(&ownership);
         let vm = self.define(ownership)?;
-        admission::check_alone(self.context, self.plan, &self.machine)?;
+        admission::check_start(self.context, self.plan, &self.machine, self.slot)?;
         self.hypervisor().start(&self.machine).context("cannot start the VM")?;
         self.vm = Some(vm);
         let facts = self.wait_until_ready()?;
@@ -99,6 +102,9 @@ impl Run<'_> {
     /// Prepares what the VM needs, and decides who owns it and what it will be.
     fn prepare(&self) -> anyhow::Result<(Image, Ownership)> {
         let hypervisor = self.hypervisor();
+        // Beside the image, another run may upload it and probe KVM.
+        let budget = self.plan.harness.timeouts.image + PREPARATION;
+        let _shared = place::shared(self.context, budget * u32::from(MAX_VMS), &self.recorder)?;
         hypervisor.ensure_pool().context("cannot create the storage pool")?;
         let network = NetworkSpec { subnet: self.plan.harness.subnet };
         hypervisor.ensure_network(&network).context("cannot create the network")?;
@@ -268,7 +274,7 @@ impl Run<'_> {
         let (vm, recorder) = (self.vm()?, &self.recorder);
         let note = |what: String| recorder.note(what);
         let accelerator = vm.ownership.accelerator;
-        let deadline = recorder.deadline(vm.patience(self.plan.harness.timeouts.up), "up");
+        let deadline = recorder.deadline(self.patience(vm, self.plan.harness.timeouts.up), "up");
         let mut monitor = VmMonitor::from_power_on(self.hypervisor(), &vm.machine)
             .resetting_stalled_boots(accelerator, &note);
         let mut progress = |what: &str| recorder.doing(what);

@@ -74,6 +74,7 @@ struct State {
     volumes: BTreeMap<String, Contents>,
     domains: BTreeMap<String, (DomainSpec, DomainState)>,
     damaged: BTreeSet<String>,
+    resident: BTreeMap<String, Bytes>,
     calls: Vec<(Verb, String)>,
     faults: Vec<(Verb, usize, Fault)>,
     hooks: Vec<(Verb, Hook)>,
@@ -121,6 +122,7 @@ impl Fake {
             volumes: BTreeMap::new(),
             domains: BTreeMap::new(),
             damaged: BTreeSet::new(),
+            resident: BTreeMap::new(),
             calls: Vec::new(),
             faults: Vec::new(),
             hooks: Vec::new(),
@@ -170,6 +172,11 @@ impl Fake {
         if let Some((_, state)) = self.state().domains.get_mut(domain) {
             *state = new;
         }
+    }
+
+    /// Lets a domain hold this much memory; a domain holds none before.
+    pub fn set_resident(&self, domain: &str, memory: Bytes) {
+        self.state().resident.insert(domain.to_owned(), memory);
     }
 
     /// Damages a domain's metadata: nobody knows any more whose it is.

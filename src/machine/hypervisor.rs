@@ -145,6 +145,8 @@ pub struct Machine {
     pub state: DomainState,
     /// Its memory.
     pub memory: Bytes,
+    /// How much of its host's memory it holds by now; none if that is not known.
+    pub resident: Option<Bytes>,
     /// Its owner, unless the metadata is missing or damaged.
     pub ownership: Option<Ownership>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Plain data is at the bottom: [`names`], [`accelerator`], [`network`], [`ownership`] and [`domain`], which also render
 //! the XML for libvirt. [`hypervisor`] has the verbs; [`libvirt`] implements them, and so does a fake in memory for tests
-//! (feature `fake-hypervisor`). Above it are [`teardown`], [`guard`] and [`kvm_probe`]. The guest's inside, and when each
+//! (feature `fake-hypervisor`). Above it are [`teardown`], [`live_run`], [`guard`] and [`kvm_probe`]. The guest's inside, and when each
 //! step happens, are up to other modules.
 
 pub(crate) mod accelerator;
@@ -15,6 +15,7 @@ pub mod image;
 pub(crate) mod kvm_probe;
 pub mod layer;
 pub mod libvirt;
+pub(crate) mod live_run;
 pub(crate) mod names;
 pub(crate) mod network;
 pub mod ownership;

@@ -1,21 +1,24 @@
 //! The harness's network as libvirt XML: NAT, a bridge, a fixed address for each slot, and the filters that keep a guest
 //! away from the LAN and the mesh. Pure; [`super::libvirt`] makes the calls.
 //!
-//! A guest reaches the harness's subnet and the internet (with [`Egress::None`] only the subnet). It reaches no private,
-//! carrier-grade NAT or link-local IPv4 network, and nothing over IPv6, which this network does not have. The filters are
-//! on the guest's own interface, before the hypervisor routes anything.
+//! A guest reaches the hypervisor's address in the harness's subnet and the internet (with [`Egress::None`] only that
+//! address). It reaches no other guest, no private, carrier-grade NAT or link-local IPv4 network, and nothing over IPv6,
+//! which this network does not have. The filters are on the guest's own interface, before the hypervisor routes anything.
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::names::NamePrefix;
 use super::xml::{Element, el, text};
-use crate::catalog::plan::Subnet;
+use crate::catalog::plan::{MAX_VMS, Subnet};
 
 /// How many VMs can have an address at one time.
-const SLOTS: u8 = 4;
-/// Last octet of the first slot's address, within the subnet.
+const SLOTS: u8 = MAX_VMS;
+/// The addresses of guests in the smallest subnet, a /28: its first one is the hypervisor's, its last one the broadcast.
+const GUESTS: RangeInclusive<u32> = 2..=14;
+/// The address of the first slot; those of the others follow, and go on at the first of the range after its last.
 const FIRST: u32 = 10;
 /// What a guest never reaches: RFC 1918 (private), RFC 6598 (carrier-grade NAT, where meshes live) and RFC 3927 (link-local).
 const FORBIDDEN: [(Ipv4Addr, u8); 5] = [
@@ -78,7 +81,8 @@ impl Slot {
 
     /// Its address in `subnet`.
     pub fn address(self, subnet: Subnet) -> Ipv4Addr {
-        host(subnet, FIRST + u32::from(self.0))
+        let (first, count) = (*GUESTS.start(), GUESTS.end() - GUESTS.start() + 1);
+        host(subnet, first + (FIRST - first + u32::from(self.0)) % count)
     }
 }
 
@@ -110,8 +114,8 @@ impl NetworkSpec {
     pub(crate) fn render(&self, prefix: &NamePrefix) -> String {
         let address = |slot: Slot| slot.address(self.subnet);
         let range = el("range")
-            .attr("start", host(self.subnet, FIRST))
-            .attr("end", host(self.subnet, FIRST + u32::from(SLOTS) - 1));
+            .attr("start", host(self.subnet, *GUESTS.start()))
+            .attr("end", host(self.subnet, *GUESTS.end()));
         let hosts = Slot::all().map(|s| el("host").attr("mac", s.mac()).attr("ip", address(s)));
         let ip = el("ip").attr("address", self.gateway()).attr("netmask", netmask(self.subnet.prefix));
         // No spanning tree: there is no other bridge to form a loop with, and it would block a port for four seconds.
@@ -141,7 +145,9 @@ impl NetworkSpec {
         el("filter")
             .attr("name", egress.filter(prefix))
             .with_all(uuid.map(|uuid| text("uuid", uuid)))
-            .with(rule("accept", 100, to(self.subnet.network, self.subnet.prefix)))
+            .with(rule("accept", 100, to(self.gateway(), 32)))
+            // A trial must not see the VM of another.
+            .with(rule("drop", 300, to(self.subnet.network, self.subnet.prefix)))
             .with_all(drop_v4)
             .with(rule("drop", 500, el("ipv6")))
             .render()

@@ -81,7 +81,7 @@ impl EventFormatter {
     fn ending(&mut self, report: &RunReport) -> Vec<Line> {
         let mut lines = match self.terminal_use {
             TerminalUse::Driver => summary::lines(report),
-            TerminalUse::Trial => vec![summary::headline(report)],
+            TerminalUse::Trial | TerminalUse::SideBySide { .. } => vec![summary::headline(report)],
         };
         if self.terminal_use == TerminalUse::Driver && report.outcome != Outcome::Passed {
             lines.insert(0, Line::gap());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use console::Term;
+use console::{Style, Term};
 use indicatif::ProgressDrawTarget;
 
 use super::event_formatter::EventFormatter;
@@ -56,13 +56,32 @@ pub fn print_error(error: &anyhow::Error) {
 }
 
 /// Who prints the rest of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TerminalUse {
     /// Nobody: the driver. The end of the run is explained in full.
     Driver,
     /// libtest: it printed `test askari::cycle ... ` before us, and explains the end in its failure message, so a headline
     /// is enough here.
     Trial,
+    /// libtest, with other trials beside this one. It prints a trial's name only at its end, so here each line begins with
+    /// it. No spinner: several would draw over one another and over libtest's lines.
+    SideBySide {
+        /// The trial.
+        trial: String,
+        /// The width of the longest name beside it.
+        width: usize,
+    },
+}
+
+impl TerminalUse {
+    /// `text` as it is printed: beside other trials, each of its lines after the trial's name, and no empty lines.
+    fn prefix(&self, text: &str, colour: bool) -> Option<String> {
+        let Self::SideBySide { trial, width } = self else { return Some(text.to_owned()) };
+        let name = Style::new().bold().force_styling(colour).apply_to(format!("{trial:width$}")).to_string();
+        let lines: Vec<_> =
+            text.lines().filter(|line| !line.is_empty()).map(|line| format!("{name} {line}")).collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
+    }
 }
 
 /// The reporter of one run.
@@ -77,7 +96,7 @@ impl Terminal {
         let out = Box::new(std::io::stderr());
         let colour = console::colors_enabled_stderr();
         match mode {
-            Mode::Auto if wants_spinner() => {
+            Mode::Auto if wants_spinner() && !matches!(terminal_use, TerminalUse::SideBySide { .. }) => {
                 let output = Output::new(out, Some(ProgressDrawTarget::stderr()));
                 Self::new(output, colour, terminal_use, false)
             }
@@ -100,8 +119,9 @@ impl Terminal {
 
     /// Every line on `output`; if `quiet`, only the end of a run that did not pass, and the commands to look inside a kept VM.
     pub(super) fn new(output: Output, colour: bool, terminal_use: TerminalUse, quiet: bool) -> Self {
-        let (formatter, now) = (EventFormatter::new(terminal_use), Instant::now());
-        let state = TerminalState { formatter, output, colour, quiet, epoch: now, last_output: now };
+        let (formatter, now) = (EventFormatter::new(terminal_use.clone()), Instant::now());
+        let (epoch, last_output) = (now, now);
+        let state = TerminalState { formatter, output, terminal_use, colour, quiet, epoch, last_output };
         Self { state: Arc::new(Mutex::new(state)), ticker: None }
     }
 }
@@ -128,6 +148,7 @@ impl Drop for Terminal {
 struct TerminalState {
     formatter: EventFormatter,
     output: Output,
+    terminal_use: TerminalUse,
     colour: bool,
     quiet: bool,
     epoch: Instant,
@@ -159,7 +180,9 @@ impl TerminalState {
     }
 
     fn print(&mut self, line: &str) {
-        self.output.print(line);
+        if let Some(text) = self.terminal_use.prefix(line, self.colour) {
+            self.output.print(&text);
+        }
         self.last_output = Instant::now();
     }
 

@@ -115,6 +115,28 @@ fn under_libtest_the_output_starts_on_a_new_line_and_ends_with_a_headline() {
     assert_snapshot!("lines_trial_failed", format!("test askari::cycle ... {text}FAILED"));
 }
 
+/// As two threads print it, one event of each in turn.
+#[test]
+fn beside_other_trials_each_line_begins_with_its_trial() {
+    let out = Buffer::default();
+    let reporter = |trial: &str| {
+        let beside = TerminalUse::SideBySide { trial: trial.to_owned(), width: 26 };
+        lines(Box::new(out.clone()), beside)
+    };
+    let (one, other) = (reporter("askari::cycle"), reporter("askari::incident-2026-06-17"));
+    let (passed, mut kept_one) = (passed(), incident());
+    kept_one.kept = true;
+    let mut second = story(kept_one).into_iter();
+    for event in story(passed) {
+        one.on_event(&event);
+        second.by_ref().take(2).for_each(|event| other.on_event(&event));
+    }
+    second.for_each(|event| other.on_event(&event));
+    let text = out.text();
+    assert!(text.lines().all(|line| line.starts_with("askari::")), "{text}");
+    assert_snapshot!("lines_side_by_side", text);
+}
+
 #[test]
 fn quiet_prints_only_the_end_of_a_run_that_did_not_pass() {
     let quiet = |out| Terminal::new(Output::new(out, None), false, TerminalUse::Driver, true);

@@ -3,7 +3,9 @@
 //! libtest passes no foreign flags to a test binary, so the options of a test run come from here.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::ValueEnum;
 
@@ -48,6 +50,12 @@ pub const LAYERS: Variable = Variable {
     name: "BOMA_IT_LAYERS",
     help: "`none`: boot every VM from its image; `ready`: go on from a settled first boot; overrides `layers` of harness.yml",
 };
+/// Waits for a place instead of being refused.
+pub const WAIT: Variable = Variable {
+    name: "BOMA_IT_WAIT",
+    help: "a duration such as `30m`: how long to wait for a VM's place, or for the VM that another process works on, \
+           before the run is refused; no wait otherwise",
+};
 /// Shape of progress output.
 pub const PROGRESS: Variable = Variable {
     name: "BOMA_IT_PROGRESS",
@@ -60,7 +68,7 @@ pub const LOG: Variable = Variable {
 };
 
 /// Every variable, in the order in which help shows them.
-pub const ALL: &[Variable] = &[CERTS, ACCEPT_RISK, KEEP, ROOT, RUNS, URI, ACCEL, LAYERS, PROGRESS, LOG];
+pub const ALL: &[Variable] = &[CERTS, ACCEPT_RISK, KEEP, ROOT, RUNS, URI, ACCEL, LAYERS, WAIT, PROGRESS, LOG];
 
 /// An option or a variable that repeated a trial: nextest does that now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,12 +86,11 @@ pub(crate) fn refuse_repeat() -> Result<(), RepeatRemoved> {
 
 /// A variable has a value that it does not take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid value `{value}` for {name}{hint} (expected one of: {expected})")]
+#[error("invalid value `{value}` for {name}{why}")]
 pub struct InvalidVariable {
     name: &'static str,
     value: String,
-    hint: String,
-    expected: String,
+    why: String,
 }
 
 impl Variable {
@@ -102,10 +109,22 @@ impl Variable {
             let names: Vec<_> = values.map(|value| value.get_name().to_owned()).collect();
             let near = near_miss(value, names.iter().map(String::as_str));
             let hint = near.map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
-            let expected = names.join(", ");
-            InvalidVariable { name: self.name, value: value.to_owned(), hint, expected }
+            let why = format!("{hint} (expected one of: {})", names.join(", "));
+            InvalidVariable { name: self.name, value: value.to_owned(), why }
         };
         self.get().map(|value| T::from_str(&value, false).map_err(|_| invalid(&value))).transpose()
+    }
+
+    /// The value as what its text stands for, if it is set.
+    ///
+    /// # Errors
+    /// [`InvalidVariable`] when the text stands for nothing.
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(self) -> Result<Option<T>, InvalidVariable> {
+        let invalid = |value: String, error: T::Err| {
+            let why = format!(": {error}");
+            InvalidVariable { name: self.name, value, why }
+        };
+        self.get().map(|value| value.parse().map_err(|error| invalid(value, error))).transpose()
     }
 
     /// Whether it is set to something other than nothing, `0`, `false` or `no`.

@@ -14,7 +14,7 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// How many tries in a row may find a holder without a name. A holder writes its name just after taking the lock and
 /// removes it just before releasing it, so a nameless holder for a moment means nothing.
-const NAMELESS: usize = 20;
+const NAMELESS: u32 = 20;
 
 /// A held lock; dropping it releases it. The file stays, as removing it would race with the next holder.
 #[derive(Debug)]
@@ -67,12 +67,26 @@ impl FileLock {
         path: &Path,
         holder: &str,
         deadline: &Deadline,
+        on_busy: impl FnMut(&str) -> Busy,
+    ) -> Result<Self, LockError> {
+        if let Some(dir) = path.parent() {
+            let io = |source| LockError::Io { path: path.to_owned(), source };
+            std::fs::create_dir_all(dir).map_err(io)?;
+        }
+        Self::acquire_in_place(path, holder, deadline, on_busy)
+    }
+
+    /// The same in a folder that must exist.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub(crate) fn acquire_in_place(
+        path: &Path,
+        holder: &str,
+        deadline: &Deadline,
         mut on_busy: impl FnMut(&str) -> Busy,
     ) -> Result<Self, LockError> {
         let io = |source| LockError::Io { path: path.to_owned(), source };
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(io)?;
-        }
         let mut file =
             File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(io)?;
         let awaited = format!("the lock {}", path.display());
@@ -99,6 +113,23 @@ impl FileLock {
         // The text is only information: the lock holds without it.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{holder}"));
         Ok(Self { file })
+    }
+}
+
+/// What the process that holds the lock at `path` wrote about itself, if one holds it. A file without a lock, or no file,
+/// is free.
+///
+/// # Errors
+/// [`LockError::Io`].
+pub(crate) fn holder_of(path: &Path) -> Result<Option<String>, LockError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let soon = Deadline::uninterrupted(RETRY * NAMELESS * 2, "a look at a lock");
+    match FileLock::acquire(path, "a look", &soon, |_| Busy::GiveUp) {
+        Ok(_free) => Ok(None),
+        Err(LockError::Held { holder, .. }) => Ok(Some(holder)),
+        Err(error) => Err(error),
     }
 }
 

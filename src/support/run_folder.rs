@@ -1,12 +1,21 @@
-//! The run folder `<root>/<timestamp>-<host>/`, which holds plain text and JSON: its place, its name, and which old ones
-//! are removed. Other modules write its contents.
+//! The run folder `<root>/<timestamp>-<host>/`, which holds plain text and JSON: its place, its name, which process works
+//! in it, and which old ones are removed. Other modules write its contents.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Zoned;
+
+use super::deadline::Deadline;
+use super::lock::{Busy, FileLock, LockError};
+
+/// The lock that a process holds while it works in a run folder.
+const LOCK: &str = "lock";
+/// Whoever only looks into a run folder holds its lock for a moment.
+const MOMENT: Duration = Duration::from_secs(10);
 
 /// One run's folder, mode 0700: it holds the run's private SSH key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +54,17 @@ impl RunFolder {
         Err(io::Error::new(io::ErrorKind::NotFound, format!("the run folder {} is gone", path.display())))
     }
 
+    /// Marks the folder as one that this process works in, for as long as the lock lives. The kernel ends it with the
+    /// process, so that nobody takes a killed run for a living one.
+    ///
+    /// # Errors
+    /// When the lock cannot be taken: another process works in the folder.
+    pub fn occupy(&self) -> Result<FileLock, LockError> {
+        let deadline = Deadline::uninterrupted(MOMENT, "the run folder");
+        let holder = format!("process {}", std::process::id());
+        FileLock::acquire_in_place(&self.join(LOCK), &holder, &deadline, |_| Busy::Wait)
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
@@ -66,7 +86,23 @@ impl RunFolder {
     }
 }
 
-/// Removes all run folders under `root` except the newest `keep` and those in `spare` (runs whose VM still exists). A run
+/// The lock of the run folder at `path`, unless a living process works in it. Whoever removes something from a folder
+/// holds it meanwhile, so that no process begins to work there.
+///
+/// # Errors
+/// When the lock cannot be used.
+pub(crate) fn claim(path: &Path) -> io::Result<Option<FileLock>> {
+    let soon = Deadline::uninterrupted(MOMENT, "a run folder");
+    match FileLock::acquire_in_place(&path.join(LOCK), "a sweep", &soon, |_| Busy::GiveUp) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::Held { .. }) => Ok(None),
+        Err(LockError::Io { source, .. }) => Err(source),
+        Err(error @ LockError::Wait(_)) => Err(io::Error::other(error)),
+    }
+}
+
+/// Removes all run folders under `root` except the newest `keep`, those in `spare` (runs whose VM still exists), and those
+/// that a living process works in. A run
 /// folder has a name that starts with a timestamp, and a `plan.json`; other folders are never touched. Returns what was
 /// removed.
 ///
@@ -76,7 +112,8 @@ pub(crate) fn retain(root: &Path, keep: usize, spare: &[PathBuf]) -> io::Result<
     let folders = all(root)?;
     let surplus = folders.len().saturating_sub(keep);
     let old = folders.into_iter().take(surplus).filter(|path| !spare.contains(path));
-    Ok(old.filter(|path| fs::remove_dir_all(path).is_ok()).collect())
+    let remove = |path: &PathBuf| matches!(claim(path), Ok(Some(_lock)) if fs::remove_dir_all(path).is_ok());
+    Ok(old.filter(remove).collect())
 }
 
 /// Every run folder under `root`, oldest first; none if there is no such folder.
@@ -118,6 +155,17 @@ mod tests {
             .map(|folder| folder.path().file_name().unwrap().to_str().unwrap().to_owned())
             .collect();
         assert_eq!(names, ["20260617T120000-askari", "20260617T120000-askari-2", "20260617T120000-askari-3"]);
+    }
+
+    #[test]
+    fn retention_spares_a_folder_that_a_process_works_in() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(root.path(), "askari", &noon()).unwrap();
+        fs::write(folder.join("plan.json"), "{}").unwrap();
+        let occupied = folder.occupy().unwrap();
+        assert_eq!(retain(root.path(), 0, &[]).unwrap(), Vec::<PathBuf>::new());
+        drop(occupied);
+        assert_eq!(retain(root.path(), 0, &[]).unwrap(), [folder.path().to_owned()]);
     }
 
     #[test]

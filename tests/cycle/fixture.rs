@@ -210,6 +210,9 @@ impl Fixture {
             state: self.path("state"),
             processes: ProcFs::new().unwrap(),
             session: session.to_owned(),
+            wait: Duration::ZERO,
+            // So many that VMs do not slow each other down.
+            cores: Some(64),
             accelerator: Some(Accelerator::Tcg),
             login: GuestLogin { user: whoami(), port: self.port },
             keep,
@@ -264,8 +267,11 @@ impl Fixture {
     #[track_caller]
     pub(crate) fn assert_unlocked(&self) {
         let soon = Deadline::uninterrupted(Duration::from_secs(1), "the test");
-        let lock = FileLock::acquire(&self.path("state/vm.lock"), "a test", &soon, |_| Busy::GiveUp);
-        lock.expect("the lock is free");
+        for name in ["admission", "shared", "slot-1", "slot-2"] {
+            let path = self.path(&format!("state/{name}.lock"));
+            let lock = FileLock::acquire(&path, "a test", &soon, |_| Busy::GiveUp);
+            drop(lock.unwrap_or_else(|error| panic!("the lock {name} is not free: {error}")));
+        }
     }
 }
 

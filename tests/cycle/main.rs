@@ -17,6 +17,7 @@ mod hypervisor_failures;
 mod layers;
 #[cfg(test)]
 mod lockout;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod playbooks;
@@ -28,5 +29,7 @@ mod restart;
 mod secrets;
 #[cfg(test)]
 mod secrets_fixture;
+#[cfg(test)]
+mod side_by_side;
 #[cfg(test)]
 mod waiting;

@@ -45,6 +45,7 @@ fn a_cycle_passes_and_leaves_only_its_run_folder() {
             "events.jsonl",
             "image.json",
             "journal.log",
+            "lock",
             "plan.json",
             "report.json",
             "seed"

@@ -175,6 +175,8 @@ fn errors_in_the_harness_file() {
         "version: 1\nlimits: {timeouts: {up: 5}}\n",
         "version: 1\nlimits: {timeouts: {boot: 5m}}\n",
         "version: 1\nlimits: {memory_reserve: 1e9}\n",
+        "version: 1\nlimits: {vms: 0}\n",
+        "version: 1\nlimits: {vms: 9}\n",
         "{}\n",
         "",
     ];

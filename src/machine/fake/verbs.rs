@@ -188,11 +188,12 @@ impl Hypervisor for Fake {
 
     fn machines(&self) -> Result<Vec<Machine>> {
         self.call(Verb::Machines, "", |state| {
-            let State { domains, damaged, .. } = state;
+            let State { domains, damaged, resident, .. } = state;
             let machine = |(spec, state): &(DomainSpec, DomainState)| Machine {
                 name: spec.name.clone(),
                 state: state.clone(),
                 memory: spec.memory,
+                resident: Some(resident.get(&spec.name).copied().unwrap_or(Bytes(0))),
                 ownership: (!damaged.contains(&spec.name)).then(|| spec.ownership.clone()),
             };
             Ok(domains.values().map(machine).collect())

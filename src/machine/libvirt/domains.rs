@@ -172,7 +172,16 @@ fn machine(domain: &Domain, prefix: &NamePrefix) -> Result<Option<Machine>, Erro
     }
     let xml = domain.xml_desc(0)?;
     let memory = Bytes(domain.max_memory()?.saturating_mul(1024));
-    Ok(Some(Machine { name, state: state_of(domain)?, memory, ownership: Ownership::read(&xml) }))
+    let state = state_of(domain)?;
+    let resident = state.is_alive().then(|| resident(domain)).flatten();
+    Ok(Some(Machine { name, state, memory, resident, ownership: Ownership::read(&xml) }))
+}
+
+/// The memory that QEMU holds, see virDomainMemoryStats. Not every driver knows it.
+fn resident(domain: &Domain) -> Option<Bytes> {
+    let stats = domain.memory_stats(0).ok()?;
+    let rss = stats.iter().find(|stat| stat.tag == sys::VIR_DOMAIN_MEMORY_STAT_RSS)?;
+    Some(Bytes(rss.val.saturating_mul(1024)))
 }
 
 fn state_of(domain: &Domain) -> Result<DomainState, Error> {

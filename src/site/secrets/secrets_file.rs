@@ -48,7 +48,8 @@ impl Drop for SecretsFile {
     }
 }
 
-/// Removes the files that killed runs left in the run folders in `root`, and returns their paths. No run must be active.
+/// Removes the files that killed runs left in the run folders in `root`, and returns their paths. A folder that a living
+/// process works in is left alone.
 ///
 /// # Errors
 /// When one cannot be removed.
@@ -56,7 +57,12 @@ pub fn remove_leftovers(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut removed = Vec::new();
     for folder in run_folder::all(root)? {
         let path = folder.join(WORKSPACE).join(NAME);
-        if remove_if_exists(&path)? {
+        if !path.exists() {
+            continue;
+        }
+        if let Some(_lock) = run_folder::claim(&folder)?
+            && remove_if_exists(&path)?
+        {
             removed.push(path);
         }
     }
