@@ -100,6 +100,7 @@ fn spec(name: &str) -> DomainSpec {
             accelerator: Accelerator::Tcg,
             image: "empty".to_owned(),
             layer: None,
+            makes: Vec::new(),
         },
     }
 }

@@ -292,6 +292,9 @@ pub enum Layers {
     /// A settled first boot of the same VM, at most a day old; the first trial makes it.
     #[default]
     Ready,
+    /// Also the state after the same playbook, for a second look at `verify.yml` or at the restart. Never with secrets, nor
+    /// with a certificate tier other than `internal`, nor in CI.
+    Applied,
 }
 
 /// What the tiers `pebble`, `le-staging` and `le-prod-wildcard` need; `internal` needs none of it. Also `certs:` of

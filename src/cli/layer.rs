@@ -7,7 +7,7 @@ use super::args::LayerCommand;
 use super::driver::Driver;
 use super::print;
 use crate::exit::Exit;
-use crate::machine::layer::{Layer, LayerName};
+use crate::machine::layer::{Layer, LayerKind, LayerName};
 
 /// A layer was not removed.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,7 @@ struct Shown<'a> {
     host: Option<&'a str>,
     made: Option<String>,
     used: Option<String>,
+    base: Option<String>,
     bytes: u64,
     machine: Option<&'a str>,
 }
@@ -83,6 +84,7 @@ fn shown(layer: &Layer) -> Shown<'_> {
         host: layer.made.as_ref().map(|(host, _)| host.as_str()),
         made: layer.made.as_ref().map(|(_, made)| made.to_string()),
         used: layer.used.map(|used| used.to_string()),
+        base: layer.base.as_ref().map(ToString::to_string),
         bytes: layer.bytes.0,
         machine: layer.user.as_deref(),
     }
@@ -92,7 +94,8 @@ fn describe(layer: &Layer) -> String {
     let made = match &layer.made {
         Some((host, made)) => {
             let made = made.to_zoned(TimeZone::system());
-            format!("{host}, first boot {}", made.strftime("%Y-%m-%d %H:%M"))
+            let state = if layer.name.kind() == LayerKind::Ready { "first boot" } else { "applied" };
+            format!("{host}, {state} {}", made.strftime("%Y-%m-%d %H:%M"))
         }
         None => "unfinished".to_owned(),
     };
@@ -109,6 +112,7 @@ mod tests {
         Layer {
             name: name.parse().unwrap(),
             made: Some(("askari".into(), "2026-06-17T12:03:00Z".parse().unwrap())),
+            base: None,
             used: None,
             bytes: Bytes::mib(800),
             user: user.map(str::to_owned),

@@ -86,6 +86,8 @@ pub struct RunContext {
     pub accelerator: Option<Accelerator>,
     /// User and port to log in to guests.
     pub login: GuestLogin,
+    /// Whether nobody watches: then no run goes on from an applied layer.
+    pub is_ci: bool,
     /// What happens to the VM of a run that did not pass.
     pub keep: Keep,
     /// Ctrl-C, SIGTERM and SIGHUP.
@@ -150,6 +152,7 @@ impl RunContext {
             cores: is_local.then(|| std::thread::available_parallelism().map_or(1, Into::into)),
             accelerator,
             login: GuestLogin::default(),
+            is_ci: env::is_ci(),
             keep,
             interrupt,
             reporter,

@@ -98,6 +98,7 @@ pub fn run(context: &RunContext, plan: &Plan, job: Job) -> anyhow::Result<RunRep
         folder,
         slot,
         machine,
+        layers: None,
         ownership,
         vm,
     }
@@ -126,7 +127,7 @@ impl Run<'_> {
             accelerator: vm.map(|vm| vm.ownership.accelerator.to_string()),
             image: vm.map(|vm| up::describe_image(&vm.ownership.image, &self.folder)),
             bytecode_cache: self.bytecode.describe(),
-            layer: vm.and_then(|vm| vm.ownership.layer.as_ref()?.origin(&Zoned::now())),
+            layer: vm.and_then(|vm| Some(vm.ownership.layer.as_ref()?.describe(&Zoned::now()))),
             expected: judgement.expected,
             seen: judgement.seen,
             compared: judgement.compared,

@@ -50,8 +50,19 @@ fn vars(plan: &Plan, address: IpAddr, acme: Acme) -> HarnessVars {
 impl Run<'_> {
     /// Applies the site playbook.
     pub(super) fn apply(&mut self) -> Result<StageOutput<()>, StageError> {
+        if let Some(summary) = self.restored_apply()? {
+            return Ok(StageOutput::passed(summary));
+        }
         let report = self.run_playbook(Phase::Apply, self.plan.harness.timeouts.apply)?;
-        Ok(StageOutput::passed(format!("{} tasks, {} changed", report.ok, report.changed)))
+        let summary = format!("{} tasks, {} changed", report.ok, report.changed);
+        let kept = self.keep_applied(&summary).map(|kept| format!(", {kept}")).unwrap_or_default();
+        Ok(StageOutput::passed(summary + &kept))
+    }
+
+    /// Everything that the site playbook gets from outside the site's files.
+    pub(super) fn playbook_inputs(&self) -> Vec<String> {
+        let address = IpAddr::V4(self.slot.address(self.plan.harness.subnet));
+        self.checked.inputs(&self.plan.site, &vars(self.plan, address, Acme::default()))
     }
 
     /// Runs `verify.yml`. Returns all its assertions.

@@ -9,6 +9,7 @@ use super::certs::Certs;
 use super::cleanup::Cleanup;
 use super::context::{Job, RunContext};
 use super::errors::{StageError, StageOutput};
+use super::layers::RunLayers;
 use super::recorder::RunRecorder;
 use super::running_vm::RunningVm;
 use crate::catalog::Plan;
@@ -33,6 +34,8 @@ pub(super) struct Run<'a> {
     pub slot: Slot,
     /// The name of its VM's domain.
     pub machine: String,
+    /// The layers that the VM of this run can go on from, or becomes.
+    pub layers: Option<RunLayers>,
     /// The owner that the VM of this run records; set right before the VM is defined.
     pub ownership: Option<Ownership>,
     pub vm: Option<RunningVm>,

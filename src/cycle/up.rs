@@ -9,6 +9,7 @@ use jiff::Zoned;
 use super::admission;
 use super::context::RunContext;
 use super::errors::{StageError, StageOutput};
+use super::layers::RunLayers;
 use super::place;
 use super::run::Run;
 use super::running_vm::{self, RunningVm};
@@ -19,7 +20,6 @@ use crate::guest::{BootFacts, wait_ready};
 use crate::machine::domain::DiskCache;
 use crate::machine::image::Image;
 use crate::machine::kvm_probe::{self, KvmProbe};
-use crate::machine::layer::LayerUse;
 use crate::machine::network::NetworkSpec;
 use crate::machine::ownership::Processes;
 use crate::machine::seed::{FIRST_BOOT_MASKS, KeyPair, SeedSpec};
@@ -60,32 +60,24 @@ impl Run<'_> {
     /// Brings the VM up: from its ready layer if there is one, otherwise from the image.
     pub(super) fn up(&mut self) -> Result<StageOutput<()>, StageError> {
         let (image, mut ownership) = self.prepare()?;
-        let layer = self.ready_layer(&image, &ownership)?;
-        if let Some((name, Some(record))) = &layer {
-            ownership.layer = Some(LayerUse::From(name.clone(), record.made));
-            self.own(&ownership);
-            match self.restore(name, record, &ownership) {
-                Ok(output) => return Ok(output),
-                Err(error) => self.discard_layer(name, error)?,
-            }
+        self.find_layers(&image, &ownership)?;
+        if let Some(output) = self.up_from_layer(&ownership)? {
+            return Ok(output);
         }
-        let made = layer.map(|(name, _)| name);
-        ownership.layer = made.clone().map(LayerUse::Makes);
-        if let Some(name) = &made {
-            self.clear_layer(name)?;
-        }
+        ownership.makes = self.layers.as_ref().map(RunLayers::all).unwrap_or_default();
         self.own(&ownership);
+        self.clear_layers(&ownership.makes)?;
         let vm = self.define(ownership)?;
         admission::check_start(self.context, self.plan, &self.machine, self.slot)?;
         self.hypervisor().start(&self.machine).context("cannot start the VM")?;
         self.vm = Some(vm);
         let facts = self.wait_until_ready()?;
-        let kept = made.and_then(|name| self.keep_layer(&name, &facts));
+        let kept = self.keep_first_boot(&facts);
         Ok(self.describe_up(&facts, kept)?)
     }
 
     /// Records who owns the VM that is about to be defined, and pushes its undo.
-    fn own(&mut self, ownership: &Ownership) {
+    pub(super) fn own(&mut self, ownership: &Ownership) {
         if self.ownership.replace(ownership.clone()).is_some() {
             return;
         }
@@ -153,6 +145,7 @@ impl Run<'_> {
             accelerator: Accelerator::Tcg,
             image: image.name.clone(),
             layer: None,
+            makes: Vec::new(),
         }
     }
 
@@ -192,9 +185,9 @@ impl Run<'_> {
             egress: if plan.egress { Egress::Internet } else { Egress::None },
             seed: true,
             disk: if plan.restart == Restart::PowerCut { DiskCache::Writeback } else { DiskCache::Unsafe },
-            overlay: match &ownership.layer {
-                Some(LayerUse::Makes(layer)) => layer.disk(),
-                _ => VmVolumes(&self.machine).overlay(),
+            overlay: match ownership.makes.first() {
+                Some(layer) => layer.disk(),
+                None => VmVolumes(&self.machine).overlay(),
             },
             ownership: ownership.clone(),
         }

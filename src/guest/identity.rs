@@ -17,10 +17,9 @@ const SCRIPT: &str = include_str!("renew.sh");
 pub struct RunKeys<'a> {
     /// The public key that may log in: a line of authorized_keys.
     pub client: &'a str,
-    /// The private host key, in OpenSSH's format.
-    pub host_private: &'a str,
-    /// Its public half, a line of a `.pub` file.
-    pub host_public: &'a str,
+    /// The private host key, in OpenSSH's format, and its public half, a line of a `.pub` file. None leaves the guest the one
+    /// that it has: a new one needs another sshd, and a playbook may have changed the settings for the next one.
+    pub host: Option<(&'a str, &'a str)>,
 }
 
 /// Why a restored guest did not get the identity of the run.
@@ -68,14 +67,15 @@ fn script(user: &str, old_key: &str, keys: RunKeys<'_>, random: &[u8], now: Dura
     use base64::Engine;
     let random = base64::engine::general_purpose::STANDARD.encode(random);
     let now = format!("{}.{:03}", now.as_secs(), now.subsec_millis());
+    let (host_private, host_public) = keys.host.unwrap_or_default();
     let values = [
         ("now", now.as_str()),
         ("random", &random),
         ("user", user),
         ("old_key", old_key),
         ("new_key", keys.client),
-        ("host_key", keys.host_private),
-        ("host_key_public", keys.host_public),
+        ("host_key", host_private),
+        ("host_key_public", host_public),
     ];
     let assignments = values.map(|(name, value)| format!("{name}={}\n", quote(value.trim_end())));
     assignments.concat() + SCRIPT
@@ -87,11 +87,14 @@ mod tests {
 
     #[test]
     fn the_values_come_before_the_script_and_are_quoted() {
-        let keys = RunKeys {
-            client: "ssh-ed25519 BBBB it's",
-            host_private: "-----BEGIN\nx\n-----END\n",
-            host_public: "ssh-ed25519 CCCC",
-        };
+        let host = Some((
+            "-----BEGIN
+x
+-----END
+",
+            "ssh-ed25519 CCCC",
+        ));
+        let keys = RunKeys { client: "ssh-ed25519 BBBB it's", host };
         let script =
             script("ansible", "ssh-ed25519 AAAA", keys, &[0, 255], Duration::from_millis(1_781_697_600_042));
         let (values, rest) = script.split_at(script.len() - SCRIPT.len());

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use super::accelerator::Accelerator;
-use super::layer::LayerUse;
+use super::layer::{LayerName, LayerOrigin};
 use super::network::Slot;
 use super::xml::{Element, el};
 use crate::catalog::plan::TrialName;
@@ -46,8 +46,10 @@ pub struct Ownership {
     pub accelerator: Accelerator,
     /// The name of its golden image.
     pub image: String,
-    /// The layer that it was restored from, or that it makes.
-    pub layer: Option<LayerUse>,
+    /// The layer that it was restored from; none if it booted.
+    pub layer: Option<LayerOrigin>,
+    /// The layers that its states become: their volumes are its disks.
+    pub makes: Vec<LayerName>,
 }
 
 /// A process, identified across reboots and machines.
@@ -190,6 +192,11 @@ impl Ownership {
         matches!(self.lifetime, Lifetime::Trial { .. }) && self.owner.is_alive(processes) == Some(false)
     }
 
+    /// Whether a layer's volumes are part of this VM's disk.
+    pub(crate) fn uses(&self, layer: &LayerName) -> bool {
+        self.layer.as_ref().is_some_and(|it| it.name == *layer) || self.makes.contains(layer)
+    }
+
     /// Whether both name the same run. Another user, or another machine that uses the same hypervisor, may have a VM of the
     /// same name.
     pub(crate) fn is_same_run(&self, other: &Self) -> bool {
@@ -217,6 +224,7 @@ impl Ownership {
             Lifetime::Manual => ("manual", None),
             Lifetime::Kept { session } => ("kept", Some(session)),
         };
+        let makes = self.makes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         element
             .attr("run", &self.run)
             .attr("host", &self.host)
@@ -233,14 +241,9 @@ impl Ownership {
             .attr("address", self.address)
             .attr("accelerator", self.accelerator)
             .attr("image", &self.image)
-            .attr_if("layer", self.layer.as_ref().map(LayerUse::name))
-            .attr_if(
-                "layer-made",
-                self.layer.as_ref().and_then(|it| match it {
-                    LayerUse::From(_, made) => Some(made),
-                    LayerUse::Makes(_) => None,
-                }),
-            )
+            .attr_if("layer", self.layer.as_ref().map(|it| &it.name))
+            .attr_if("layer-made", self.layer.as_ref().map(|it| it.made))
+            .attr_if("makes", (!makes.is_empty()).then_some(makes))
     }
 
     /// Reads the element from a domain's XML; `None` if it is missing or damaged.
@@ -271,11 +274,18 @@ impl Ownership {
             address: get("address")?.parse().ok()?,
             accelerator: Accelerator::from_str(get("accelerator")?, false).ok()?,
             image: get("image")?.to_owned(),
-            layer: match (get("layer"), get("layer-made")) {
-                (None, _) => None,
-                (Some(name), None) => Some(LayerUse::Makes(name.parse().ok()?)),
-                (Some(name), Some(made)) => Some(LayerUse::From(name.parse().ok()?, made.parse().ok()?)),
+            layer: match get("layer") {
+                None => None,
+                Some(name) => {
+                    Some(LayerOrigin { name: name.parse().ok()?, made: get("layer-made")?.parse().ok()? })
+                }
             },
+            makes: get("makes")
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::parse)
+                .collect::<Result<_, _>>()
+                .ok()?,
         })
     }
 }

@@ -19,6 +19,7 @@ use crate::support::process::quote;
 
 mod search;
 
+pub use search::digest;
 pub(super) use search::{Sources, obstacle};
 
 /// The program, without the place of its cache.

@@ -34,7 +34,7 @@ mod vars;
 mod verification;
 mod workspace;
 
-pub use bytecode::GuestPython;
+pub use bytecode::{GuestPython, digest};
 pub use error::{PlaybookError, SiteError};
 pub use inventory::{HostEntry, UnknownHost};
 pub use preflight::check;

@@ -52,7 +52,7 @@ pub fn check(site: &SitePlan, vars: &HarnessVars, deadline: &Deadline) -> Result
     let is_wanted = site.bytecode_cache != BytecodeCache::Off;
     let bytecode_obstacle = is_wanted.then(|| obstacle(&sources)).flatten();
     let secrets = Secrets::default();
-    Ok(CheckedSite { ansible, entry, bytecode_obstacle, python: None, overrides, secrets })
+    Ok(CheckedSite { ansible, entry, bytecode_obstacle, python: None, collections, overrides, secrets })
 }
 
 /// What `ansible-inventory` prints.

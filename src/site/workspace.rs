@@ -38,11 +38,27 @@ pub struct CheckedSite {
     pub bytecode_obstacle: Option<String>,
     /// Python in the guest, unless the site has its own; none: `/usr/bin/python3`.
     pub python: Option<GuestPython>,
+    /// Folders that may have an `ansible_collections`; none if Ansible did not say.
+    pub(super) collections: Option<Vec<PathBuf>>,
     pub(super) overrides: Overrides,
     pub(super) secrets: Secrets,
 }
 
 impl CheckedSite {
+    /// Everything that the site playbook gets from outside the site's files, each as text: variables, tags, and which playbook
+    /// it is.
+    pub fn inputs(&self, site: &SitePlan, vars: &HarnessVars) -> Vec<String> {
+        let overrides = fs::read_to_string(&site.overrides).unwrap_or_default();
+        vec![
+            json!(self.entry.vars).to_string(),
+            overrides,
+            json!(site.vars).to_string(),
+            json!(vars.render(Phase::Apply)).to_string(),
+            json!(site.roles).to_string(),
+            site.playbook.display().to_string(),
+        ]
+    }
+
     /// Adds the secrets that its roles need.
     #[must_use]
     pub fn with_secrets(self, secrets: Secrets) -> Self {

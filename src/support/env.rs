@@ -48,7 +48,7 @@ pub const ACCEL: Variable =
 /// What a VM may start from.
 pub const LAYERS: Variable = Variable {
     name: "BOMA_IT_LAYERS",
-    help: "`none`: boot every VM from its image; `ready`: go on from a settled first boot; overrides `layers` of harness.yml",
+    help: "`none`: boot every VM from its image; `ready`: go on from a settled first boot; `applied`: or from the state after the same playbook; overrides `layers` of harness.yml",
 };
 /// Waits for a place instead of being refused.
 pub const WAIT: Variable = Variable {

@@ -215,6 +215,7 @@ impl Fixture {
             cores: Some(64),
             accelerator: Some(Accelerator::Tcg),
             login: GuestLogin { user: whoami(), port: self.port },
+            is_ci: false,
             keep,
             interrupt: self.interrupt.clone(),
             reporter: Arc::new(reporters),

@@ -11,7 +11,6 @@ use boma_it::cycle::RunContext;
 use boma_it::machine::DomainState;
 use boma_it::machine::VmVolumes;
 use boma_it::machine::fake::{Fake, Verb};
-use boma_it::machine::layer::LayerUse;
 use boma_it::support::deadline::{Deadline, Progress, Waited};
 use boma_it::support::interrupt::Interrupt;
 use boma_it::support::process::Process;
@@ -246,7 +245,7 @@ impl GuestThread {
         fs::write(self.folder.join("answer"), answer).unwrap();
         // Copies: the run removes its keys before the domain is gone, and at once where the restore of a layer failed.
         let copy = |name: &str, to: &Path| fs::copy(keys.join(name), to).ok();
-        if matches!(owned.layer, Some(LayerUse::From(..))) {
+        if owned.layer.is_some() {
             for name in ["host", "authorized"] {
                 fs::copy(self.folder.join(format!("layer-{name}")), self.folder.join(name)).unwrap();
             }

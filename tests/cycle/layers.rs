@@ -2,22 +2,30 @@
 //! one from the image.
 
 use boma_it::catalog::Plan;
-use boma_it::catalog::plan::Layers;
+use boma_it::catalog::plan::{ExpectedFailure, ExpectedFault, Layers, Restart, Tier};
 use boma_it::catalog::quantity::Bytes;
+use boma_it::catalog::secrets::{SecretPlan, SecretSource};
 use boma_it::cycle::{Job, Keep, RunContext, down, prune, run};
 use boma_it::event::RunReport;
 use boma_it::machine::Hypervisor;
 use boma_it::machine::fake::Verb;
-use boma_it::machine::layer::{Layer, LayerName};
+use boma_it::machine::layer::{Layer, LayerKind, LayerName};
 use boma_it::machine::teardown::PruneScope;
 use boma_it::outcome::{Outcome, Stage};
 
-use crate::fixture::{ASKARI, Fixture, stage};
+use crate::fixture::{ASKARI, Fixture, PORTS, Task, record, stage};
 use crate::guest::{Guest, OnRestart};
 
 fn plan(fixture: &Fixture) -> Plan {
     let mut plan = fixture.plan();
     plan.harness.layers = Layers::Ready;
+    plan
+}
+
+/// The plan of a run that also keeps the state after the playbook.
+fn second_look(fixture: &Fixture) -> Plan {
+    let mut plan = fixture.plan();
+    plan.harness.layers = Layers::Applied;
     plan
 }
 
@@ -163,7 +171,7 @@ fn a_first_boot_that_cannot_be_kept_is_a_note_and_leaves_nothing(#[case] verb: V
     let report = run(&context, &plan(&fixture), Job::Cycle).unwrap();
     assert_passed(&report);
     let noted =
-        fixture.events.notes().into_iter().find(|note| note.starts_with("cannot keep the first boot"));
+        fixture.events.notes().into_iter().find(|note| note.starts_with("cannot keep this state as layer "));
     assert!(noted.is_some(), "{:?}", fixture.events.notes());
     assert_eq!(layers(&context), []);
     fixture.assert_nothing_left(&report);
@@ -248,4 +256,107 @@ fn a_vm_that_is_up_keeps_its_layer_from_being_removed_until_down() {
     other.vm.vcpus += 1;
     assert_passed(&run(&context, &other, Job::Cycle).unwrap());
     assert!(layers(&context).iter().all(|it| it.name != layer.name));
+}
+
+#[test]
+fn a_second_look_goes_on_from_the_applied_state_and_asserts_anew() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let first = run(&context, &second_look(&fixture), Job::Cycle).unwrap();
+    assert_passed(&first);
+    let names: Vec<_> = layers(&context).into_iter().map(|it| it.name).collect();
+    let [applied, ready] = &names[..] else { panic!("{names:?}") };
+    assert_eq!((applied.kind(), ready.kind()), (LayerKind::Applied, LayerKind::Ready));
+    assert!(stage(&first, Stage::Up).summary.ends_with(&format!(", kept as layer {ready}")));
+    assert!(stage(&first, Stage::Apply).summary.ends_with(&format!(", kept as layer {applied}")));
+    // Each disk lies on the one before.
+    let backing = |volume: &str| {
+        let volumes = fixture.fake.volumes().unwrap();
+        volumes.into_iter().find(|it| it.name == volume).unwrap().backing.unwrap()
+    };
+    assert!(backing(&applied.disk()).ends_with(&ready.disk()));
+
+    // The playbook must not run again, and `verify.yml` must.
+    fixture.playbook("apply", "exit 1\n");
+    fixture.playbook("assert", &record("verify", &[Task::failed(PORTS, "refused").asserting()]));
+    let second = run(&context, &second_look(&fixture), Job::Cycle).unwrap();
+    assert_eq!(second.outcome, Outcome::Failed, "{:?}", second.error);
+    let origin = second.layer.clone().unwrap();
+    assert!(origin.starts_with(&format!("layer {applied}, applied ")), "{origin}");
+    assert_eq!(stage(&second, Stage::Apply).summary, "1 tasks, 1 changed, in the layer");
+    assert!(stage(&second, Stage::Reboot).summary.starts_with("boot 11111111 → 22222222"));
+    let tasks = std::fs::read_to_string(second.folder.join("ansible/apply.tasks.jsonl")).unwrap();
+    assert!(tasks.contains("base : firewall"), "{tasks}");
+    assert_eq!(count(&fixture, Verb::Start), 1);
+    let renewal = std::fs::read_to_string(fixture.path("guest/renewal")).unwrap();
+    assert!(renewal.contains("\nhost_key=''\n"), "the host key stays: {renewal}");
+    assert!(fixture.left().iter().all(|name| name.starts_with("layer-")), "{:?}", fixture.left());
+
+    // A ready layer that goes takes the applied one with it.
+    context.layers().remove(ready).unwrap();
+    assert_eq!(fixture.left(), [""; 0]);
+}
+
+#[rstest::rstest]
+#[case::a_file_of_the_site("site/roles/base/tasks/main.yml", "- debug:\n")]
+#[case::the_override("overrides/askari.yml", "stub: false\n")]
+#[case::the_settings_of_ansible("site/ansible.cfg", "[defaults]\nforks = 1\n")]
+fn a_change_of_what_is_applied_applies_it_again(#[case] file: &str, #[case] text: &str) {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    assert_passed(&run(&context, &second_look(&fixture), Job::Cycle).unwrap());
+    fixture.write(file, text);
+    let report = run(&context, &second_look(&fixture), Job::Cycle).unwrap();
+    assert_passed(&report);
+    let origin = report.layer.clone().unwrap();
+    assert!(origin.starts_with("layer ready-"), "{origin}");
+    assert!(stage(&report, Stage::Apply).summary.contains(", kept as layer applied-"));
+}
+
+#[rstest::rstest]
+#[case::verify("harness/verify.yml", "# another look\n")]
+#[case::another_host("overrides/ubongo.yml", "stub: false\n")]
+fn a_change_of_what_is_not_applied_goes_on_from_the_applied_state(#[case] file: &str, #[case] text: &str) {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    assert_passed(&run(&context, &second_look(&fixture), Job::Cycle).unwrap());
+    fixture.write(file, text);
+    let mut plan = second_look(&fixture);
+    plan.restart = Restart::Reset;
+    let report = run(&context, &plan, Job::Cycle).unwrap();
+    assert_passed(&report);
+    assert!(report.layer.as_ref().unwrap().starts_with("layer applied-"));
+}
+
+#[rstest::rstest]
+#[case::ci("no applied layer: this is CI")]
+#[case::secrets("no applied layer: the run has secrets, and they would be in the memory that is kept")]
+#[case::pebble("no applied layer: the certificate tier is pebble")]
+#[case::declared("no applied layer: the scenario declares a failure at apply")]
+#[case::vault("no applied layer: site/group_vars/all.yml is encrypted, and the guest's memory would have it")]
+fn an_applied_state_that_must_not_be_kept_is_not(#[case] reason: &str) {
+    let fixture = Fixture::new();
+    let mut context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let mut plan = second_look(&fixture);
+    if reason.ends_with("CI") {
+        context.is_ci = true;
+    } else if reason.contains("secrets") {
+        let file = fixture.path("token");
+        std::fs::write(&file, "obviously-fake-token").unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        plan.secrets = vec![SecretPlan { name: "vault.token".into(), source: SecretSource::File(file) }];
+    } else if reason.contains("pebble") {
+        plan.certs = Tier::Pebble;
+    } else if reason.contains("declares") {
+        plan.expect.fail = Some(ExpectedFailure { at: Stage::Apply, what: ExpectedFault::Unreachable });
+    } else {
+        fixture.write("site/group_vars/all.yml", "$ANSIBLE_VAULT;1.1;AES256\n3061\n");
+    }
+    run(&context, &plan, Job::Cycle).unwrap();
+    assert!(fixture.events.notes().iter().any(|note| note == reason), "{:?}", fixture.events.notes());
+    assert!(layers(&context).iter().all(|it| it.name.kind() == LayerKind::Ready));
 }

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use name::{InvalidLayerName, LayerName, LayerUse};
+pub use name::{InvalidLayerName, LayerKind, LayerName, LayerOrigin};
 
 use super::domain::DomainSpec;
 use super::hypervisor::HostInfo;
@@ -76,30 +76,73 @@ impl ReadyKey {
 
     /// The name of the layer with this key.
     pub(crate) fn name(&self) -> LayerName {
-        LayerName::ready(&Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
+        LayerName::new(LayerKind::Ready, &digest(self))
     }
+}
+
+/// Everything that an applied state depends on, beside the time and the world outside the VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct AppliedKey {
+    /// That of the ready layer below.
+    pub(crate) ready: ReadyKey,
+    /// Version of boma-it.
+    pub(crate) version: &'static str,
+    /// Version of ansible-core.
+    pub(crate) ansible: String,
+    /// Digest of every file that the playbook can use.
+    pub(crate) site: String,
+    /// The variables that the playbook gets from the inventory, the override, the scenario and boma-it, and its tags.
+    pub(crate) inputs: Vec<String>,
+}
+
+impl AppliedKey {
+    /// The name of the layer with this key.
+    pub(crate) fn name(&self) -> LayerName {
+        LayerName::new(LayerKind::Applied, &digest(self))
+    }
+}
+
+fn digest(key: &impl Serialize) -> [u8; 32] {
+    Sha256::digest(serde_json::to_vec(key).unwrap_or_default()).into()
 }
 
 /// What is known about a layer. The keys are its own: they open a guest only until the restored state has the run's keys.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct LayerRecord {
     pub(crate) form: u32,
-    /// When its first boot had settled.
+    /// When its state was kept.
     pub(crate) made: Timestamp,
     /// The profile.
     pub(crate) host: String,
+    /// The layer whose disk is below its own.
+    pub(crate) base: Option<String>,
     /// cloud-init's instance id. Restored guests keep it: another id would make their next boot a first boot.
     pub(crate) instance_id: String,
     /// The private key that logs in, in OpenSSH's format.
     pub(crate) client_key: String,
     /// Its public half, a line of authorized_keys.
     pub(crate) client_key_public: String,
-    /// The guest's public host key, a line of a `.pub` file.
+    /// The guest's private host key.
+    pub(crate) host_key: String,
+    /// Its public half, a line of a `.pub` file.
     pub(crate) host_key_public: String,
     /// The serial console up to then.
     pub(crate) console: String,
     /// The journal up to then.
     pub(crate) journal: String,
+    /// What the site playbook did; empty in a ready layer.
+    pub(crate) applied: Applied,
+}
+
+/// How the site playbook went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Applied {
+    /// As the stage reports it: `22 tasks, 16 changed`.
+    pub(crate) summary: String,
+    /// Ansible's output.
+    pub(crate) log: String,
+    /// The record of its tasks, one JSON object a line.
+    pub(crate) tasks: String,
 }
 
 impl LayerRecord {
@@ -110,12 +153,15 @@ impl LayerRecord {
             form: FORM,
             made,
             host: any(),
+            base: None,
             instance_id: any(),
             client_key: any(),
             client_key_public: any(),
+            host_key: any(),
             host_key_public: any(),
             console: any(),
             journal: any(),
+            applied: Applied::default(),
         }
     }
 }
@@ -136,6 +182,8 @@ pub struct Layer {
     pub name: LayerName,
     /// The profile and when it was made; none if it has no readable record: it is being made, or its maker was killed.
     pub made: Option<(String, Timestamp)>,
+    /// The layer whose disk is below its own.
+    pub base: Option<LayerName>,
     /// When a run last used it, as far as this machine knows.
     pub used: Option<Timestamp>,
     /// Disk space in use.
@@ -152,14 +200,27 @@ impl Layer {
     }
 }
 
-/// The layers to remove: those without a record, those that are too old, and then the least recently used until the rest
-/// takes at most `budget`. Never one that a VM uses.
+/// The layers to remove: those without a record or a base, those that are too old, and then the least recently used until
+/// the rest takes at most `budget`. Never one that a VM uses, nor one that such a layer lies on; and never a base without
+/// those that lie on it.
 pub(crate) fn surplus(layers: &[Layer], budget: Bytes, now: Timestamp) -> Vec<LayerName> {
-    let is_useless = |it: &Layer| it.made.as_ref().is_none_or(|(_, made)| Layer::is_expired(*made, now));
+    let on = |base: &Layer| {
+        let base = base.name.clone();
+        layers.iter().filter(move |it| it.base.as_ref() == Some(&base))
+    };
+    let is_in_use = |it: &Layer| it.user.is_some() || on(it).any(|above| above.user.is_some());
+    let is_old = |it: &Layer| it.made.as_ref().is_none_or(|(_, made)| Layer::is_expired(*made, now));
+    let is_useless = |it: &Layer| {
+        let base = it.base.as_ref().map(|base| layers.iter().find(|it| it.name == *base));
+        is_old(it) || base.is_some_and(|base| base.is_none_or(is_old))
+    };
+    let used = |it: &Layer| it.used.max(it.made.as_ref().map(|(_, made)| *made));
+    let used_at_all = |it: &&Layer| on(it).filter_map(used).max().max(used(it));
     let (useless, mut good): (Vec<&Layer>, Vec<&Layer>) =
-        layers.iter().filter(|it| it.user.is_none()).partition(|it| is_useless(it));
-    let in_use: u64 = layers.iter().filter(|it| it.user.is_some()).map(|it| it.bytes.0).sum();
-    good.sort_by_key(|it| it.used.or(it.made.as_ref().map(|(_, made)| *made)));
+        layers.iter().filter(|it| !is_in_use(it)).partition(|it| is_useless(it));
+    let in_use: u64 = layers.iter().filter(|it| is_in_use(it)).map(|it| it.bytes.0).sum();
+    // Those that lie on another go before it.
+    good.sort_by_key(|it| (used_at_all(it), it.base.is_none()));
     let mut total = in_use + good.iter().map(|it| it.bytes.0).sum::<u64>();
     let excess = good.into_iter().take_while(|it| {
         let too_much = total > budget.0;

@@ -7,10 +7,28 @@ use jiff::{Timestamp, Zoned};
 
 /// What the names of all volumes of layers start with.
 const PREFIX: &str = "layer-";
-/// What the names of ready layers start with.
-const READY: &str = "ready-";
 /// How many digits follow.
 const DIGITS: usize = 8;
+
+/// What state a layer keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LayerKind {
+    /// A settled first boot.
+    Ready,
+    /// The same with the site playbook applied. It lies on a ready layer.
+    Applied,
+}
+
+impl LayerKind {
+    const ALL: [Self; 2] = [Self::Ready, Self::Applied];
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Ready => "ready-",
+            Self::Applied => "applied-",
+        }
+    }
+}
 
 /// The name of a layer: its kind, and the first digits of the SHA-256 of its key, as in `ready-3f2a91c0`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +44,7 @@ impl FromStr for LayerName {
 
     fn from_str(text: &str) -> Result<Self, InvalidLayerName> {
         let is_digit = |c: char| matches!(c, '0'..='9' | 'a'..='f');
-        match text.strip_prefix(READY) {
+        match LayerKind::ALL.iter().find_map(|kind| text.strip_prefix(kind.prefix())) {
             Some(digits) if digits.len() == DIGITS && digits.chars().all(is_digit) => {
                 Ok(Self(text.to_owned()))
             }
@@ -42,10 +60,16 @@ impl fmt::Display for LayerName {
 }
 
 impl LayerName {
-    /// The ready layer whose key has this digest.
-    pub(super) fn ready(digest: &[u8]) -> Self {
+    /// The layer of this kind whose key has this digest.
+    pub(super) fn new(kind: LayerKind, digest: &[u8]) -> Self {
         let digits: String = digest.iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect();
-        Self(format!("{READY}{digits}"))
+        Self(kind.prefix().to_owned() + &digits)
+    }
+
+    /// What state it keeps.
+    pub fn kind(&self) -> LayerKind {
+        let is = |kind: &LayerKind| self.0.starts_with(kind.prefix());
+        LayerKind::ALL.into_iter().find(is).unwrap_or(LayerKind::Ready)
     }
 
     /// The volume of the disk, which the overlays of running VMs lie on.
@@ -75,34 +99,30 @@ impl LayerName {
     }
 }
 
-/// What a VM has to do with a layer.
+/// The layer that a VM was restored from: which, and when it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LayerUse {
-    /// It boots from the image, and its settled first boot becomes this layer.
-    Makes(LayerName),
-    /// It was restored from this layer, whose first boot had settled at that time.
-    From(LayerName, Timestamp),
+pub struct LayerOrigin {
+    /// Its name.
+    pub name: LayerName,
+    /// When the state was kept.
+    pub made: Timestamp,
 }
 
-impl LayerUse {
-    /// Which.
-    pub fn name(&self) -> &LayerName {
-        match self {
-            Self::Makes(name) | Self::From(name, _) => name,
-        }
-    }
-
-    /// Where the VM came from, for a person who reads it at `now`: `layer ready-3f2a91c0, first boot 14:03 today`. None if
-    /// it was booted.
-    pub(crate) fn origin(&self, now: &Zoned) -> Option<String> {
-        let Self::From(name, made) = self else { return None };
+impl LayerOrigin {
+    /// In words, for a person who reads it at `now`: `layer ready-3f2a91c0, first boot 14:03 today`.
+    pub(crate) fn describe(&self, now: &Zoned) -> String {
+        let Self { name, made } = self;
         let made = made.to_zoned(now.time_zone().clone());
         let day = match now.date().since(made.date()).map(|span| span.get_days()) {
             Ok(0) => "today".to_owned(),
             Ok(1) => "yesterday".to_owned(),
             _ => format!("on {}", made.date()),
         };
-        Some(format!("layer {name}, first boot {} {day}", made.strftime("%H:%M")))
+        let state = match name.kind() {
+            LayerKind::Ready => "first boot",
+            LayerKind::Applied => "applied",
+        };
+        format!("layer {name}, {state} {} {day}", made.strftime("%H:%M"))
     }
 }
 
@@ -112,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_volume_belongs_to_the_layer_in_its_name() {
-        let name = LayerName::ready(&[0x3f, 0x2a, 0x91, 0xc0, 0xff]);
+        let name = LayerName::new(LayerKind::Ready, &[0x3f, 0x2a, 0x91, 0xc0, 0xff]);
         assert_eq!(name.to_string(), "ready-3f2a91c0");
         assert_eq!(name.to_string().parse(), Ok(name.clone()));
         for volume in name.volumes() {
@@ -128,19 +148,24 @@ mod tests {
     #[case("layer-ready-3f2a91.mem")]
     #[case("layer-ready-3F2A91C0.mem")]
     #[case("layer-other-3f2a91c0.mem")]
+    #[case("layer-applied-ready-3f2a91c0.mem")]
     fn another_volume_belongs_to_no_layer(#[case] volume: &str) {
         assert_eq!(LayerName::of_volume(volume), None);
     }
 
     #[rstest::rstest]
-    #[case("2026-06-17T12:03:00Z", Some("layer ready-3f2a91c0, first boot 14:03 today"))]
-    #[case("2026-06-16T21:59:00Z", Some("layer ready-3f2a91c0, first boot 23:59 yesterday"))]
-    #[case("2026-06-15T22:00:00Z", Some("layer ready-3f2a91c0, first boot 00:00 yesterday"))]
-    #[case("2026-06-01T12:03:00Z", Some("layer ready-3f2a91c0, first boot 14:03 on 2026-06-01"))]
-    fn the_origin_says_when_the_first_boot_was(#[case] made: &str, #[case] origin: Option<&str>) {
+    #[case("ready-3f2a91c0", "2026-06-17T12:03:00Z", "layer ready-3f2a91c0, first boot 14:03 today")]
+    #[case("ready-3f2a91c0", "2026-06-16T21:59:00Z", "layer ready-3f2a91c0, first boot 23:59 yesterday")]
+    #[case("ready-3f2a91c0", "2026-06-15T22:00:00Z", "layer ready-3f2a91c0, first boot 00:00 yesterday")]
+    #[case("ready-3f2a91c0", "2026-06-01T12:03:00Z", "layer ready-3f2a91c0, first boot 14:03 on 2026-06-01")]
+    #[case("applied-3f2a91c0", "2026-06-17T12:03:00Z", "layer applied-3f2a91c0, applied 14:03 today")]
+    fn the_origin_says_which_state_was_kept_and_when(
+        #[case] name: &str,
+        #[case] made: &str,
+        #[case] words: &str,
+    ) {
         let now: Zoned = "2026-06-17T15:00:00+02:00[Europe/Berlin]".parse().unwrap();
-        let name: LayerName = "ready-3f2a91c0".parse().unwrap();
-        assert_eq!(LayerUse::From(name.clone(), made.parse().unwrap()).origin(&now).as_deref(), origin);
-        assert_eq!(LayerUse::Makes(name).origin(&now), None);
+        let origin = LayerOrigin { name: name.parse().unwrap(), made: made.parse().unwrap() };
+        assert_eq!(origin.describe(&now), words);
     }
 }

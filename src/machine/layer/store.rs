@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::{FORM, Layer, LayerName, LayerRecord, LayerUse, surplus};
+use super::{FORM, Layer, LayerKind, LayerName, LayerRecord, surplus};
 use crate::catalog::quantity::Bytes;
 use crate::machine::hypervisor::{Hypervisor, HypervisorError, Machine, Result, Volume};
 use crate::support::deadline::Deadline;
@@ -41,34 +41,39 @@ impl<'a> LayerStore<'a> {
         // After the volumes: a VM that makes a layer is defined before the layer gets any.
         let machines = self.hypervisor.machines()?;
         let user_of = |name: &LayerName| {
-            let uses = |it: &&Machine| {
-                it.ownership.as_ref().and_then(|it| it.layer.as_ref()).map(LayerUse::name) == Some(name)
-            };
+            let uses = |it: &&Machine| it.ownership.as_ref().is_some_and(|it| it.uses(name));
             machines.iter().find(uses).map(|it| it.name.clone())
         };
         names
             .into_iter()
             .map(|name| {
+                let record = self.record_in(&volumes, &name)?;
                 let bytes =
                     volumes.iter().filter(|it| LayerName::of_volume(&it.name).as_ref() == Some(&name));
                 Ok(Layer {
                     bytes: Bytes(bytes.map(|it| it.allocation.0).sum()),
                     user: user_of(&name),
                     used: self.used(&name),
-                    made: self.record_in(&volumes, &name)?.map(|it| (it.host, it.made)),
+                    base: record.as_ref().and_then(|it| it.base.as_ref()?.parse().ok()),
+                    made: record.map(|it| (it.host, it.made)),
                     name,
                 })
             })
             .collect()
     }
 
-    /// The record of a layer that can be used now: complete, and not too old.
+    /// The record of a layer that can be used now: complete, and not too old, as is the one that it lies on.
     ///
     /// # Errors
     /// When the hypervisor fails.
     pub(crate) fn find(&self, name: &LayerName, now: Timestamp) -> Result<Option<LayerRecord>> {
         let record = self.record_in(&self.hypervisor.volumes()?, name)?;
-        Ok(record.filter(|it| !Layer::is_expired(it.made, now)))
+        let Some(record) = record.filter(|it| !Layer::is_expired(it.made, now)) else { return Ok(None) };
+        Ok(match record.base.as_ref().map(|base| base.parse::<LayerName>()) {
+            None => Some(record),
+            Some(Ok(base)) => self.find(&base, now)?.map(|_| record),
+            Some(Err(_)) => None,
+        })
     }
 
     fn record_in(&self, volumes: &[Volume], name: &LayerName) -> Result<Option<LayerRecord>> {
@@ -103,7 +108,7 @@ impl<'a> LayerStore<'a> {
         Ok(())
     }
 
-    /// Notes that a run uses the layer. That this cannot be noted only changes which layer goes first.
+    /// Notes that a run uses the layer, and so the one that it lies on. That this cannot be noted only changes which layer goes first.
     pub(crate) fn mark_used(&self, name: &LayerName) {
         let _ = fs::create_dir_all(&self.used).and_then(|()| fs::write(self.used.join(name.to_string()), ""));
     }
@@ -112,11 +117,23 @@ impl<'a> LayerStore<'a> {
         fs::metadata(self.used.join(name.to_string())).ok()?.modified().ok()?.try_into().ok()
     }
 
-    /// Removes a layer, complete or not. It need not exist.
+    /// Removes a layer, complete or not, and those that lie on it. It need not exist.
     ///
     /// # Errors
     /// The first error of the hypervisor; the rest is removed.
     pub fn remove(&self, name: &LayerName) -> Result<()> {
+        let above = match name.kind() {
+            LayerKind::Ready => {
+                self.list()?.into_iter().filter(|it| it.base.as_ref() == Some(name)).collect()
+            }
+            LayerKind::Applied => Vec::new(),
+        };
+        let results: Vec<Result<()>> =
+            above.iter().map(|it| &it.name).chain([name]).map(|name| self.delete(name)).collect();
+        results.into_iter().collect()
+    }
+
+    fn delete(&self, name: &LayerName) -> Result<()> {
         let _ = fs::remove_file(self.used.join(name.to_string()));
         let results = name.volumes().map(|volume| self.hypervisor.delete_volume(&volume));
         results.into_iter().collect()

@@ -118,8 +118,9 @@ fn now() -> Timestamp {
 fn layer(digit: u8, made: Option<i64>, used: Option<i64>, user: Option<&str>) -> Layer {
     let ago = |hours: i64| now() - SignedDuration::from_hours(hours);
     Layer {
-        name: LayerName::ready(&[digit; 4]),
+        name: LayerName::new(LayerKind::Ready, &[digit; 4]),
         made: made.map(|hours| ("askari".to_owned(), ago(hours))),
+        base: None,
         used: used.map(ago),
         bytes: Bytes(10),
         user: user.map(str::to_owned),
@@ -164,4 +165,63 @@ fn a_layer_that_a_vm_uses_is_never_removed_but_counts() {
     assert_eq!(removed(&layers, 30), [""; 0]);
     assert_eq!(removed(&layers, 20), ["ready-33333333"]);
     assert_eq!(removed(&layers, 0), ["ready-33333333"]);
+}
+
+/// An applied layer on the ready layer `base`.
+fn applied(digit: u8, base: u8, used: i64, user: Option<&str>) -> Layer {
+    Layer {
+        name: LayerName::new(LayerKind::Applied, &[digit; 4]),
+        base: Some(LayerName::new(LayerKind::Ready, &[base; 4])),
+        ..layer(digit, Some(20), Some(used), user)
+    }
+}
+
+#[test]
+fn a_layer_goes_before_the_one_that_it_lies_on() {
+    let layers = [
+        layer(0x11, Some(21), Some(19), None),
+        layer(0x22, Some(10), Some(5), None),
+        applied(0x33, 0x11, 2, None),
+    ];
+    assert_eq!(removed(&layers, 29), ["ready-22222222"]);
+    assert_eq!(removed(&layers, 19), ["ready-22222222", "applied-33333333"]);
+    assert_eq!(removed(&layers, 9), ["ready-22222222", "applied-33333333", "ready-11111111"]);
+}
+
+#[test]
+fn a_layer_whose_base_is_gone_or_too_old_is_removed() {
+    let layers =
+        [layer(0x11, Some(25), None, None), applied(0x33, 0x11, 2, None), applied(0x44, 0x99, 2, None)];
+    assert_eq!(removed(&layers, 1000), ["ready-11111111", "applied-33333333", "applied-44444444"]);
+}
+
+#[test]
+fn the_base_of_a_layer_that_a_vm_uses_is_never_removed() {
+    let layers = [layer(0x11, Some(30), None, None), applied(0x33, 0x11, 2, Some("boma-it-askari"))];
+    assert_eq!(removed(&layers, 0), [""; 0]);
+}
+
+#[test]
+fn everything_that_an_applied_state_depends_on_names_another_layer() {
+    let key = || AppliedKey {
+        ready: ReadyKey::new(&image(), Bytes::gib(20), &domain(), &host(), &seed()),
+        version: "0.1.0",
+        ansible: "2.19.14".into(),
+        site: "abcd".into(),
+        inputs: vec!["{}".into()],
+    };
+    let other = ReadyKey::new(&image(), Bytes::gib(21), &domain(), &host(), &seed());
+    let names = [
+        key().name(),
+        AppliedKey { ready: other, ..key() }.name(),
+        AppliedKey { version: "0.2.0", ..key() }.name(),
+        AppliedKey { ansible: "2.19.15".into(), ..key() }.name(),
+        AppliedKey { site: "abce".into(), ..key() }.name(),
+        AppliedKey { inputs: vec!["{}".into(), String::new()], ..key() }.name(),
+    ];
+    assert!(names.iter().all(|name| name.kind() == LayerKind::Applied));
+    let mut all = names.to_vec();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), names.len());
 }

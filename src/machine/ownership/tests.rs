@@ -22,6 +22,7 @@ pub(in crate::machine) fn sample() -> Ownership {
         accelerator: Accelerator::Tcg,
         image: "0123abcd".into(),
         layer: None,
+        makes: Vec::new(),
     }
 }
 
@@ -182,10 +183,13 @@ proptest! {
 }
 
 #[rstest::rstest]
-#[case(None)]
-#[case(Some(LayerUse::Makes("ready-3f2a91c0".parse().unwrap())))]
-#[case(Some(LayerUse::From("ready-3f2a91c0".parse().unwrap(), "2026-06-17T12:03:00.5Z".parse().unwrap())))]
-fn the_metadata_says_what_a_vm_has_to_do_with_a_layer(#[case] layer: Option<LayerUse>) {
-    let ownership = Ownership { layer, ..sample() };
+#[case(None, &[])]
+#[case(None, &["ready-3f2a91c0", "applied-00000000"])]
+#[case(Some("ready-3f2a91c0"), &["applied-00000000"])]
+fn the_metadata_says_what_a_vm_has_to_do_with_layers(#[case] layer: Option<&str>, #[case] makes: &[&str]) {
+    let made = "2026-06-17T12:03:00.5Z".parse().unwrap();
+    let layer = layer.map(|name| LayerOrigin { name: name.parse().unwrap(), made });
+    let makes: Vec<LayerName> = makes.iter().map(|name| name.parse().unwrap()).collect();
+    let ownership = Ownership { layer, makes, ..sample() };
     assert_eq!(Ownership::read(&ownership.element().render()), Some(ownership));
 }

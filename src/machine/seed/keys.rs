@@ -2,8 +2,8 @@
 //! checking is strict from the first connection on.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::support::deadline::Deadline;
@@ -43,6 +43,21 @@ impl KeyPair {
         // In spite of the umask.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
             .map_err(KeyError::file("protect", &path))?;
+        Self::open(dir, name)
+    }
+
+    /// Writes a pair that exists already into `dir`.
+    ///
+    /// # Errors
+    /// [`KeyError`], also when a key of that name exists.
+    pub(crate) fn keep(dir: &Path, name: &str, private: &str, public: &str) -> Result<Self, KeyError> {
+        for (name, text) in [(name.to_owned(), private), (format!("{name}.pub"), public)] {
+            let path = dir.join(name);
+            let mut options = fs::File::options();
+            let file = options.create_new(true).write(true).mode(0o600).open(&path);
+            file.and_then(|mut file| file.write_all(text.as_bytes()))
+                .map_err(KeyError::file("write", &path))?;
+        }
         Self::open(dir, name)
     }
 

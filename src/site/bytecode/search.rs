@@ -1,5 +1,8 @@
-//! The search for what could read the variable that names Python on the host. The cache is used only if no file that the
-//! run can use has the name, except where it is clear that the file only sets it, and to what.
+//! The search through every file that a run can use: for what could read the variable that names Python on the host, and for
+//! the digest of the site.
+//!
+//! The cache of byte-code is used only if no file has the variable's name, except where it is clear that the file only sets
+//! it, and to what.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
@@ -7,8 +10,11 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::super::ansible_cfg::SiteConfig;
 use super::super::inventory::{HostEntry, INTERPRETER_VARIABLE as VARIABLE};
+use super::super::workspace::{CheckedSite, read_site_config};
 use super::{another, is_the_same};
 use crate::catalog::plan::SitePlan;
 
@@ -59,12 +65,40 @@ pub(in super::super) fn obstacle(sources: &Sources<'_>) -> Option<String> {
             return Some(format!("a variable of {whose} has `{name}`"));
         }
     }
-    Search::new(sources).and_then(|mut search| search.run()).err()
+    Search::new(sources, Purpose::Mentions).and_then(|mut search| search.run()).err()
+}
+
+/// SHA-256, hexadecimal, of every file that the site playbook can use, with their paths. `verify.yml` is none of them, and
+/// what the playbook reads elsewhere on this machine is not known.
+///
+/// # Errors
+/// Why there is none, as a fragment: a file cannot be read, or holds secrets.
+pub fn digest(site: &SitePlan, checked: &CheckedSite) -> Result<String, String> {
+    let config = read_site_config(&site.dir).map_err(|error| error.to_string())?;
+    let collections = checked.collections.as_deref();
+    digest_of(&Sources { site, config: &config, entry: &checked.entry, collections })
+}
+
+fn digest_of(sources: &Sources<'_>) -> Result<String, String> {
+    let mut search = Search::new(sources, Purpose::Digest(Sha256::new()))?;
+    search.run()?;
+    let Purpose::Digest(digest) = search.purpose else { return Err("no digest was made".to_owned()) };
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What a search is for.
+#[derive(Clone)]
+enum Purpose {
+    /// It ends at the first file that could read the variable.
+    Mentions,
+    /// It reads every file, and ends at the first that is encrypted: what is in it would be in the guest.
+    Digest(Sha256),
 }
 
 /// A search in progress. Its errors are the reason for which it ended.
 struct Search<'a> {
     site: &'a SitePlan,
+    purpose: Purpose,
     /// Folders and files that are searched whole.
     roots: Vec<PathBuf>,
     /// Roles outside the site, and collections, that are searched once a file has their name.
@@ -78,14 +112,16 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(sources: &Sources<'a>) -> Result<Self, String> {
+    fn new(sources: &Sources<'a>, purpose: Purpose) -> Result<Self, String> {
         let Sources { site, config, collections, .. } = *sources;
         let folder = |path: &'a Path| path.parent().unwrap_or(path).to_owned();
         let inventory =
             if site.inventory.is_dir() { site.inventory.clone() } else { folder(&site.inventory) };
-        let playbooks = [folder(&site.playbook), folder(&site.verify)];
+        let verify = matches!(purpose, Purpose::Mentions).then(|| folder(&site.verify));
+        let playbooks = [folder(&site.playbook)].into_iter().chain(verify);
         let mut search = Self {
             site,
+            purpose,
             roots: [site.dir.clone(), inventory, site.overrides.clone()]
                 .into_iter()
                 .chain(playbooks)
@@ -174,12 +210,44 @@ impl<'a> Search<'a> {
         let mut paths =
             entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(unreadable)?;
         paths.sort();
-        let is_plugins = path.file_name().is_some_and(|name| name == "plugins") && is_in_a_collection(path);
+        // Their code decides what a playbook does, but they read no variable.
+        let is_plugins = matches!(self.purpose, Purpose::Mentions)
+            && path.file_name().is_some_and(|name| name == "plugins")
+            && is_in_a_collection(path);
         paths.retain(|path| !(is_plugins && IN_THE_GUEST.iter().any(|name| path.ends_with(name))));
         paths.iter().try_for_each(|path| self.look(path))
     }
 
     fn read(&mut self, path: &Path, bytes: u64) -> Result<(), String> {
+        match self.purpose {
+            Purpose::Mentions => self.search(path, bytes),
+            Purpose::Digest(_) if path == self.site.verify => Ok(()),
+            Purpose::Digest(_) => self.add(path),
+        }
+    }
+
+    /// Adds a file to the digest.
+    fn add(&mut self, path: &Path) -> Result<(), String> {
+        let unreadable = |error: io::Error| format!("{} cannot be read: {error}", self.shown(path));
+        let bytes = fs::read(path).map_err(unreadable)?;
+        let text = String::from_utf8_lossy(&bytes);
+        if text.contains("$ANSIBLE_VAULT;") {
+            return Err(format!("{} is encrypted, and the guest's memory would have it", self.shown(path)));
+        }
+        self.collect_words(&text);
+        let shown = self.shown(path);
+        if let Purpose::Digest(digest) = &mut self.purpose {
+            // Lengths, so that no two lists of files are the same bytes.
+            for part in [shown.as_bytes(), &bytes] {
+                digest.update((part.len() as u64).to_le_bytes());
+                digest.update(part);
+            }
+        }
+        Ok(())
+    }
+
+    /// Searches a file for the variable.
+    fn search(&mut self, path: &Path, bytes: u64) -> Result<(), String> {
         // Its one setting about this is known already, and Ansible does not read the file.
         if path == self.site.dir.join("ansible.cfg") {
             return Ok(());

@@ -43,6 +43,23 @@ impl Tree {
         let collections = [at("installed")];
         obstacle(&Sources { site: &site, config: &config, entry: &entry, collections: Some(&collections) })
     }
+
+    fn digest(&self) -> Result<String, String> {
+        let at = |name: &str| self.root.path().join(name);
+        let site = SitePlan {
+            dir: at("site"),
+            playbook: at("site/site.yml"),
+            inventory: at("site/inventory"),
+            verify: at("harness/verify.yml"),
+            overrides: at("o.yml"),
+            ..SitePlan::default()
+        };
+        let config = SiteConfig::parse("", &site.dir).unwrap();
+        let list = json!({"_meta": {"hostvars": {"askari": {}}}, "all": {"hosts": ["askari"]}});
+        let entry = ProductionInventory::parse(&list.to_string()).unwrap().host("askari").unwrap();
+        let collections = [at("installed")];
+        digest_of(&Sources { site: &site, config: &config, entry: &entry, collections: Some(&collections) })
+    }
 }
 
 /// The only obstacle in a site with one more file.
@@ -217,4 +234,38 @@ fn what_cannot_be_searched_is_an_obstacle() {
     let entry = ProductionInventory::parse(&list).unwrap().host("askari").unwrap();
     let sources = Sources { site: &site, config: &config, entry: &entry, collections: None };
     assert_eq!(obstacle(&sources).unwrap(), "Ansible does not say where its collections are");
+}
+
+#[rstest::rstest]
+#[case::a_role("site/roles/r/tasks/main.yml", true)]
+#[case::a_template("site/roles/r/templates/x.j2", true)]
+#[case::the_inventory("site/inventory/hosts", true)]
+#[case::the_settings("site/ansible.cfg", true)]
+#[case::a_module_of_a_collection("installed/ansible_collections/a/b/plugins/modules/m.py", true)]
+#[case::verify("harness/verify.yml", false)]
+#[case::a_file_beside_verify("harness/tasks/more.yml", false)]
+#[case::an_unused_collection("installed/ansible_collections/c/d/roles/r/tasks/main.yml", false)]
+#[case::the_history("site/.git/HEAD", false)]
+fn the_digest_depends_on_every_file_that_the_playbook_can_use(#[case] file: &str, #[case] counts: bool) {
+    let uses = ("site/site.yml", "- hosts: all\n  tasks: [{a.b.m: {}}]\n");
+    let digest = |text| Tree::new(&[uses, (file, text)]).digest().unwrap();
+    assert_eq!(digest("one") != digest("two"), counts);
+    assert_eq!(digest("one"), digest("one"));
+}
+
+#[test]
+fn a_file_that_moves_is_another_site() {
+    let digest = |file| Tree::new(&[(file, "x")]).digest().unwrap();
+    assert_ne!(digest("site/a"), digest("site/b"));
+}
+
+#[test]
+fn an_encrypted_file_or_value_has_no_digest() {
+    for (file, text) in [
+        ("site/a.yml", "$ANSIBLE_VAULT;1.1;AES256\n30"),
+        ("site/b.yml", "x: !vault |\n  $ANSIBLE_VAULT;1.2;AES256;x\n"),
+    ] {
+        let why = Tree::new(&[(file, text)]).digest().unwrap_err();
+        assert_eq!(why, format!("{file} is encrypted, and the guest's memory would have it"));
+    }
 }
