@@ -88,6 +88,7 @@ impl Run<'_> {
         let acme = self.certs.serve(self.context, self.plan, &self.folder, &self.recorder)?;
         let deadline = self.recorder.deadline(self.patience(self.vm()?, budget), phase.as_str());
         self.prepare_bytecode_cache(phase, &deadline);
+        self.checked.patience = self.stretch(self.vm()?);
         let vm = self.vm()?;
         let workspace =
             Workspace::prepare(&vm.folder.join("ansible"), &self.plan.site, &self.checked, &vm.access)

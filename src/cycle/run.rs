@@ -52,7 +52,12 @@ impl<'a> Run<'a> {
 
     /// A time budget for KVM, stretched to what the VM's accelerator needs and to what the machine gives each VM.
     pub(super) fn patience(&self, vm: &RunningVm, budget: Duration) -> Duration {
-        vm.patience(budget) * crowding(self.context, self.plan)
+        budget * self.stretch(vm)
+    }
+
+    /// How many times longer than with KVM on an idle machine a VM may take.
+    pub(super) fn stretch(&self, vm: &RunningVm) -> u32 {
+        vm.ownership.accelerator.patience() * crowding(self.context, self.plan)
     }
 
     /// Runs one stage and records it. After an interrupt, whatever error it ended with counts as the interrupt.

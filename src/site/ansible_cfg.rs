@@ -96,8 +96,11 @@ impl SiteConfig {
         })
     }
 
-    /// The configuration of a run. `callbacks` is the folder of the callback plugin.
-    pub(super) fn render(&self, callbacks: &Path) -> String {
+    /// The configuration of a run. `callbacks` is the folder of the callback plugin; `patience` is how many times slower than
+    /// with KVM the host is.
+    pub(super) fn render(&self, callbacks: &Path, patience: u32) -> String {
+        // For a connection, and for sudo: a guest that is emulated and busy needs more than half a minute for either.
+        let timeout = 30 * patience;
         let plugins = callbacks.display();
         let Self { defaults, escalation, .. } = self;
         format!(
@@ -113,7 +116,7 @@ impl SiteConfig {
              nocows = True\n\
              vars_plugins_enabled =\n\
              fact_caching = memory\n\
-             timeout = 30\n\
+             timeout = {timeout}\n\
              \n\
              [privilege_escalation]\n\
              {escalation}\
@@ -188,7 +191,7 @@ enable_plugins = yaml,
     #[test]
     fn settings_about_files_are_taken_over_and_settings_about_hosts_are_not() {
         let site = SiteConfig::parse(SITE, Path::new("/srv/site")).unwrap();
-        insta::assert_snapshot!(site.render(Path::new("/runs/1/ansible/callback")), @r"
+        insta::assert_snapshot!(site.render(Path::new("/runs/1/ansible/callback"), 4), @r"
         # Written by boma-it for one run; Ansible does not read the site's own.
         [defaults]
         roles_path = /srv/site/roles:/srv/site/vendor/roles:~/.ansible/roles
@@ -204,7 +207,7 @@ enable_plugins = yaml,
         nocows = True
         vars_plugins_enabled =
         fact_caching = memory
-        timeout = 30
+        timeout = 120
 
         [privilege_escalation]
         become = True

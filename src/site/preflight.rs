@@ -44,7 +44,8 @@ pub fn check(site: &SitePlan, vars: &HarnessVars, deadline: &Deadline) -> Result
         private_key: scratch.path().join("no-key"),
         host_key: String::new(),
     };
-    let workspace = Workspace::fill(scratch.path(), site, &entry, None, &nowhere, !overrides.is_empty())?;
+    let workspace =
+        Workspace::fill(scratch.path(), site, &entry, (None, 1), &nowhere, !overrides.is_empty())?;
     let playbooks = list_playbooks(&workspace, vars, deadline)?;
     check_plays(site, &vars.host, &playbooks)?;
     let config = read_site_config(&site.dir)?;
@@ -52,7 +53,16 @@ pub fn check(site: &SitePlan, vars: &HarnessVars, deadline: &Deadline) -> Result
     let is_wanted = site.bytecode_cache != BytecodeCache::Off;
     let bytecode_obstacle = is_wanted.then(|| obstacle(&sources)).flatten();
     let secrets = Secrets::default();
-    Ok(CheckedSite { ansible, entry, bytecode_obstacle, python: None, collections, overrides, secrets })
+    Ok(CheckedSite {
+        ansible,
+        entry,
+        bytecode_obstacle,
+        python: None,
+        collections,
+        patience: 1,
+        overrides,
+        secrets,
+    })
 }
 
 /// What `ansible-inventory` prints.

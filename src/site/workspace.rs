@@ -40,6 +40,8 @@ pub struct CheckedSite {
     pub python: Option<GuestPython>,
     /// Folders that may have an `ansible_collections`; none if Ansible did not say.
     pub(super) collections: Option<Vec<PathBuf>>,
+    /// How many times slower than with KVM the host is; 1 until that is known.
+    pub patience: u32,
     pub(super) overrides: Overrides,
     pub(super) secrets: Secrets,
 }
@@ -91,13 +93,13 @@ impl Workspace {
         checked: &CheckedSite,
         access: &SshAccess,
     ) -> Result<Self, SiteError> {
-        let CheckedSite { entry, overrides, secrets, python, .. } = checked;
+        let CheckedSite { entry, overrides, secrets, python, patience, .. } = checked;
         let scenario: Map<String, Value> = site.vars.clone().into_iter().collect();
         let overridden = overrides.values_for(secrets, &site.overrides)?;
         let secrets = lay_over(secrets, &[&entry.vars, &overridden, &scenario]);
         Ok(Self {
             secrets,
-            ..Self::fill(folder, site, entry, python.as_ref(), access, !overrides.is_empty())?
+            ..Self::fill(folder, site, entry, (python.as_ref(), *patience), access, !overrides.is_empty())?
         })
     }
 
@@ -105,14 +107,14 @@ impl Workspace {
         folder: &Path,
         site: &SitePlan,
         entry: &HostEntry,
-        python: Option<&GuestPython>,
+        (python, patience): (Option<&GuestPython>, u32),
         access: &SshAccess,
         has_overrides: bool,
     ) -> Result<Self, SiteError> {
         let (folder, site, host) = (folder.to_owned(), site.clone(), entry.host.clone());
         let workspace = Self { folder, site, host, has_overrides, secrets: Map::new() };
         let config = read_site_config(&workspace.site.dir)?;
-        workspace.write("ansible.cfg", &config.render(&workspace.file("callback")))?;
+        workspace.write("ansible.cfg", &config.render(&workspace.file("callback"), patience))?;
         let own = another(entry.interpreter.as_deref()).or(another(config.interpreter.as_deref()));
         let ours = python.map_or(INTERPRETER.into(), |python| python.program().to_string_lossy());
         let inventory = entry.render(access, own.unwrap_or(&ours));

@@ -42,6 +42,14 @@ fn a_failed_task_of_the_site_fails_the_cycle_and_ends_it() {
     assert!(files > 5, "diagnostics were collected while the VM lived: {files} files");
 }
 
+/// A busy emulated guest needs more than half a minute for sudo, and Ansible would call it unreachable.
+#[test]
+fn ansible_waits_longer_for_an_emulated_guest() {
+    let (_fixture, report) = cycle_with("apply", &record("site", &[Task::ok("base : packages")]));
+    let settings = std::fs::read_to_string(report.folder.join("ansible/ansible.cfg")).unwrap();
+    assert!(settings.lines().any(|line| line == "timeout = 120"), "{settings}");
+}
+
 fn no_stats(play: &str) -> String {
     format!("{}EOF\n", begin(play))
 }
