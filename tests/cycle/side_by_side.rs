@@ -2,6 +2,7 @@
 //! belongs to another.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use boma_it::catalog::Plan;
 use boma_it::catalog::quantity::Bytes;
 use boma_it::cycle::{Job, Keep, LockHeld, prune, run};
 use boma_it::event::RunReport;
+use boma_it::machine::fake::Verb;
 use boma_it::machine::guard::Refusal;
 use boma_it::machine::teardown::PruneScope;
 use boma_it::machine::{DomainState, Hypervisor};
@@ -112,11 +114,25 @@ fn whoever_waits_gets_a_place_once_there_is_one_or_is_refused_at_the_end() {
     fixture.assert_nothing_left(&report);
 }
 
+/// Lets the first two runs that ask for free memory wait for each other, unless only one can get that far.
+fn decide_together(fixture: &Fixture) {
+    let asked = AtomicUsize::new(0);
+    fixture.fake.after(Verb::HostInfo, move |_| {
+        if asked.fetch_add(1, Ordering::SeqCst) < 2 {
+            let together = Instant::now() + Duration::from_secs(2);
+            while asked.load(Ordering::SeqCst) < 2 && Instant::now() < together {
+                std::thread::yield_now();
+            }
+        }
+    });
+}
+
 /// Both see 4 GiB, and each needs 3 and a reserve.
 #[test]
 fn two_runs_that_start_at_once_do_not_both_get_the_memory_for_one() {
     let fixture = Arc::new(Fixture::new());
     fixture.fake.set_available_memory(Bytes::gib(4));
+    decide_together(&fixture);
     let at_once = Arc::new(Barrier::new(2));
     let run_at_once = |host: &'static str, session: &'static str| {
         let (fixture, at_once) = (fixture.clone(), at_once.clone());
