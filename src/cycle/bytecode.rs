@@ -73,7 +73,7 @@ impl Run<'_> {
             return Err(Off::Impossible(why.clone()));
         }
         self.recorder.doing("installing the byte-code cache");
-        let deadline = deadline.within(vm.patience(INSTALLATION), "installing the byte-code cache");
+        let deadline = deadline.within(self.patience(vm, INSTALLATION), "installing the byte-code cache");
         let run = || Session::connect(&vm.access, &deadline)?.exec(&python.install_command(), &deadline);
         let output = run().map_err(|error| impossible(error.into()))?;
         if python.is_in_use(&output.stdout) {

@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context;
 
@@ -106,11 +105,6 @@ impl RunningVm {
             host_key: host_key.trim().to_owned(),
         };
         Ok(Self { machine, ownership, folder, access })
-    }
-
-    /// A time budget for KVM, stretched to what this VM's accelerator needs.
-    pub(super) fn patience(&self, budget: Duration) -> Duration {
-        budget * self.ownership.accelerator.patience()
     }
 
     /// Records a new lifetime of the VM.

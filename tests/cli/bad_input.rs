@@ -205,6 +205,7 @@ fn a_variable_with_an_unknown_value() {
         ("BOMA_IT_ACCEPT_RISK", "R66"),
         ("BOMA_IT_ACCEL", "kvmm"),
         ("BOMA_IT_ACCEL", "KVM"),
+        ("BOMA_IT_WAIT", "1"),
         ("BOMA_IT_PROGRESS", "fancy"),
     ];
     let all = variables.map(|(name, value)| {

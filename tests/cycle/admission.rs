@@ -1,4 +1,5 @@
-//! Who is let in: one VM at a time, across processes and test runs, and never without memory.
+//! Who is let in where one VM may run, across processes and test runs, and never without memory. `side_by_side` has the
+//! cases where several may.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
