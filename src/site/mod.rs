@@ -9,6 +9,7 @@
 //!    a `known_hosts`, that know the VM and refuse every other host.
 //! 3. [`Workspace::run`] for each [`Phase`]: `ansible-playbook` as a child process. Its tasks are reported while it runs, and
 //!    it ends in a [`PlaybookReport`] or a [`PlaybookError`].
+//!    [`GuestPython`] may be Python in the guest: it caches the byte-code of Ansible's modules.
 //! 4. `verification` turns the report of `verify.yml` into named assertions.
 //!
 //! **What stays reachable.** Ansible's SSH reaches only the VM, whatever a play, a role or an override sets. The same holds for
