@@ -114,10 +114,10 @@ fn whoever_waits_gets_a_place_once_there_is_one_or_is_refused_at_the_end() {
     fixture.assert_nothing_left(&report);
 }
 
-/// Lets the first two runs that ask for free memory wait for each other, unless only one can get that far.
-fn decide_together(fixture: &Fixture) {
+/// Lets the first two runs that call `verb` wait for each other, unless only one can get that far.
+fn meet_at(fixture: &Fixture, verb: Verb) {
     let asked = AtomicUsize::new(0);
-    fixture.fake.after(Verb::HostInfo, move |_| {
+    fixture.fake.after(verb, move |_| {
         if asked.fetch_add(1, Ordering::SeqCst) < 2 {
             let together = Instant::now() + Duration::from_secs(2);
             while asked.load(Ordering::SeqCst) < 2 && Instant::now() < together {
@@ -132,7 +132,7 @@ fn decide_together(fixture: &Fixture) {
 fn two_runs_that_start_at_once_do_not_both_get_the_memory_for_one() {
     let fixture = Arc::new(Fixture::new());
     fixture.fake.set_available_memory(Bytes::gib(4));
-    decide_together(&fixture);
+    meet_at(&fixture, Verb::HostInfo);
     let at_once = Arc::new(Barrier::new(2));
     let run_at_once = |host: &'static str, session: &'static str| {
         let (fixture, at_once) = (fixture.clone(), at_once.clone());
@@ -151,6 +151,19 @@ fn two_runs_that_start_at_once_do_not_both_get_the_memory_for_one() {
     // In one test run, the second waits until the first has given its memory back.
     let ends = [run_at_once("askari", "one"), run_at_once("ubongo", "one")].map(|it| it.join().unwrap());
     assert!(ends.iter().all(|end| end.as_ref().is_ok_and(|it| it.machine.find('.').is_none())), "{ends:?}");
+}
+
+/// A second upload would take the first one, half done, for one that was cut short, and delete it.
+#[test]
+fn two_runs_that_start_at_once_upload_the_golden_image_once() {
+    let fixture = Arc::new(Fixture::new());
+    meet_at(&fixture, Verb::EnsureNetwork);
+    let runs = [start(&fixture, "one", "askari"), start(&fixture, "one", "ubongo")];
+    let machines = runs.map(|run| run.join().unwrap().machine);
+    assert!(machines.iter().any(|name| name.ends_with(".2")), "one waited for the other: {machines:?}");
+    let calls = fixture.fake.calls();
+    let touched = |verb| calls.iter().filter(|(it, name)| *it == verb && name.starts_with("golden-")).count();
+    assert_eq!((touched(Verb::Upload), touched(Verb::DeleteVolume)), (1, 1));
 }
 
 #[test]
