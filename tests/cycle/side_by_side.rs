@@ -157,7 +157,7 @@ fn two_runs_that_start_at_once_do_not_both_get_the_memory_for_one() {
 #[test]
 fn two_runs_that_start_at_once_upload_the_golden_image_once() {
     let fixture = Arc::new(Fixture::new());
-    meet_at(&fixture, Verb::EnsureNetwork);
+    meet_at(&fixture, Verb::Volumes);
     let runs = [start(&fixture, "one", "askari"), start(&fixture, "one", "ubongo")];
     let machines = runs.map(|run| run.join().unwrap().machine);
     assert!(machines.iter().any(|name| name.ends_with(".2")), "one waited for the other: {machines:?}");
