@@ -235,6 +235,20 @@ fn prune_removes_what_a_killed_run_left_of_a_layer_and_with_all_every_layer() {
     assert_eq!(fixture.left(), [""; 0]);
 }
 
+/// Another version of boma-it may have made it.
+#[test]
+fn a_vm_whose_metadata_cannot_be_read_keeps_every_layer_from_being_removed() {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::UntilDown);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    assert_passed(&run(&context, &plan(&fixture), Job::Up).unwrap());
+    fixture.fake.damage_metadata(ASKARI);
+    let unfinished: LayerName = "ready-00000000".parse().unwrap();
+    fixture.fake.put_volume(&unfinished.disk(), b"QFI");
+    assert_eq!(prune(&context, &fixture.path("runs"), PruneScope::Orphans).0.layers, []);
+    assert!(layers(&context).iter().all(|it| it.user.as_deref() == Some(ASKARI)));
+}
+
 #[test]
 fn a_vm_that_is_up_keeps_its_layer_from_being_removed_until_down() {
     let fixture = Fixture::new();

@@ -41,7 +41,8 @@ impl<'a> LayerStore<'a> {
         // After the volumes: a VM that makes a layer is defined before the layer gets any.
         let machines = self.hypervisor.machines()?;
         let user_of = |name: &LayerName| {
-            let uses = |it: &&Machine| it.ownership.as_ref().is_some_and(|it| it.uses(name));
+            // A VM whose metadata cannot be read may use any of them.
+            let uses = |it: &&Machine| it.ownership.as_ref().is_none_or(|it| it.uses(name));
             machines.iter().find(uses).map(|it| it.name.clone())
         };
         names
