@@ -58,6 +58,8 @@ impl CheckedSite {
             json!(vars.render(Phase::Apply)).to_string(),
             json!(site.roles).to_string(),
             site.playbook.display().to_string(),
+            // The program and the byte-code are part of the state.
+            json!([site.bytecode_cache, self.bytecode_obstacle]).to_string(),
         ]
     }
 
