@@ -186,9 +186,9 @@ impl Run<'_> {
             fs::write(self.folder.join(file), text).with_context(|| format!("cannot write {file}"))?;
         }
         admission::check_start(context, self.plan, &self.machine, self.slot)?;
-        hypervisor.restore(&self.machine, &name.memory())?;
-        self.store().mark_used(name);
         let deadline = self.recorder.deadline(self.patience(&vm, RESTORE), "the restored guest");
+        deadline.time_wait(|| hypervisor.restore(&self.machine, &name.memory()))?;
+        self.store().mark_used(name);
         let [client, host] = &keys;
         let host_private = host.private()?;
         let keys = RunKeys {
@@ -325,7 +325,8 @@ impl Run<'_> {
         // The disk that the VM goes on with is that of the next layer, if there is one.
         let next = vm.ownership.makes.iter().skip_while(|it| *it != name).nth(1);
         let overlay = next.map_or_else(|| volumes.overlay(), LayerName::disk);
-        hypervisor.save(&vm.machine, &name.memory(), &overlay)?;
+        let deadline = self.recorder.deadline(CLEARING, "the state of the layer");
+        deadline.time_wait(|| hypervisor.save(&vm.machine, &name.memory(), &overlay))?;
         let made = Timestamp::now();
         let text = |volume: String| -> anyhow::Result<String> {
             let mut bytes = Vec::new();
