@@ -9,18 +9,13 @@
 //! | the program | `/usr/libexec/boma-it/`, root's | a playbook that restarts the host must find it again |
 //! | the byte-code | `/run`, a folder of mode 0700 for each user | a tmpfs: no reboot keeps it. Nobody can plant code for root |
 //!
-//! [`GuestPython::install_command`] puts both there. [`obstacle`] says why a site cannot have it: it sets an interpreter of
+//! [`GuestPython::install_command`] puts both there. [`super::search`] says why a site cannot have it: it sets an interpreter of
 //! its own, or something in it could read the variable, and write the program's path where it must not be.
 
 use std::path::{Path, PathBuf};
 
 use super::inventory::INTERPRETER;
 use crate::support::process::quote;
-
-mod search;
-
-pub use search::digest;
-pub(super) use search::{Sources, obstacle};
 
 /// The program, without the place of its cache.
 const PROGRAM: &str = include_str!("bytecode/interpreter.py");
@@ -95,7 +90,7 @@ pub(super) fn another(interpreter: Option<&str>) -> Option<&str> {
 }
 
 /// Whether an interpreter is the one that the program runs, or a word (`auto`, `auto_silent`) that leaves the choice open.
-fn is_the_same(interpreter: &str) -> bool {
+pub(super) fn is_the_same(interpreter: &str) -> bool {
     interpreter == INTERPRETER || interpreter.starts_with("auto")
 }
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::OLDEST_ANSIBLE;
 use super::ansible::{self, Ansible, ListedPlay, error_text};
-use super::bytecode::{Sources, obstacle};
 use super::error::SiteError;
 use super::inventory::{ProductionInventory, enumerate};
+use super::search::{Sources, obstacle};
 use super::secrets::Secrets;
 use super::ssh::ControlDir;
 use super::vars::{HarnessVars, Overrides, Phase};

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::super::ansible_cfg::SiteConfig;
-use super::super::inventory::{HostEntry, INTERPRETER_VARIABLE as VARIABLE};
-use super::super::workspace::{CheckedSite, read_site_config};
-use super::{another, is_the_same};
+use super::ansible_cfg::SiteConfig;
+use super::bytecode::{another, is_the_same};
+use super::inventory::{HostEntry, INTERPRETER_VARIABLE as VARIABLE};
+use super::workspace::{CheckedSite, read_site_config};
 use crate::catalog::plan::SitePlan;
 
 /// Parts of the names of all variables that say which Python is used, `ansible_python_interpreter` and
@@ -39,16 +39,16 @@ const IN_THE_GUEST: [&str; 3] = ["modules", "module_utils", "doc_fragments"];
 
 /// What a run can use, beside the site's own files.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Sources<'a> {
-    pub(in super::super) site: &'a SitePlan,
-    pub(in super::super) config: &'a SiteConfig,
-    pub(in super::super) entry: &'a HostEntry,
+pub(super) struct Sources<'a> {
+    pub(super) site: &'a SitePlan,
+    pub(super) config: &'a SiteConfig,
+    pub(super) entry: &'a HostEntry,
     /// Folders that may have an `ansible_collections`; none if Ansible did not say.
-    pub(in super::super) collections: Option<&'a [PathBuf]>,
+    pub(super) collections: Option<&'a [PathBuf]>,
 }
 
 /// Why the byte-code of modules is not cached for this site: a fragment that names the place.
-pub(in super::super) fn obstacle(sources: &Sources<'_>) -> Option<String> {
+pub(super) fn obstacle(sources: &Sources<'_>) -> Option<String> {
     let Sources { site, config, entry, .. } = sources;
     if let Some(own) = another(entry.interpreter.as_deref()) {
         return Some(format!("the inventory has its own `{VARIABLE}`, `{own}`"));

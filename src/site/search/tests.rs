@@ -27,6 +27,14 @@ impl Tree {
     }
 
     fn obstacle(&self) -> Option<String> {
+        self.with_sources(obstacle)
+    }
+
+    fn digest(&self) -> Result<String, String> {
+        self.with_sources(digest_of)
+    }
+
+    fn with_sources<T>(&self, search: impl FnOnce(&Sources<'_>) -> T) -> T {
         let at = |name: &str| self.root.path().join(name);
         let site = SitePlan {
             dir: at("site"),
@@ -41,24 +49,7 @@ impl Tree {
         let list = json!({"_meta": {"hostvars": {"askari": self.hostvars}}, "all": {"hosts": ["askari"]}});
         let entry = ProductionInventory::parse(&list.to_string()).unwrap().host("askari").unwrap();
         let collections = [at("installed")];
-        obstacle(&Sources { site: &site, config: &config, entry: &entry, collections: Some(&collections) })
-    }
-
-    fn digest(&self) -> Result<String, String> {
-        let at = |name: &str| self.root.path().join(name);
-        let site = SitePlan {
-            dir: at("site"),
-            playbook: at("site/site.yml"),
-            inventory: at("site/inventory"),
-            verify: at("harness/verify.yml"),
-            overrides: at("o.yml"),
-            ..SitePlan::default()
-        };
-        let config = SiteConfig::parse("", &site.dir).unwrap();
-        let list = json!({"_meta": {"hostvars": {"askari": {}}}, "all": {"hosts": ["askari"]}});
-        let entry = ProductionInventory::parse(&list.to_string()).unwrap().host("askari").unwrap();
-        let collections = [at("installed")];
-        digest_of(&Sources { site: &site, config: &config, entry: &entry, collections: Some(&collections) })
+        search(&Sources { site: &site, config: &config, entry: &entry, collections: Some(&collections) })
     }
 }
 
