@@ -12,6 +12,8 @@
 # VAULT_PASSWORD  password of harness/vault.yml, which holds no real secret  (not-a-secret)
 # BEFORE=1 verify before the reboot too                TWICE=1  apply again; it must change nothing
 # PEEK     a command to run in the guest before the reboot and at the end, on stderr
+# BOOT=1   end after the first boot, with its seconds by the guest's own clock; three things to change about the VM:
+#          CPU and FEATURES as libvirt XML, CMDLINE as more words for the kernel (by SMBIOS, which systemd-boot reads)
 # shellcheck disable=SC2317,SC2329 # `step` and traps call the functions
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -109,12 +111,17 @@ start() {
 		    <range start='$SUBNET.10' end='$SUBNET.10'/><host mac='$mac' ip='$address'/>
 		  </dhcp></ip></network>
 	END
+	local cpu=${CPU:-"<cpu mode='$([ "$ACCEL" = kvm ] && echo host-passthrough || echo maximum)'/>"} smbios='' sysinfo=''
+	if [ -n "${CMDLINE:-}" ]; then
+		smbios="<smbios mode='sysinfo'/>"
+		sysinfo="<sysinfo type='smbios'><oemStrings><entry>io.systemd.boot.kernel-cmdline-extra=$CMDLINE</entry></oemStrings></sysinfo>"
+	fi
 	cat >"$work/domain.xml" <<-END
-		<domain type='$ACCEL'><name>$vm</name><memory unit='GiB'>3</memory><vcpu>2</vcpu>
-		  <os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>
+		<domain type='$ACCEL'><name>$vm</name><memory unit='GiB'>3</memory><vcpu>2</vcpu>$sysinfo
+		  <os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>$smbios
 		    <firmware><feature enabled='no' name='secure-boot'/></firmware></os>
-		  <features><acpi/></features>
-		  <cpu mode='$([ "$ACCEL" = kvm ] && echo host-passthrough || echo maximum)'/>
+		  <features><acpi/>${FEATURES:-}</features>
+		  $cpu
 		  <clock offset='utc'><timer name='hpet' present='no'/></clock>
 		  <on_reboot>restart</on_reboot>
 		  <devices>
@@ -180,6 +187,12 @@ boots=0 status=0
 step prepare make_files
 step start start
 step ready ready
+if [ -n "${BOOT:-}" ]; then
+	[ -z "${CMDLINE:-}" ] || in_guest grep -qF "'$CMDLINE'" /proc/cmdline || { echo "the kernel did not get CMDLINE" >&2; exit 1; }
+	in_guest systemctl show -p UserspaceTimestampMonotonic -p FinishTimestampMonotonic --value |
+		awk '{t[NR] = $1 / 1e6} END {printf "kernel %.1f\nuserspace %.1f\n", t[1], t[2] - t[1]}'
+	exit
+fi
 step apply apply
 [ -z "${TWICE:-}" ] || step again unchanged || status=1
 [ -z "${BEFORE:-}" ] || step verify_before verify before || status=1
