@@ -27,8 +27,8 @@ setup: ## packages, the Ansible venvs, libvirt's daemons; ends with a report
 ready:
 	@tools/setup --brief
 
-test: ready ## every test of the project, real trials included; SKIP="name ...": all but those with this in their name
-	cargo test $(if $(SKIP),-- $(addprefix --skip ,$(SKIP)))
+test: ready ## every test of the project, real trials included; SKIP="name ...": all but these
+	cargo test $(if $(SKIP),-- --exact $(addprefix --skip ,$(SKIP)))
 
 test-integration: host-given ready ## HOST=name [SCENARIO=name|all] [CERTS=tier] [KEEP=1]: the plain cycle of a host, or a scenario
 	@# As in the driver, no scenario means the plain cycle. A filter that matches nothing would be a green run of no tests,
