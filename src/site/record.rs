@@ -22,8 +22,11 @@ pub(super) enum Record {
     },
     /// A task that the playbook has for the host.
     Declared(Declared),
+    /// A play started, on whatever hosts. `hosts` is its pattern as written.
     Play {
         play: String,
+        #[serde(default)]
+        hosts: Vec<String>,
     },
     NoHostsMatched {
         play: String,

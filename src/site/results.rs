@@ -35,12 +35,25 @@ pub struct PlaybookReport {
     pub skipped: usize,
     /// Seconds from start to end of `ansible-playbook`.
     pub seconds: f64,
+    /// The plays that started, in order. A play with `serial` is one for each batch.
+    pub(super) plays: Vec<PlayRecord>,
     /// The assertions and includes of `verify.yml`, reached or not.
     pub(super) declared: Vec<Declared>,
     /// Indices in `tasks` of assertions that could not be evaluated, and of includes that failed.
     pub(super) unevaluated: Vec<usize>,
     /// Indices in `tasks` of failures that a `rescue` took over from.
     pub(super) rescued: Vec<usize>,
+}
+
+/// A play that started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PlayRecord {
+    /// Its name.
+    pub(super) play: String,
+    /// Its `hosts` as written: templates are not replaced.
+    pub(super) hosts: Vec<String>,
+    /// Whether the host under test, or one that the playbook added, is among them.
+    pub(super) is_matched: bool,
 }
 
 /// Collects the record of one run.
@@ -51,8 +64,6 @@ pub(super) struct Collector {
     report: PlaybookReport,
     last_task: Option<String>,
     has_started: bool,
-    plays: usize,
-    plays_without_host: usize,
     stats: Option<StatsByHost>,
     /// The first connection that was refused; and its task, once that has a result.
     refused: Option<(String, Option<Box<TaskResult>>)>,
@@ -85,13 +96,14 @@ impl Collector {
                 let path = self.relative(&declared.path);
                 self.report.declared.push(Declared { path, ..declared });
             }
-            Record::Play { play } => {
-                tracing::debug!(play, "play");
-                self.plays += 1;
+            Record::Play { play, hosts } => {
+                tracing::debug!(play, ?hosts, "play");
+                self.report.plays.push(PlayRecord { play, hosts, is_matched: true });
             }
             Record::NoHostsMatched { play } => {
                 tracing::debug!(play, "matches no host");
-                self.plays_without_host += 1;
+                // It is about the play that started last.
+                self.report.plays.last_mut().into_iter().for_each(|play| play.is_matched = false);
             }
             Record::Start { task } => {
                 self.last_task = Some(task.clone());
@@ -168,7 +180,7 @@ impl Collector {
         if let (Phase::Apply, Some(task)) = (phase, self.report.fatal().next()) {
             return Err(PlaybookError::TaskFailed(Box::new(task.clone())));
         }
-        if self.plays == 0 {
+        if self.report.plays.is_empty() {
             let output = output.to_owned();
             return Err(match exit {
                 Some(exit) => PlaybookError::BadPlaybook { exit: exit.to_owned(), output },
@@ -183,7 +195,7 @@ impl Collector {
             let exit = exit.unwrap_or("exit status 0").to_owned();
             return Err(PlaybookError::Died { exit, task: self.last_task, output: output.to_owned() });
         };
-        if self.plays == self.plays_without_host {
+        if self.report.plays.iter().all(|play| !play.is_matched) {
             return Err(PlaybookError::NoHostMatched(self.host));
         }
         let facts = |task: &TaskResult| matches!(short(&task.action), "setup" | "gather_facts");

@@ -102,6 +102,17 @@ def is_assertion(task):
     return module in ("assert", "fail") or "assertion" in task.tags
 
 
+def name_of(named):
+    """The name of a task or play: of a task with its role. It may be a number."""
+    return str(named.get_name()).strip()
+
+
+def hosts_of(play):
+    """The `hosts` of a play as written, one pattern each: a template is not replaced."""
+    hosts = (play.get_ds() or {}).get("hosts", play.hosts)
+    return [str(pattern) for pattern in (hosts if isinstance(hosts, (list, tuple)) else [hosts])]
+
+
 def is_include(task):
     return task.action.rpartition(".")[2] in INCLUDES
 
@@ -179,9 +190,9 @@ class CallbackModule(CallbackBase):
 
     @recorded
     def v2_playbook_on_play_start(self, play):
-        self._play = play.get_name().strip()
+        self._play = name_of(play)
         self._variables = play.get_variable_manager()
-        self._record("play", play=self._play)
+        self._record("play", play=self._play, hosts=hosts_of(play))
         if not self._declared and os.environ.get("BOMA_IT_DECLARE") and self._playbook is not None:
             self._declared = True
             self._declare(inventory_of(self._variables))
@@ -193,7 +204,7 @@ class CallbackModule(CallbackBase):
             if "{{" in str(play.hosts) or host not in [found.name for found in inventory.get_hosts(play.hosts)]:
                 continue
             for block in play.compile():
-                self._declare_block(block, play.get_name().strip())
+                self._declare_block(block, name_of(play))
 
     def _declare_block(self, block, play, is_rescue=False):
         for task in list(block.block) + list(block.always):
