@@ -125,7 +125,7 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
         return match error {
             E::Inventory { .. } | E::UnknownHost { .. } | E::InvalidFile { .. } => Some(ErrorClass::Usage),
             E::BrokenPlaybook { .. } | E::NoPlay { .. } | E::UnknownRole { .. } => Some(ErrorClass::Usage),
-            E::TooOld { .. } => Some(ErrorClass::MachineLacks { refused: false }),
+            E::UnsupportedAnsible { .. } => Some(ErrorClass::MachineLacks { refused: false }),
             E::Process(ProcessError::Start { program, source }) if is_absent(program, source) => {
                 Some(ErrorClass::MachineLacks { refused: false })
             }

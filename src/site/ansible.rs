@@ -104,11 +104,15 @@ fn tag_list(text: &str) -> BTreeSet<String> {
     inner.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
 }
 
-/// The version in a line such as `ansible-inventory [core 2.19.14]`.
-pub(super) fn version(stderr: &str) -> Option<((u32, u32), &str)> {
+/// The version in a line such as `ansible-inventory [core 2.19.14]`, and its series if it is that of a release.
+pub(super) fn version(stderr: &str) -> Option<(Option<(u32, u32)>, &str)> {
     let text = stderr.split_once("[core ")?.1.split(']').next()?;
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some(((numbers.next()?.ok()?, numbers.next()?.ok()?), text))
+    let numbers: Option<Vec<u32>> = text.split('.').map(|part| part.parse().ok()).collect();
+    let series = numbers.and_then(|numbers| match numbers[..] {
+        [major, minor, _] => Some((major, minor)),
+        _ => None,
+    });
+    Some((series, text))
 }
 
 /// The folders that may have an `ansible_collections`, from the lines that follow the version: those of the configuration, and
@@ -181,8 +185,17 @@ mod tests {
 
     #[test]
     fn the_version_is_found_anywhere_in_the_output() {
-        assert_eq!(version("x\nansible-inventory [core 2.19.14]\n"), Some(((2, 19), "2.19.14")));
-        assert_eq!(version("ansible-inventory [core 2.20.0b1] (x)"), Some(((2, 20), "2.20.0b1")));
+        assert_eq!(version("x\nansible-inventory [core 2.19.14]\n"), Some((Some((2, 19)), "2.19.14")));
         assert_eq!(version("no Ansible"), None);
+    }
+
+    #[rstest::rstest]
+    #[case("2.20.0b1")]
+    #[case("2.21.0rc2")]
+    #[case("2.22.0.dev0")]
+    #[case("2.19")]
+    #[case("devel")]
+    fn a_version_that_is_no_release_has_no_series(#[case] found: &str) {
+        assert_eq!(version(&format!("ansible-inventory [core {found}] (x)")), Some((None, found)));
     }
 }

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::OLDEST_ANSIBLE;
 use super::inventory::UnknownHost;
+use super::{NEWEST_ANSIBLE, OLDEST_ANSIBLE};
 use crate::outcome::{Outcome, TaskResult};
 use crate::support::deadline::WaitError;
 use crate::support::process::ProcessError;
@@ -15,12 +15,12 @@ pub enum SiteError {
     /// A program of Ansible did not start, or did not finish.
     #[error("cannot run Ansible")]
     Process(#[source] ProcessError),
-    /// ansible-core is too old: its version, `unknown` if its output has none.
+    /// ansible-core is outside the supported range: its version, `unknown` if its output has none.
     #[error(
-        "ansible-core {0} is too old: {major}.{minor} or newer is needed for Debian 13 (`make setup` installs one into .venv; `ansible` of harness.yml names its folder)",
-        major = OLDEST_ANSIBLE.0, minor = OLDEST_ANSIBLE.1
+        "ansible-core {0} is not supported: expected a release from {old_major}.{old} to {new_major}.{new} (`make setup` installs one into .venv; `ansible` of harness.yml names its folder)",
+        old_major = OLDEST_ANSIBLE.0, old = OLDEST_ANSIBLE.1, new_major = NEWEST_ANSIBLE.0, new = NEWEST_ANSIBLE.1
     )]
-    TooOld(String),
+    UnsupportedAnsible(String),
     /// There is no SSH client of this name.
     #[error(
         "no `{0}` on PATH: Ansible reaches the VM by OpenSSH's client (Debian: apt install openssh-client)"

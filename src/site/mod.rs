@@ -3,7 +3,7 @@
 //! In the order of a run:
 //!
 //! 1. [`secrets::read`] and [`check`], before any VM exists. The secrets that the roles need are there. Ansible is installed
-//!    and new enough, the host is in the production inventory, both playbooks load and have a play for it, and every role of
+//!    and of a supported version, the host is in the production inventory, both playbooks load and have a play for it, and every role of
 //!    the profile is a tag there.
 //! 2. [`Workspace::prepare`] in the run folder: a transient inventory of one host; and configurations of Ansible and SSH, and
 //!    a `known_hosts`, that know the VM and refuse every other host.
@@ -46,6 +46,8 @@ pub use vars::{HarnessVars, Phase, VARIABLES};
 pub use verification::{InconclusiveReason, Verification, VerificationError, verification};
 pub use workspace::{CheckedSite, Workspace};
 
-/// The oldest supported ansible-core: the first that drives Debian 13's Python 3.13
+/// The oldest supported series of ansible-core: the first that drives Debian 13's Python 3.13
 /// (<https://docs.ansible.com/ansible-core/devel/reference_appendices/release_and_maintenance.html>, support matrix).
 const OLDEST_ANSIBLE: (u32, u32) = (2, 18);
+/// The newest: the callback plugin and the table of settings were not held against a later one.
+const NEWEST_ANSIBLE: (u32, u32) = (2, 21);

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::OLDEST_ANSIBLE;
 use super::ansible::{self, Ansible, ListedPlay, error_text};
 use super::error::SiteError;
 use super::inventory::{ProductionInventory, enumerate};
@@ -13,6 +12,7 @@ use super::secrets::Secrets;
 use super::ssh::ControlDir;
 use super::vars::{HarnessVars, Overrides, Phase};
 use super::workspace::{CheckedSite, Workspace, read_site_config};
+use super::{NEWEST_ANSIBLE, OLDEST_ANSIBLE};
 use crate::catalog::plan::{BytecodeCache, SitePlan};
 use crate::catalog::variables::is_reserved;
 use crate::support::deadline::Deadline;
@@ -92,12 +92,14 @@ fn list_inventory(site: &SitePlan, scratch: &Path, deadline: &Deadline) -> Resul
         .run(deadline)
         .map_err(SiteError::Process)?;
     let found = match ansible::version(&finished.stderr) {
-        Some((numbers, found)) if numbers >= OLDEST_ANSIBLE => found.to_owned(),
-        Some((_, found)) => return Err(SiteError::TooOld(found.to_owned())),
+        Some((Some(series), found)) if (OLDEST_ANSIBLE..=NEWEST_ANSIBLE).contains(&series) => {
+            found.to_owned()
+        }
+        Some((_, found)) => return Err(SiteError::UnsupportedAnsible(found.to_owned())),
         None => {
             // An old or foreign program prints no version; nor does one that failed for another reason.
             finished.into_ok().map_err(SiteError::Process)?;
-            return Err(SiteError::TooOld("unknown".to_owned()));
+            return Err(SiteError::UnsupportedAnsible("unknown".to_owned()));
         }
     };
     let invalid = |shown: String| SiteError::Inventory { path: site.inventory.clone(), shown };

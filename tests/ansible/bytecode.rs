@@ -11,7 +11,7 @@ use boma_it::site::{CheckedSite, GuestPython, Phase, PlaybookError, PlaybookRepo
 use boma_it::support::deadline::Deadline;
 use boma_it::support::process::Process;
 
-use crate::fixture::AnsibleVersion::{self, Newest, Oldest};
+use crate::fixture::AnsibleVersion::{self, Newest, Oldest, Shipped};
 use crate::fixture::{TestSite, minute};
 use crate::sshd::Sshd;
 
@@ -170,7 +170,7 @@ fn empty(folder: &Path) {
 
 #[rstest::rstest]
 fn every_task_has_the_same_result_with_the_cache_as_without(
-    #[values(Oldest, Newest)] version: AnsibleVersion,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
 ) {
     let (sshd, cache) = (Sshd::start(), Cache::install());
     let Some(site) = site_with_tasks(version, &sshd, TASKS) else { return };
@@ -201,7 +201,7 @@ const TWICE: &str = "- name: first\n  ansible.builtin.command: {cmd: echo one}\n
 #[test]
 fn what_the_cache_has_is_what_runs_and_what_is_damaged_is_not() {
     let (sshd, cache) = (Sshd::start(), Cache::install());
-    let site = site_with_tasks(Newest, &sshd, TWICE).unwrap();
+    let site = site_with_tasks(Shipped, &sshd, TWICE).unwrap();
     let first = comparable(&run(&site, Some(&cache)));
     let entries = cache.entries();
     assert!(entries.len() > 20, "{entries:?}");
@@ -240,7 +240,7 @@ fn a_role_that_reads_the_variable_has_the_same_result_because_the_cache_is_off()
         ),
         ("site/roles/base/templates/unit.j2", "ExecStart={{ ansible_python_interpreter }} /opt/job\n"),
     ];
-    let site = site(Newest, &sshd, &files).unwrap();
+    let site = site(Shipped, &sshd, &files).unwrap();
     let checked = site.check("askari").unwrap();
     assert_eq!(
         checked.bytecode_obstacle.as_deref(),
@@ -289,7 +289,7 @@ fn an_interpreter_of_the_sites_own_wins_over_the_cache(
     let tasks = "- name: facts\n  ansible.builtin.setup: {gather_subset: [python]}\n\
                  - name: python\n  ansible.builtin.debug: {msg: '{{ ansible_facts.python.executable }}'}\n";
     let files = [("site/roles/base/tasks/main.yml", tasks), (file, &*text)];
-    let site = site(Newest, &sshd, &files).unwrap();
+    let site = site(Shipped, &sshd, &files).unwrap();
     let obstacle = site.check("askari").unwrap().bytecode_obstacle;
     assert_eq!(obstacle.is_some(), is_own, "{obstacle:?}");
     let report = run(&site, Some(&cache));

@@ -14,7 +14,7 @@ use boma_it::support::env;
 use boma_it::support::process::{Finished, Process, is_available};
 use serde_json::{Value, json};
 
-use crate::fixture::{checkout, minute, newest_ansible};
+use crate::fixture::{checkout, minute, shipped_ansible};
 
 const DOMAIN: &str = "askari.boma.example";
 /// The certificate tasks of the role, for a folder that stands for the host.
@@ -89,7 +89,7 @@ impl Host {
         fs::write(self.path("vars.json"), vars.to_string()).unwrap();
         fs::write(self.path("play.yml"), PLAYBOOK).unwrap();
         let program =
-            newest_ansible().map_or(PathBuf::from("ansible-playbook"), |dir| dir.join("ansible-playbook"));
+            shipped_ansible().map_or(PathBuf::from("ansible-playbook"), |dir| dir.join("ansible-playbook"));
         let mut process = Process::new(program).arg("--inventory").arg("localhost,");
         let files = [
             "site/inventory/production/group_vars/all.yml",

@@ -7,7 +7,7 @@ use boma_it::outcome::TaskResult;
 use boma_it::site::{Phase, PlaybookError};
 use serde_json::json;
 
-use crate::fixture::AnsibleVersion::{self, Newest, Oldest};
+use crate::fixture::AnsibleVersion::{self, Newest, Oldest, Shipped};
 use crate::fixture::{SITE, TestSite};
 use crate::sshd::Sshd;
 
@@ -44,7 +44,7 @@ fn refused(site: &TestSite) -> (Box<TaskResult>, String) {
 
 #[rstest::rstest]
 fn ssh_to_another_host_is_refused_whatever_a_task_says(
-    #[values(Oldest, Newest)] version: AnsibleVersion,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
     #[values(
         "delegate_to: 127.0.0.2\n  vars: {ansible_port: PORT}",
         "delegate_to: ubongo\n  vars: {ansible_host: 127.0.0.2, ansible_port: PORT, ansible_ssh_common_args: '-F none', ansible_ssh_args: '', ansible_ssh_executable: /usr/bin/ssh, ansible_host_key_checking: false}"
@@ -106,7 +106,7 @@ fn variables_beside_the_playbook_are_used_and_do_not_redirect_the_run() {
 fn every_connection_plugin_but_ssh_is_refused(
     #[case] plugin: &str,
     #[case] keywords: &str,
-    #[values(Oldest, Newest)] version: AnsibleVersion,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
 ) {
     let other = OtherHost::listen();
     let tasks = format!(
@@ -135,7 +135,7 @@ fn a_task_for_the_host_never_runs_on_this_machine(
     #[case] keywords: &str,
     #[case] vars: &str,
     #[case] host: &str,
-    #[values(Oldest, Newest)] version: AnsibleVersion,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
 ) {
     let dir = tempfile::tempdir().unwrap();
     let mark = dir.path().join("mark");
@@ -153,7 +153,7 @@ fn a_task_for_the_host_never_runs_on_this_machine(
 }
 
 #[rstest::rstest]
-fn a_play_with_a_local_connection_reaches_the_vm(#[values(Oldest, Newest)] version: AnsibleVersion) {
+fn a_play_with_a_local_connection_reaches_the_vm(#[values(Oldest, Shipped, Newest)] version: AnsibleVersion) {
     let sshd = Sshd::start();
     let task = "ansible.builtin.command: sh -c 'test -n \"$SSH_CONNECTION\"'";
     let tasks =
@@ -166,7 +166,9 @@ fn a_play_with_a_local_connection_reaches_the_vm(#[values(Oldest, Newest)] versi
 }
 
 #[rstest::rstest]
-fn a_task_delegated_to_localhost_runs_on_this_machine(#[values(Oldest, Newest)] version: AnsibleVersion) {
+fn a_task_delegated_to_localhost_runs_on_this_machine(
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
+) {
     let dir = tempfile::tempdir().unwrap();
     let touch = |name: &str| format!("ansible.builtin.command: touch {}", dir.path().join(name).display());
     let touch_here = format!("ansible.builtin.command touch {}", dir.path().join("c").display());

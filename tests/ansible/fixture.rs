@@ -45,7 +45,9 @@ pub(crate) const SITE: &[(&str, &str)] = &[
 pub(crate) enum AnsibleVersion {
     /// The oldest that boma-it supports.
     Oldest,
-    /// The newest: the one that boma-it runs.
+    /// The one that boma-it runs.
+    Shipped,
+    /// The newest that boma-it supports.
     Newest,
 }
 
@@ -57,7 +59,7 @@ pub(crate) struct TestSite {
 }
 
 impl TestSite {
-    /// The plain site with `files` added, or in the place of files of it. Runs with the newest Ansible.
+    /// The plain site with `files` added, or in the place of files of it. Runs with the Ansible that boma-it runs.
     pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -70,7 +72,7 @@ impl TestSite {
             playbook: at("site/site.yml"),
             inventory: at("site/production"),
             verify: at("harness/verify.yml"),
-            ansible: newest_ansible(),
+            ansible: shipped_ansible(),
             bytecode_cache: BytecodeCache::Auto,
             overrides: at("overrides/askari.yml"),
             vars: Default::default(),
@@ -89,15 +91,18 @@ impl TestSite {
     /// The same with `version` of Ansible. `None` if this machine does not have it; under CI that is a failure.
     pub(crate) fn with_ansible(version: AnsibleVersion, files: &[(&str, &str)]) -> Option<Self> {
         let mut site = Self::new(files);
-        if version == AnsibleVersion::Oldest {
-            let programs = checkout(".venv-oldest/bin");
-            if !programs.join("ansible-playbook").is_file() {
-                assert!(!env::is_ci(), "no Ansible in .venv-oldest/bin: run `make setup`");
-                eprintln!("skipped: no Ansible in .venv-oldest/bin: run `make setup`");
-                return None;
-            }
-            site.plan.ansible = Some(programs);
+        let folder = match version {
+            AnsibleVersion::Oldest => ".venv-oldest/bin",
+            AnsibleVersion::Shipped => return Some(site),
+            AnsibleVersion::Newest => ".venv-newest/bin",
+        };
+        let programs = checkout(folder);
+        if !programs.join("ansible-playbook").is_file() {
+            assert!(!env::is_ci(), "no Ansible in {folder}: run `make setup`");
+            eprintln!("skipped: no Ansible in {folder}: run `make setup`");
+            return None;
         }
+        site.plan.ansible = Some(programs);
         Some(site)
     }
 
@@ -168,7 +173,7 @@ pub(crate) fn minute() -> Deadline {
 }
 
 /// The folder of Ansible's programs: those in this checkout, if it has any.
-pub(crate) fn newest_ansible() -> Option<PathBuf> {
+pub(crate) fn shipped_ansible() -> Option<PathBuf> {
     let programs = checkout(".venv/bin");
     if programs.join("ansible-playbook").is_file() {
         return Some(programs);

@@ -1,5 +1,5 @@
 //! Module `site` with a real Ansible and a real sshd on loopback, and with scripts where a real one does not fail on demand.
-//! What depends on the callback plugin runs with the oldest and the newest ansible-core that boma-it supports.
+//! What depends on the callback plugin runs with the oldest ansible-core that boma-it supports, the one that it runs, and the newest.
 
 #[cfg(test)]
 mod bytecode;

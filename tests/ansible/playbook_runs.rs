@@ -7,7 +7,7 @@ use boma_it::site::{Phase, PlaybookError, TaskEvent};
 use boma_it::support::deadline::{Deadline, Progress};
 use serde_json::json;
 
-use crate::fixture::AnsibleVersion::{self, Newest, Oldest};
+use crate::fixture::AnsibleVersion::{self, Newest, Oldest, Shipped};
 use crate::fixture::{TestSite, checkout};
 use crate::sshd::Sshd;
 
@@ -54,7 +54,7 @@ fn an_error_about_a_broken_inventory_names_file_and_line() {
 
 #[rstest::rstest]
 fn variables_of_production_override_scenario_and_harness_apply_in_that_order(
-    #[values(Oldest, Newest)] version: AnsibleVersion,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
 ) {
     let sshd = Sshd::start();
     let tasks = "- name: show\n  ansible.builtin.debug:\n    msg: '{{ url }} {{ where }} {{ ports }} {{ over }} {{ scene }} {{ boma_it_phase }} {{ groups }} {{ group_names }} {{ raw }}'\n\
@@ -101,7 +101,7 @@ fn variables_of_production_override_scenario_and_harness_apply_in_that_order(
 
 #[rstest::rstest]
 fn a_rescue_in_an_always_section_does_not_rescue_the_failure_before_it(
-    #[values(Oldest, Newest)] version: AnsibleVersion,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
 ) {
     let tasks = "- block:
     - name: first
@@ -141,13 +141,19 @@ fn a_vaulted_value_stays_vaulted_and_inventory_dir_is_that_of_production() {
 
 /// The private members of Ansible that the callback reads were checked for the versions that these tests run with.
 #[test]
-fn the_callback_names_the_versions_that_are_installed() {
+fn callback_and_document_name_the_versions_that_are_installed() {
     let pinned = |requirements: &str| {
         let text = fs::read_to_string(checkout(requirements)).unwrap();
         text.lines().find_map(|line| line.strip_prefix("ansible-core==").map(str::to_owned)).unwrap()
     };
-    let (oldest, newest) = (pinned("tools/requirements-oldest.txt"), pinned("tools/requirements.txt"));
+    let files = ["requirements-oldest.txt", "requirements.txt", "requirements-newest.txt"];
+    let pins = files.map(|file| pinned(&format!("tools/{file}")));
+    let versions = pins.each_ref().map(|version| format!("\"{version}\"")).join(", ");
     let callback = fs::read_to_string(checkout("src/site/callback/boma_it.py")).unwrap();
     let checked = callback.lines().find(|line| line.starts_with("CHECKED_AGAINST")).unwrap();
-    assert_eq!(checked, format!("CHECKED_AGAINST = (\"{oldest}\", \"{newest}\")"));
+    assert_eq!(checked, format!("CHECKED_AGAINST = ({versions})"));
+    let page = fs::read_to_string(checkout("docs/ansible.md")).unwrap();
+    for version in pins {
+        assert!(page.contains(&format!("| {version} | `.venv")), "docs/ansible.md: {version}");
+    }
 }

@@ -99,14 +99,25 @@ fn an_interrupt_ends_a_run_as_interrupted() {
     assert!(waited.total() > Duration::from_millis(50), "the run counts as waiting: {:?}", waited.total());
 }
 
-#[test]
-fn an_error_about_an_old_ansible_says_what_to_do() {
-    let inventory = "echo 'ansible-inventory [core 2.14.18]' >&2; echo '{}'";
-    let site = TestSite::new(&[]).with_programs(&[("ansible-inventory", inventory)]);
+#[rstest::rstest]
+fn an_ansible_outside_the_supported_range_is_refused_with_the_range(
+    #[values("2.14.18", "2.17.14", "2.18.0rc1", "2.19.0b7", "2.20.0.dev0", "2.22.0", "3.0.0")] version: &str,
+) {
+    let inventory = format!("echo 'ansible-inventory [core {version}]' >&2; echo '{{}}'");
+    let site = TestSite::new(&[]).with_programs(&[("ansible-inventory", &inventory)]);
     assert_eq!(
         site.check_error("askari"),
-        "ansible-core 2.14.18 is too old: 2.18 or newer is needed for Debian 13 (`make setup` installs one into .venv; `ansible` of harness.yml names its folder)"
+        format!(
+            "ansible-core {version} is not supported: expected a release from 2.18 to 2.21 (`make setup` installs one into .venv; `ansible` of harness.yml names its folder)"
+        )
     );
+}
+
+#[test]
+fn an_ansible_that_names_no_version_is_refused() {
+    let site = TestSite::new(&[]).with_programs(&[("ansible-inventory", "echo '{}'")]);
+    let error = site.check_error("askari");
+    assert!(error.starts_with("ansible-core unknown is not supported: "), "{error}");
 }
 
 #[test]

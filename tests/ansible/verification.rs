@@ -7,7 +7,7 @@ use boma_it::site::{
     InconclusiveReason, Phase, PlaybookError, Verification, VerificationError, verification,
 };
 
-use crate::fixture::AnsibleVersion::{self, Newest, Oldest};
+use crate::fixture::AnsibleVersion::{self, Newest, Oldest, Shipped};
 use crate::fixture::TestSite;
 use crate::sshd::Sshd;
 
@@ -78,7 +78,9 @@ fn inconclusive(site: &TestSite) -> (InconclusiveReason, String) {
 }
 
 #[rstest::rstest]
-fn every_asserting_task_is_an_assertion_with_its_message(#[values(Oldest, Newest)] version: AnsibleVersion) {
+fn every_asserting_task_is_an_assertion_with_its_message(
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
+) {
     let Some(site) = TestSite::with_ansible(version, &[("harness/verify.yml", VERIFY)]) else { return };
     let found = verify(&site).unwrap();
     let shown: Vec<String> = found
@@ -106,7 +108,7 @@ fn every_asserting_task_is_an_assertion_with_its_message(#[values(Oldest, Newest
 
 #[rstest::rstest]
 fn a_failed_task_that_asserts_nothing_makes_the_verification_inconclusive(
-    #[values(Oldest, Newest)] version: AnsibleVersion,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
 ) {
     let playbook = "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: holds\n      assert: {that: true}\n    - name: ask\n      command: sh -c 'echo no answer >&2; exit 7'\n      delegate_to: localhost\n";
     let Some(site) = TestSite::with_ansible(version, &[("harness/verify.yml", playbook)]) else { return };
@@ -129,7 +131,7 @@ fn a_failed_task_that_asserts_nothing_makes_the_verification_inconclusive(
 )]
 fn an_assertion_that_cannot_be_evaluated_is_inconclusive_even_if_errors_are_ignored(
     #[case] task: &str,
-    #[values(Oldest, Newest)] version: AnsibleVersion,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
 ) {
     let playbook = after_an_assertion_that_holds(task);
     let Some(site) = TestSite::with_ansible(version, &[("harness/verify.yml", &playbook)]) else { return };
@@ -144,7 +146,7 @@ fn an_assertion_that_cannot_be_evaluated_is_inconclusive_even_if_errors_are_igno
 fn a_failed_include_is_inconclusive_even_if_errors_are_ignored(
     #[case] task: &str,
     #[case] cause: &str,
-    #[values(Oldest, Newest)] version: AnsibleVersion,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
 ) {
     let playbook = after_an_assertion_that_holds(task);
     let more = "- name: not met\n  assert: {that: true}\n";
@@ -157,11 +159,13 @@ fn a_failed_include_is_inconclusive_even_if_errors_are_ignored(
 
 /// Here the two versions differ: before 2.19 Ansible gives up without a result of the task.
 #[rstest::rstest]
-fn a_role_whose_name_is_undefined_is_never_a_verdict(#[values(Oldest, Newest)] version: AnsibleVersion) {
+fn a_role_whose_name_is_undefined_is_never_a_verdict(
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
+) {
     let playbook = after_an_assertion_that_holds("include_role: {name: '{{ nowhere }}'}");
     let Some(site) = TestSite::with_ansible(version, &[("harness/verify.yml", &playbook)]) else { return };
     match version {
-        Newest => assert_eq!(inconclusive(&site).0, InconclusiveReason::FailedInclude),
+        Shipped | Newest => assert_eq!(inconclusive(&site).0, InconclusiveReason::FailedInclude),
         Oldest => {
             let error = site.run(Phase::Assert).0.unwrap_err();
             assert!(
@@ -189,7 +193,7 @@ fn a_role_whose_name_is_undefined_is_never_a_verdict(#[values(Oldest, Newest)] v
 fn the_tasks_that_a_failed_assertion_kept_from_running_are_listed(
     #[case] tasks: &str,
     #[case] unreached: &str,
-    #[values(Oldest, Newest)] version: AnsibleVersion,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
 ) {
     let playbook = format!(
         "- hosts: all\n  gather_facts: false\n  tasks:\n    - name: holds\n      assert: {{that: true}}\n    {tasks}\n"
@@ -214,7 +218,7 @@ fn a_failed_probe_of_the_shipped_verify_yml_is_inconclusive() {
 
 #[rstest::rstest]
 fn the_tag_makes_no_assertion_of_a_module_that_asserts_nothing(
-    #[values(Oldest, Newest)] version: AnsibleVersion,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
 ) {
     let sshd = Sshd::start();
     let playbook = "- hosts: all\n  tags: [assertion]\n  tasks:\n    - name: more\n      include_tasks: more.yml\n    - name: fact\n      set_fact: {known: 1}\n    - name: say\n      ansible.builtin.debug: {msg: x}\n";
@@ -230,7 +234,7 @@ fn the_tag_makes_no_assertion_of_a_module_that_asserts_nothing(
 #[case::another_host("delegate_to: 203.0.113.9")]
 fn an_unreachable_host_is_never_a_pass_even_if_the_playbook_ignores_it(
     #[case] keyword: &str,
-    #[values(Oldest, Newest)] version: AnsibleVersion,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
 ) {
     let sshd = Sshd::start();
     let playbook = format!(

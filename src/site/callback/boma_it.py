@@ -41,7 +41,7 @@ LONGEST = 200_000
 
 # The ansible-core versions for which the private members below were checked, oldest first. `make setup` installs them,
 # and tests/ansible/ runs with each.
-CHECKED_AGAINST = ("2.18.0", "2.19.14")
+CHECKED_AGAINST = ("2.18.0", "2.19.14", "2.21.5")
 
 # Members of Ansible that are private or undocumented. This section is the only place that reads them, except for
 # `_display` and `_get_item_label` of CallbackBase, which plugins are meant to use. The guard gets `connection_loader`
