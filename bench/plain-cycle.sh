@@ -12,7 +12,7 @@
 # VAULT_PASSWORD  password of harness/vault.yml, which holds no real secret  (not-a-secret)
 # BEFORE=1 verify before the reboot too                TWICE=1  apply again; it must change nothing
 # PEEK     a command to run in the guest before the reboot and at the end, on stderr
-# BOOT=1   end after the first boot, with its seconds by the guest's own clock; three things to change about the VM:
+# BOOT=1   end after the first boot, with the VM's CPU seconds, and the boot's by the guest's own clock; three things to change about the VM:
 #          CPU and FEATURES as libvirt XML, CMDLINE as more words for the kernel (by SMBIOS, which systemd-boot reads)
 # shellcheck disable=SC2317,SC2329 # `step` and traps call the functions
 set -euo pipefail
@@ -188,6 +188,7 @@ step prepare make_files
 step start start
 step ready ready
 if [ -n "${BOOT:-}" ]; then
+	virsh domstats --cpu-total "$vm" | sed -n 's/^ *cpu.time=\([0-9]*\)[0-9]\{8\}$/\1/p' | sed 's/.$/.&/; s/^/cpu /'
 	[ -z "${CMDLINE:-}" ] || in_guest grep -qF "'$CMDLINE'" /proc/cmdline || { echo "the kernel did not get CMDLINE" >&2; exit 1; }
 	in_guest systemctl show -p UserspaceTimestampMonotonic -p FinishTimestampMonotonic --value |
 		awk '{t[NR] = $1 / 1e6} END {printf "kernel %.1f\nuserspace %.1f\n", t[1], t[2] - t[1]}'
