@@ -71,6 +71,9 @@ pub struct TaskResult {
     pub play: String,
     /// Name of the task, with its role as `role : name` where it has one.
     pub task: String,
+    /// The role that it is a task of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// Its place: `file:line`.
     pub path: String,
     /// The module, as the playbook writes it: `ansible.builtin.assert`.
@@ -84,6 +87,7 @@ pub struct TaskResult {
     /// Whether the playbook went on after its failure (`ignore_errors`, or a `rescue`).
     pub ignored: bool,
     /// Whether it is an assertion: module `assert` or `fail`, or tagged `assertion`.
+    #[serde(default)]
     pub assertion: bool,
     /// Seconds it took, as seen by Ansible.
     pub seconds: f64,
@@ -99,7 +103,7 @@ pub enum AssertionStatus {
     Passed,
     /// It did not.
     Failed,
-    /// It was not evaluated. Never counts as passed.
+    /// It does not apply, or was not evaluated. Never counts as passed.
     Skipped,
 }
 
@@ -113,8 +117,11 @@ impl std::fmt::Display for AssertionStatus {
 /// A named assertion: an asserting task of `verify.yml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Assertion {
-    /// The task's name.
+    /// The task's name, with its role as `role : name` where it has one.
     pub name: String,
+    /// The role that it is a task of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// Its status.
     pub status: AssertionStatus,
     /// Its place: `file:line`.

@@ -1,7 +1,9 @@
 //! Expected beside observed, one line for each declared thing, so that a reader sees at once where they differ. Pure;
 //! [`super::judge`] decides whether a trial passed, and this comparison never contradicts it.
 
-use super::observed::{MatchedAssertions, Observed, TrialEnd, fault_words, is_as_declared, is_name_of};
+use super::observed::{
+    MatchedAssertions, Observed, TrialEnd, fault_words, is_as_declared, is_name_of, lost, unproven,
+};
 use crate::catalog::plan::{Expectation, ExpectedFault, ExpectedResult};
 use crate::event::Compared;
 use crate::outcome::{Assertion, AssertionStatus, Stage, tally};
@@ -16,11 +18,17 @@ pub(super) fn compare(expect: &Expectation, observed: &Observed) -> Vec<Compared
     let is_step = observed.before.is_none() && matches!(observed.end, Some(TrialEnd::Asserted(_)));
     if let Some(declared) = expect.before_reboot.filter(|_| !is_step) {
         lines.push(before(declared, observed.before.as_deref()));
+        if declared == ExpectedResult::Pass {
+            let unproven = unproven(&expect.fail, observed.before.as_deref().unwrap_or_default());
+            let seen = unproven.into_iter().filter(|_| observed.before.is_some());
+            lines.extend(seen.map(|(name, how)| line(Stage::Before, name, "passes", how, false)));
+        }
     }
+    let before = observed.before.as_deref().unwrap_or_default();
     let end = observed.end.as_ref();
     match expect.fail.as_ref().map(|fail| (fail.at, &fail.what)) {
-        None => lines.extend(assertions(&[], end)),
-        Some((Stage::Assert, ExpectedFault::Tasks(tasks))) => lines.extend(assertions(tasks, end)),
+        None => lines.extend(assertions(&[], before, end)),
+        Some((Stage::Assert, ExpectedFault::Tasks(tasks))) => lines.extend(assertions(tasks, before, end)),
         Some((at, ExpectedFault::Tasks(tasks))) => {
             lines.extend(tasks.iter().map(|declared| task(at, declared, end)));
         }
@@ -50,7 +58,7 @@ fn before(declared: ExpectedResult, observed: Option<&[Assertion]>) -> Compared 
     }
 }
 
-fn assertions(declared: &[String], end: Option<&TrialEnd>) -> Vec<Compared> {
+fn assertions(declared: &[String], before: &[Assertion], end: Option<&TrialEnd>) -> Vec<Compared> {
     let at = Stage::Assert;
     let Some(TrialEnd::Asserted(all)) = end else {
         let how = not_asserted(end);
@@ -69,6 +77,12 @@ fn assertions(declared: &[String], end: Option<&TrialEnd>) -> Vec<Compared> {
         };
         lines.push(line(at, name, "fails", seen, holds));
     }
+    // One line that differs is enough.
+    let is_told = |it: &&Assertion| lines.iter().any(|line: &Compared| line.what == it.name && !line.holds);
+    let lost: Vec<_> = lost(before, all).into_iter().filter(|it| !is_told(it)).collect();
+    lines.extend(
+        lost.into_iter().map(|it| line(at, &it.name, "passes", "skipped, but not before the reboot", false)),
+    );
     let (failed, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(|it| it.is_failed());
     lines.extend(failed.into_iter().map(|it| line(at, &it.name, "passes", "failed", false)));
     if !rest.is_empty() {
@@ -85,8 +99,8 @@ fn every(lines: &[Compared]) -> &'static str {
 
 fn task(at: Stage, declared: &str, end: Option<&TrialEnd>) -> Compared {
     let (seen, holds) = match end {
-        Some(TrialEnd::Stopped { why: StageError::TaskFailed { task, .. }, .. }) => {
-            let is_declared = is_name_of(declared, task);
+        Some(TrialEnd::Stopped { why: StageError::TaskFailed { task, role, .. }, .. }) => {
+            let is_declared = is_name_of(declared, task, role.as_deref());
             (if is_declared { "failed".to_owned() } else { format!("`{task}` failed") }, is_declared)
         }
         Some(TrialEnd::Asserted(_)) => ("passed".to_owned(), false),

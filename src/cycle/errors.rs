@@ -68,8 +68,8 @@ fn last_line(last: Option<&str>) -> String {
 pub(super) enum StageError {
     /// We were asked to stop.
     Interrupted(anyhow::Error),
-    /// A task of the site playbook failed, with the message of the task.
-    TaskFailed { task: String, message: String },
+    /// A task of the site playbook failed, with its role, if it is of one, and its message.
+    TaskFailed { task: String, role: Option<String>, message: String },
     /// The guest broke in a way that a scenario can declare: never [`ExpectedFault::Tasks`].
     Fault(ExpectedFault, anyhow::Error),
     /// We could not find out.
@@ -125,7 +125,7 @@ impl StageError {
 impl std::fmt::Display for StageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::TaskFailed { task, message } => write!(f, "`{task}` failed: {message}"),
+            Self::TaskFailed { task, message, .. } => write!(f, "`{task}` failed: {message}"),
             Self::Interrupted(error) | Self::Fault(_, error) | Self::Error(error) => write!(f, "{error:#}"),
         }
     }

@@ -6,7 +6,7 @@
 use super::comparison::compare;
 use super::errors::StageError;
 use super::observed::{
-    MatchedAssertions, Observed, TrialEnd, count, fault_words, is_as_declared, is_name_of,
+    MatchedAssertions, Observed, TrialEnd, count, fault_words, is_as_declared, is_name_of, lost, unproven,
 };
 use crate::catalog::plan::{Expectation, ExpectedFailure, ExpectedFault, ExpectedResult};
 use crate::event::{Compared, StageReport};
@@ -44,7 +44,13 @@ pub(super) fn judge(expect: &Expectation, observed: &Observed) -> Judgement {
         (_, Some((before, declared))) if !is_as_declared(declared, before) => {
             (Outcome::Failed, wrong_before(declared, before))
         }
-        (Some(TrialEnd::Asserted(assertions)), _) => judge_assertions(expect.fail.as_ref(), assertions),
+        (_, Some((before, ExpectedResult::Pass))) if !unproven(&expect.fail, before).is_empty() => {
+            (Outcome::Errored, unknown_before(&unproven(&expect.fail, before)))
+        }
+        (Some(TrialEnd::Asserted(assertions)), _) => {
+            let before = observed.before.as_deref().unwrap_or_default();
+            judge_assertions(expect.fail.as_ref(), before, assertions)
+        }
         (Some(TrialEnd::Stopped { at, why }), _) => judge_stop(expect.fail.as_ref(), *at, why),
         (None, _) => (Outcome::Errored, "the trial stopped before the restart".to_owned()),
     };
@@ -68,8 +74,8 @@ fn wrong_before(declared: ExpectedResult, assertions: &[Assertion]) -> String {
 fn judge_stop(expected: Option<&ExpectedFailure>, at: Stage, why: &StageError) -> (Outcome, String) {
     let declared = expected.filter(|it| it.at == at).map(|it| &it.what);
     match (why, declared) {
-        (StageError::TaskFailed { task, .. }, Some(ExpectedFault::Tasks(names)))
-            if at == Stage::Apply && names.iter().any(|name| is_name_of(name, task)) =>
+        (StageError::TaskFailed { task, role, .. }, Some(ExpectedFault::Tasks(names)))
+            if at == Stage::Apply && names.iter().any(|name| is_name_of(name, task, role.as_deref())) =>
         {
             (Outcome::Passed, format!("at {at}, `{task}` failed, as declared"))
         }
@@ -86,11 +92,24 @@ fn judge_stop(expected: Option<&ExpectedFailure>, at: Stage, why: &StageError) -
     }
 }
 
-fn judge_assertions(expected: Option<&ExpectedFailure>, assertions: &[Assertion]) -> (Outcome, String) {
+fn judge_assertions(
+    expected: Option<&ExpectedFailure>,
+    before: &[Assertion],
+    assertions: &[Assertion],
+) -> (Outcome, String) {
     let failed = failed(assertions);
     let counts = count(assertions);
     if assertions.iter().all(|it| it.status == AssertionStatus::Skipped) {
         return (Outcome::Errored, format!("every assertion was skipped, so nothing was checked ({counts})"));
+    }
+    let lost = lost(before, assertions);
+    // A failure is one, whatever is unknown beside it, unless it is to be the only one.
+    if !lost.is_empty() && (failed.is_empty() || expected.is_some()) {
+        let names: Vec<&str> = lost.iter().map(|it| it.name.as_str()).collect();
+        let why = "so it is unknown whether the reboot broke it";
+        let what =
+            format!("{} was evaluated before the reboot and not after it, {why} ({counts})", list(&names));
+        return (Outcome::Errored, what);
     }
     let declared = match expected {
         None if failed.is_empty() => return (Outcome::Passed, counts),
@@ -106,6 +125,10 @@ fn judge_assertions(expected: Option<&ExpectedFailure>, assertions: &[Assertion]
     let MatchedAssertions { matched, others } = MatchedAssertions::new(declared, assertions);
     if let Some((name, several)) = matched.iter().find(|(_, found)| found.len() > 1) {
         return (Outcome::Failed, ambiguous(name, several));
+    }
+    if let Some((name, _)) = matched.iter().find(|(_, found)| is_skipped(found)) {
+        let why = "so it is unknown whether it would have failed as declared";
+        return (Outcome::Errored, format!("`{name}` was skipped, {why} ({counts})"));
     }
     let missing = matched.iter().filter(|(_, found)| !found.iter().any(|it| it.is_failed()));
     let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
@@ -124,20 +147,24 @@ fn judge_assertions(expected: Option<&ExpectedFailure>, assertions: &[Assertion]
 
 /// Neither a declared assertion nor another one failed.
 fn none_failed(matched: &[(&str, Vec<&Assertion>)], counts: &str) -> (Outcome, String) {
-    for (name, found) in matched {
-        match found.as_slice() {
-            [] => {
-                let remedy = "`expect.fail.task` must be the name of a task in verify.yml";
-                return (Outcome::Failed, format!("no assertion is named `{name}`; {remedy}"));
-            }
-            [one] if one.status == AssertionStatus::Skipped => {
-                let why = "so it is unknown whether it would have failed as declared";
-                return (Outcome::Failed, format!("`{name}` was skipped, {why} ({counts})"));
-            }
-            _ => {}
+    match matched.iter().find(|(_, found)| found.is_empty()) {
+        Some((name, _)) => {
+            let remedy = "`expect.fail.task` must be the name of a task in verify.yml";
+            (Outcome::Failed, format!("no assertion is named `{name}`; {remedy}"))
         }
+        None => unexpected_pass(counts),
     }
-    unexpected_pass(counts)
+}
+
+/// Whether a declared name matches only assertions that were not evaluated.
+fn is_skipped(found: &[&Assertion]) -> bool {
+    !found.is_empty() && found.iter().all(|it| it.status == AssertionStatus::Skipped)
+}
+
+/// What is wrong with declared assertions that were not seen to pass before the reboot.
+fn unknown_before(unproven: &[(&str, &str)]) -> String {
+    let each: Vec<_> = unproven.iter().map(|(name, how)| format!("`{name}`: {how}")).collect();
+    format!("before the reboot {}, so it is unknown whether the reboot makes it fail", each.join(", "))
 }
 
 fn unexpected_pass(what: &str) -> (Outcome, String) {

@@ -2,7 +2,7 @@
 //! assertions the declared names match.
 
 use super::errors::StageError;
-use crate::catalog::plan::{ExpectedFault, ExpectedResult};
+use crate::catalog::plan::{ExpectedFailure, ExpectedFault, ExpectedResult};
 use crate::outcome::{Assertion, AssertionStatus, Stage};
 
 /// What was observed of a trial.
@@ -60,10 +60,26 @@ pub(super) fn fault_words(fault: &ExpectedFault) -> &'static str {
     }
 }
 
-/// Whether a declared task name means this task. Ansible puts `role : ` before the names of a role's tasks; the
-/// declaration may leave that out.
-pub(super) fn is_name_of(declared: &str, task: &str) -> bool {
-    declared == task || task.rsplit_once(" : ").is_some_and(|(_, name)| name == declared)
+/// Whether a declared name means the task `task` of `role`. Ansible puts `role : ` before the names of a role's tasks; the
+/// declaration may leave that out. A colon that the author wrote is part of the name.
+pub(super) fn is_name_of(declared: &str, task: &str, role: Option<&str>) -> bool {
+    let in_role = role.and_then(|role| task.strip_prefix(role)?.strip_prefix(" : "));
+    declared == task || in_role == Some(declared)
+}
+
+/// Assertions that were evaluated before the restart, and not after it: what the reboot broke may have taken them away.
+/// Their names may differ by the phase, so what counts is how many of one place were evaluated.
+pub(super) fn lost<'a>(before: &'a [Assertion], after: &[Assertion]) -> Vec<&'a Assertion> {
+    let evaluated = |all: &'a [Assertion]| all.iter().filter(|it| it.status != AssertionStatus::Skipped);
+    let seen_after: Vec<&Assertion> =
+        after.iter().filter(|it| it.status != AssertionStatus::Skipped).collect();
+    let of_place = |path: &str| seen_after.iter().filter(|it| it.path == path).count();
+    let is_fewer = |it: &&Assertion| {
+        evaluated(before).filter(|other| other.path == it.path).count() > of_place(&it.path)
+    };
+    let is_seen =
+        |it: &Assertion| seen_after.iter().any(|one| (&one.name, &one.path) == (&it.name, &it.path));
+    evaluated(before).filter(is_fewer).filter(|it| !is_seen(it)).collect()
 }
 
 /// The assertions of a trial, matched with the declared names.
@@ -88,9 +104,27 @@ impl<'a> MatchedAssertions<'a> {
 /// The assertions that a declared name matches. The exact name is preferred to a role's task, and an assertion that ran
 /// to a skipped one (a condition may pick one of two tasks of the same name).
 fn matches<'a>(declared: &str, all: &'a [Assertion]) -> Vec<&'a Assertion> {
-    let named = all.iter().filter(|it| is_name_of(declared, &it.name)).collect();
+    let named = all.iter().filter(|it| is_name_of(declared, &it.name, it.role.as_deref())).collect();
     let named = prefer(named, |it| it.name == declared);
     prefer(named, |it| it.status != AssertionStatus::Skipped)
+}
+
+/// The declared assertions that were not seen to pass before the restart, where every assertion should: the name, and what
+/// was seen. Only what passed before can be broken by the reboot.
+pub(super) fn unproven<'a>(
+    expected: &'a Option<ExpectedFailure>,
+    before: &'a [Assertion],
+) -> Vec<(&'a str, &'static str)> {
+    let Some(ExpectedFailure { at: Stage::Assert, what: ExpectedFault::Tasks(declared) }) = expected else {
+        return Vec::new();
+    };
+    let how = |found: &[&Assertion]| match found {
+        [] => Some("no such assertion"),
+        found if found.iter().all(|it| it.status == AssertionStatus::Skipped) => Some("skipped"),
+        _ => None,
+    };
+    let matched = MatchedAssertions::new(declared, before).matched;
+    matched.into_iter().filter_map(|(name, found)| Some((name, how(&found)?))).collect()
 }
 
 /// Those of `all` for which `is_preferred` holds; all of them if it holds for none.

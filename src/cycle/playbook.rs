@@ -17,7 +17,7 @@ use crate::guest::{ReadyError, wait_ready};
 use crate::outcome::{Assertion, Outcome, Stage};
 use crate::site::certs::Acme;
 use crate::site::{
-    self, CheckedSite, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Verification, Workspace,
+    self, CheckedSite, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Workspace,
 };
 use crate::support::deadline::Deadline;
 
@@ -70,13 +70,14 @@ impl Run<'_> {
         let report = self.run_playbook(phase, self.plan.harness.timeouts.assert)?;
         let verification =
             site::verification(&report, self.plan.trial.host.as_str()).map_err(anyhow::Error::from)?;
-        for gap in gaps(&verification) {
+        for gap in verification.gaps {
             if declares_failure(&self.plan.expect, phase) {
                 let why = "so it is unknown whether only the declared assertion fails";
-                return Err(StageError::Error(anyhow::anyhow!("{gap}; {why}")));
+                return Err(StageError::Error(anyhow::anyhow!("verify.yml is inconclusive: {gap}; {why}")));
             }
-            self.recorder.note(gap);
+            self.recorder.note(format!("verify.yml is inconclusive: {gap}"));
         }
+        verification.notes.into_iter().for_each(|note| self.recorder.note(note));
         let assertions = verification.assertions;
         let has_failed = assertions.iter().any(Assertion::is_failed);
         let outcome = if has_failed { Outcome::Failed } else { Outcome::Passed };
@@ -104,6 +105,7 @@ impl Run<'_> {
         ended.context("the VM failed while Ansible ran")?.map_err(|error| match error {
             PlaybookError::TaskFailed(task) => StageError::TaskFailed {
                 message: task.message.clone().unwrap_or_else(|| "no message".to_owned()),
+                role: task.role.clone(),
                 task: task.task.clone(),
             },
             PlaybookError::Unreachable { .. } if phase == Phase::Apply => {
@@ -147,18 +149,4 @@ fn declares_failure(expect: &Expectation, phase: Phase) -> bool {
         Phase::Assert => expect.fail.as_ref().is_some_and(|fail| fail.at == Stage::Assert),
         Phase::Apply => false,
     }
-}
-
-/// Why some assertions were not evaluated.
-fn gaps(found: &Verification) -> Vec<String> {
-    let inconclusive = found.inconclusive.as_ref().map(|task| {
-        let message = task.message.as_deref().unwrap_or("no message");
-        format!("verify.yml is inconclusive: task `{}` ({}) failed: {message}", task.task, task.path)
-    });
-    let unreached = found.unreached.split_first().map(|(first, more)| {
-        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-        let remedy = "set `ignore_errors: true` on it to go on";
-        format!("verify.yml stopped at a failed assertion before {first}{more}; {remedy}")
-    });
-    inconclusive.into_iter().chain(unreached).collect()
 }

@@ -13,7 +13,7 @@ pub(super) fn stage(stage: Stage, outcome: Outcome, seconds: f64, own: f64, summ
 
 pub(super) fn assertion(name: &str, status: AssertionStatus, line: u32, message: Option<&str>) -> Assertion {
     let path = format!("harness/verify.yml:{line}");
-    Assertion { name: name.into(), status, path, message: message.map(Into::into) }
+    Assertion { name: name.into(), role: None, status, path, message: message.map(Into::into) }
 }
 
 pub(super) fn compared(at: Stage, what: &str, expected: &str, seen: &str, holds: bool) -> Compared {
@@ -102,6 +102,7 @@ pub(super) fn incident() -> RunReport {
 
 pub(super) fn task(task: &str, status: TaskStatus, changed: bool) -> TaskResult {
     TaskResult {
+        role: None,
         play: "site".into(),
         task: task.into(),
         path: "roles/docker_host/tasks/main.yml:7".into(),

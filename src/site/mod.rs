@@ -33,6 +33,7 @@ mod search;
 pub mod secrets;
 mod ssh;
 mod vars;
+mod verdict;
 mod verification;
 mod workspace;
 
@@ -43,7 +44,8 @@ pub use preflight::check;
 pub use results::{PlaybookReport, TaskEvent};
 pub use search::digest;
 pub use vars::{HarnessVars, Phase, VARIABLES};
-pub use verification::{InconclusiveReason, Verification, VerificationError, verification};
+pub use verdict::Reason;
+pub use verification::{Gap, Verification, VerificationError, verification};
 pub use workspace::{CheckedSite, Workspace};
 
 /// The oldest supported series of ansible-core: the first that drives Debian 13's Python 3.13

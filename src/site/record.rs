@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use serde::Deserialize;
 
+use super::verdict::{Evidence, Round, TaskKind};
 use crate::outcome::{TaskResult, TaskStatus};
 use crate::support::secret::Redactor;
 
@@ -22,6 +23,16 @@ pub(super) enum Record {
     },
     /// A task that the playbook has for the host.
     Declared(Declared),
+    /// A task notified a handler on the host.
+    Notified {
+        uuid: String,
+    },
+    /// A declared task does not run, because its role has run before and may not run twice.
+    Waived {
+        uuid: String,
+    },
+    /// A play never started, and without that nobody knows its hosts.
+    UnknownPlay(UnknownPlay),
     /// A play started, on whatever hosts. `hosts` is its pattern as written.
     Play {
         play: String,
@@ -38,6 +49,8 @@ pub(super) enum Record {
     Refused {
         wanted: String,
     },
+    /// What was seen of a task, or of an item of its loop, before its result.
+    Round(Box<RoundRecord>),
     Result(Box<TaskRecord>),
     Stats {
         hosts: StatsByHost,
@@ -51,6 +64,8 @@ pub(super) enum Record {
 /// A task as written in the playbook: templates in its name are not replaced.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct Declared {
+    /// Identity of the task in the parsed playbook.
+    pub(super) uuid: String,
     pub(super) kind: DeclaredKind,
     pub(super) task: String,
     pub(super) path: String,
@@ -65,6 +80,24 @@ pub(super) enum DeclaredKind {
     Include,
     /// An assertion or include in a `rescue`, which runs only after a failure.
     Rescue,
+    /// An assertion or include in a handler, which runs only if a task notifies it.
+    Handler,
+}
+
+/// A play that never started.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct UnknownPlay {
+    pub(super) play: String,
+    pub(super) hosts: Vec<String>,
+}
+
+/// What was seen of a task on a host.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(super) struct RoundRecord {
+    pub(super) uuid: String,
+    pub(super) host: String,
+    #[serde(flatten)]
+    pub(super) round: Round,
 }
 
 /// Ansible's own counts, by host.
@@ -86,12 +119,17 @@ pub(super) struct HostStats {
 pub(super) struct TaskRecord {
     #[serde(flatten)]
     result: TaskResult,
+    #[serde(default)]
+    pub(super) uuid: String,
+    #[serde(default)]
+    kind: TaskKind,
+    #[serde(default)]
+    ignores_itself: bool,
+    #[serde(default)]
+    never_fails: bool,
     /// Whether a `rescue` took over from its failure.
     #[serde(default)]
     pub(super) rescued: bool,
-    /// Whether it is a failed include, or an assertion that failed without being evaluated.
-    #[serde(default)]
-    pub(super) unevaluated: bool,
     delegate: Option<String>,
     #[serde(default)]
     no_log: bool,
@@ -109,7 +147,7 @@ struct TaskOutput {
     condition: Option<String>,
     stderr: Option<String>,
     stdout: Option<String>,
-    rc: Option<i64>,
+    rc: Option<String>,
 }
 
 /// The result of one round of a loop.
@@ -127,9 +165,20 @@ impl TaskRecord {
         TaskResult {
             path: relative(&self.result.path),
             ignored: self.result.ignored || self.rescued,
+            assertion: self.kind.is_assertion(),
             message: self.message(),
             ..self.result
         }
+    }
+
+    /// What the record has of it beside its result.
+    pub(super) fn evidence(&self, rounds: Vec<Round>) -> Evidence {
+        let Self { kind, ignores_itself, never_fails, rescued, .. } = *self;
+        Evidence { uuid: self.uuid.clone(), kind, ignores_itself, never_fails, rescued, rounds }
+    }
+
+    pub(super) fn host(&self) -> &str {
+        &self.result.host
     }
 
     fn message(&self) -> Option<String> {
@@ -140,12 +189,13 @@ impl TaskRecord {
         let broken: Vec<_> = self.items.iter().filter(|item| item.failed).collect();
         let message = if failed && !broken.is_empty() {
             let each = broken.iter().map(|item| {
-                let said = item.output.failure(self.result.assertion).unwrap_or_else(|| "failed".to_owned());
+                let said =
+                    item.output.failure(self.kind.is_assertion()).unwrap_or_else(|| "failed".to_owned());
                 format!("{}: {said}", item.item)
             });
             Some(each.collect::<Vec<_>>().join("\n"))
         } else if failed {
-            self.output.failure(self.result.assertion)
+            self.output.failure(self.kind.is_assertion())
         } else {
             self.output.reason.clone().or_else(|| self.output.msg.clone())
         };
@@ -163,7 +213,7 @@ impl TaskOutput {
         if let Some(condition) = self.condition.as_ref().filter(|_| assertion) {
             parts.push(format!("did not hold: {condition}"));
         }
-        if let Some(rc) = self.rc.filter(|rc| *rc != 0) {
+        if let Some(rc) = self.rc.as_deref().filter(|rc| *rc != "0") {
             parts.push(format!("exit status {rc}"));
         }
         let mut shown = parts.join(" · ");

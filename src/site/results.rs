@@ -1,11 +1,13 @@
 //! From the record of a playbook run to its report or error. It is pure, so that each failure is tested by a table of lines.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::error::PlaybookError;
-use super::record::{Declared, Record, StatsByHost};
+use super::record::{Declared, Record, StatsByHost, UnknownPlay};
 use super::ssh::REFUSAL;
 use super::vars::Phase;
+use super::verdict::{Evidence, Round};
 use crate::outcome::{TaskResult, TaskStatus};
 
 /// An event of a running playbook.
@@ -37,12 +39,15 @@ pub struct PlaybookReport {
     pub seconds: f64,
     /// The plays that started, in order. A play with `serial` is one for each batch.
     pub(super) plays: Vec<PlayRecord>,
-    /// The assertions and includes of `verify.yml`, reached or not.
+    /// What the record has of each task beside its result, in the same order.
+    pub(super) evidence: Vec<Evidence>,
+    /// The assertions and includes of `verify.yml` for the host, reached or not.
     pub(super) declared: Vec<Declared>,
-    /// Indices in `tasks` of assertions that could not be evaluated, and of includes that failed.
-    pub(super) unevaluated: Vec<usize>,
-    /// Indices in `tasks` of failures that a `rescue` took over from.
-    pub(super) rescued: Vec<usize>,
+    /// Handlers that were notified, and declared tasks that do not run as their role has run before.
+    pub(super) notified: BTreeSet<String>,
+    pub(super) waived: BTreeSet<String>,
+    /// Plays that never started, and may be for the host.
+    pub(super) unknown_plays: Vec<UnknownPlay>,
 }
 
 /// A play that started.
@@ -62,6 +67,8 @@ pub(super) struct Collector {
     host: String,
     roots: Vec<String>,
     report: PlaybookReport,
+    /// What was seen of tasks that have no result yet, by task and host.
+    rounds: BTreeMap<(String, String), Vec<Round>>,
     last_task: Option<String>,
     has_started: bool,
     stats: Option<StatsByHost>,
@@ -109,8 +116,15 @@ impl Collector {
                 self.last_task = Some(task.clone());
                 return Some(TaskEvent::Started { task });
             }
+            Record::Notified { uuid } => drop(self.report.notified.insert(uuid)),
+            Record::Waived { uuid } => drop(self.report.waived.insert(uuid)),
+            Record::UnknownPlay(play) => self.report.unknown_plays.push(play),
+            Record::Round(record) => {
+                self.rounds.entry((record.uuid, record.host)).or_default().push(record.round);
+            }
             Record::Result(record) => {
-                let (rescued, unevaluated) = (record.rescued, record.unevaluated);
+                let rounds = self.rounds.remove(&(record.uuid.clone(), record.host().to_owned()));
+                let evidence = record.evidence(rounds.unwrap_or_default());
                 let result = record.into_result(|path| self.relative(path));
                 // The first result after a refusal is that of the refused task.
                 if let Some((_, task @ None)) = &mut self.refused {
@@ -119,9 +133,7 @@ impl Collector {
                 if result.host != self.host {
                     return None;
                 }
-                let index = self.report.tasks.len();
-                self.report.rescued.extend(rescued.then_some(index));
-                self.report.unevaluated.extend(unevaluated.then_some(index));
+                self.report.evidence.push(evidence);
                 self.report.tasks.push(result.clone());
                 return Some(TaskEvent::Finished(result));
             }
@@ -171,7 +183,7 @@ impl Collector {
             return Err(error);
         }
         // Without all of them the error could name a task that was rescued.
-        let known = self.report.rescued.len();
+        let known = self.report.evidence.iter().filter(|it| it.rescued).count();
         let rescued = counted.map_or(known, |stats| stats.rescued);
         if known != rescued {
             let what = format!("Ansible counts {rescued} rescued failures, the record has {known}");
@@ -199,7 +211,9 @@ impl Collector {
             return Err(PlaybookError::NoHostMatched(self.host));
         }
         let facts = |task: &TaskResult| matches!(short(&task.action), "setup" | "gather_facts");
-        if counted.is_none() || self.report.tasks.iter().all(facts) {
+        // Facts that could not be gathered are told by the verification.
+        let has_failed = self.report.tasks.iter().any(|task| task.status == TaskStatus::Failed);
+        if counted.is_none() || self.report.tasks.iter().all(facts) && !has_failed {
             return Err(PlaybookError::NothingRan(self.host));
         }
         // The record must explain the exit status.

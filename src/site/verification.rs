@@ -1,16 +1,18 @@
-//! From the report of `verify.yml` to named assertions.
+//! From the report of `verify.yml` to named assertions, and to the gaps: what is unknown, each by its name.
 //!
-//! An assertion is a task of module `assert` or `fail`, or one tagged `assertion`. A failed one counts as failed even if the
-//! playbook goes on after it: `ignore_errors` and `rescue` are how a playbook collects all failures. Any other task only
-//! gathers facts. If it fails and the playbook does not ignore that, the verification is inconclusive. So it is, ignored or
-//! not, if an assertion cannot be evaluated (an undefined variable), or if an include fails and hides what it would assert.
+//! What one task means is decided in [`super::verdict`]. Here everything that the playbook declares for the host is accounted
+//! for, by the identity of its task: an assertion passed, failed, does not apply (its own `when` is false), or is a gap. With
+//! a gap there is no verdict, unless an assertion failed and the scenario declares no failure.
 //!
 //! Results of one task under one name are one assertion (a task file included in a loop): failed if one failed, passed if
 //! one passed and none failed. Two tasks of one name are two assertions. A `fail` whose condition is false counts as
 //! skipped, because the false part may be its guard: what should be seen to pass is an `assert`.
 
+use std::fmt;
+
 use super::record::{Declared, DeclaredKind};
 use super::results::PlaybookReport;
+use super::verdict::{Evidence, Reason, Verdict, verdict};
 use crate::outcome::{Assertion, AssertionStatus, TaskResult, TaskStatus};
 
 /// Assertions of `verify.yml`.
@@ -18,10 +20,55 @@ use crate::outcome::{Assertion, AssertionStatus, TaskResult, TaskStatus};
 pub struct Verification {
     /// Every assertion, in the order of the results; those never reached come last, as skipped.
     pub assertions: Vec<Assertion>,
-    /// The failed task that leaves something unknown, beside the assertions that failed.
-    pub inconclusive: Option<Box<TaskResult>>,
-    /// What was not reached because the playbook, or a block of it, ended at a failed assertion: `name` and place of each.
-    pub unreached: Vec<String>,
+    /// What is unknown beside the assertions that failed; nothing if none failed.
+    pub gaps: Vec<Gap>,
+    /// What a reader should know: probes that failed, and may.
+    pub notes: Vec<String>,
+}
+
+/// Something that `verify.yml` has for the host, and of which the outcome is unknown.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Gap {
+    /// A task ended, and its end is no verdict.
+    Task {
+        /// The task.
+        task: Box<TaskResult>,
+        /// Why it is none.
+        reason: Reason,
+    },
+    /// The playbook, or a block of it, ended before these: `name` and place of each.
+    NotReached(Vec<String>),
+    /// A play never started.
+    UnknownPlay {
+        /// Its name.
+        play: String,
+        /// Its pattern of hosts, as written.
+        hosts: String,
+    },
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task { task, reason } => {
+                let said = task.message.as_deref().map(|said| format!(": {said}")).unwrap_or_default();
+                write!(f, "task `{}` ({}): {reason}{said}", task.task, task.path)
+            }
+            Self::NotReached(tasks) => {
+                let (first, more) = (tasks.first().map_or("", String::as_str), tasks.len().saturating_sub(1));
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                write!(
+                    f,
+                    "it ended before {first}{more}; set `ignore_errors: true` on what fails before to go on"
+                )
+            }
+            Self::UnknownPlay { play, hosts } => write!(
+                f,
+                "it ended before play `{play}`, and whether that is for this host depends on `hosts: {hosts}`; set \
+                 `ignore_errors: true` on what fails before to go on"
+            ),
+        }
+    }
 }
 
 /// Why a verification has no verdict.
@@ -43,106 +90,115 @@ pub enum VerificationError {
         /// How many there are.
         count: usize,
     },
-    /// A failed task leaves something unknown.
-    #[error(
-        "verify.yml is inconclusive: task `{}` ({}) failed, and {reason}{}",
-        task.task, task.path,
-        task.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default()
-    )]
+    /// Something is unknown, and no assertion failed.
+    #[error("verify.yml is inconclusive: {gap}{}", and_more(*.more))]
     Inconclusive {
-        /// The task.
-        task: Box<TaskResult>,
-        /// Why its failure is no verdict.
-        reason: InconclusiveReason,
+        /// The first that is unknown.
+        gap: Gap,
+        /// How many more there are.
+        more: usize,
     },
 }
 
-/// Why the failure of a task is no verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InconclusiveReason {
-    /// The task only gathers facts.
-    #[error("it is not an assertion")]
-    NotAnAssertion,
-    /// It is an assertion with, say, an undefined variable.
-    #[error("it could not be evaluated")]
-    NotEvaluated,
-    /// It is an include.
-    #[error("what it includes may have assertions")]
-    FailedInclude,
+fn and_more(count: usize) -> String {
+    if count > 0 { format!(" (and {count} more)") } else { String::new() }
 }
 
 /// The assertions in a report of `verify.yml` about `host`.
 ///
 /// # Errors
-/// [`VerificationError::NoAssertions`] or [`VerificationError::AllSkipped`]; and [`VerificationError::Inconclusive`] if a
-/// failed task leaves something unknown and no assertion failed. If both happened, [`Verification::inconclusive`] has the
-/// task.
+/// [`VerificationError::NoAssertions`] or [`VerificationError::AllSkipped`]; and [`VerificationError::Inconclusive`] if there
+/// is a gap and no assertion failed. If both happened, [`Verification::gaps`] has the gaps.
 pub fn verification(report: &PlaybookReport, host: &str) -> Result<Verification, VerificationError> {
-    let mut assertions: Vec<Assertion> = Vec::new();
-    let is_unevaluated = |index: usize| report.unevaluated.contains(&index);
-    for (index, task) in report.tasks.iter().enumerate().filter(|(_, task)| task.assertion) {
-        let status = match task.status {
-            TaskStatus::Failed if !is_unevaluated(index) => AssertionStatus::Failed,
-            TaskStatus::Ok => AssertionStatus::Passed,
+    let mut found = Verification::default();
+    for (task, seen) in report.tasks.iter().zip(&report.evidence) {
+        let verdict = verdict(task, seen);
+        match verdict {
+            Verdict::Unknown(reason) => found.gaps.push(Gap::Task { task: Box::new(task.clone()), reason }),
+            Verdict::Told => found.notes.push(told(task)),
+            _ => {}
+        }
+        let status = match verdict {
+            Verdict::Passed => AssertionStatus::Passed,
+            Verdict::Failed => AssertionStatus::Failed,
             _ => AssertionStatus::Skipped,
         };
-        let message = task.message.clone().filter(|_| status != AssertionStatus::Passed);
-        let (name, path) = (task.task.clone(), task.path.clone());
-        add(&mut assertions, Assertion { name, status, path, message });
+        if seen.kind.is_assertion() {
+            let message = task.message.clone().filter(|_| status != AssertionStatus::Passed);
+            let (name, role, path) = (task.task.clone(), task.role.clone(), task.path.clone());
+            add(&mut found.assertions, Assertion { name, role, status, path, message });
+        }
     }
-    let is_fatal = |task: &TaskResult| task.status == TaskStatus::Failed && !task.ignored && !task.assertion;
-    let mut tasks = report.tasks.iter().enumerate();
-    let inconclusive = tasks.find(|(index, task)| is_unevaluated(*index) || is_fatal(task));
-    let has_failed = assertions.iter().any(|a| a.status == AssertionStatus::Failed);
-    if let Some((index, task)) = inconclusive.filter(|_| !has_failed) {
-        let reason = match (is_unevaluated(index), task.assertion) {
-            (_, true) => InconclusiveReason::NotEvaluated,
-            (true, false) => InconclusiveReason::FailedInclude,
-            (false, false) => InconclusiveReason::NotAnAssertion,
-        };
-        return Err(VerificationError::Inconclusive { task: Box::new(task.clone()), reason });
-    }
-    let inconclusive = inconclusive.map(|(_, task)| Box::new(task.clone()));
-    let declared = report.declared.iter().filter(|it| it.kind == DeclaredKind::Assertion);
-    for Declared { task, path, .. } in declared.filter(|it| !is_reached(report, it)) {
+    let missing = Missing::of(report);
+    for declared in missing.assertions {
         let message = Some("not reached: the playbook or its block ended earlier".to_owned());
-        let (name, path, status) = (task.clone(), path.clone(), AssertionStatus::Skipped);
-        add(&mut assertions, Assertion { name, status, path, message });
+        let (name, path, status) = (declared.task.clone(), declared.path.clone(), AssertionStatus::Skipped);
+        add(&mut found.assertions, Assertion { name, role: None, status, path, message });
     }
-    let host = host.to_owned();
-    if assertions.is_empty() {
-        return Err(VerificationError::NoAssertions { host });
+    if !missing.names.is_empty() {
+        found.gaps.push(Gap::NotReached(missing.names));
     }
-    if assertions.iter().all(|a| a.status == AssertionStatus::Skipped) {
-        return Err(VerificationError::AllSkipped { host, count: assertions.len() });
+    found.gaps.extend(
+        report
+            .unknown_plays
+            .iter()
+            .map(|unknown| Gap::UnknownPlay { play: unknown.play.clone(), hosts: unknown.hosts.join(", ") }),
+    );
+    let (host, count) = (host.to_owned(), found.assertions.len());
+    let has_failed = found.assertions.iter().any(Assertion::is_failed);
+    match found.gaps.first() {
+        Some(gap) if !has_failed => {
+            Err(VerificationError::Inconclusive { gap: gap.clone(), more: found.gaps.len() - 1 })
+        }
+        _ if found.assertions.is_empty() => Err(VerificationError::NoAssertions { host }),
+        _ if found.assertions.iter().all(|it| it.status == AssertionStatus::Skipped) => {
+            Err(VerificationError::AllSkipped { host, count })
+        }
+        _ => Ok(found),
     }
-    Ok(Verification { assertions, inconclusive, unreached: unreached(report) })
 }
 
-/// Whether a declared task has a result. Two tasks may be on one line, and a template in the name has been replaced by then.
-fn is_reached(report: &PlaybookReport, declared: &Declared) -> bool {
-    let is_it = |task: &TaskResult| task.task == declared.task || declared.task.contains('{');
-    report.tasks.iter().any(|task| task.path == declared.path && is_it(task))
+fn told(task: &TaskResult) -> String {
+    let said = task.message.as_deref().unwrap_or("no message");
+    format!("verify.yml: `{}` ({}) failed, and may, as it has `ignore_errors`: {said}", task.task, task.path)
 }
 
-/// What was not reached because an assertion failed: the rest of the playbook or, if a `rescue` took over, of its block.
-/// Nothing if no assertion ended anything: then the playbook skips it on purpose.
-fn unreached(report: &PlaybookReport) -> Vec<String> {
-    let is_end = |(index, task): &(usize, &TaskResult)| {
-        let went_on = task.ignored && !report.rescued.contains(index);
-        task.assertion && task.status == TaskStatus::Failed && !went_on
-    };
-    let ends: Vec<_> = report.tasks.iter().enumerate().filter(is_end).map(|(_, task)| task).collect();
-    if ends.is_empty() {
-        return Vec::new();
+/// What the playbook declares for the host, and has no result.
+struct Missing<'a> {
+    /// The assertions.
+    assertions: Vec<&'a Declared>,
+    /// All of it, by `name` and place.
+    names: Vec<String>,
+}
+
+impl<'a> Missing<'a> {
+    fn of(report: &'a PlaybookReport) -> Self {
+        let has_result = |uuid: &str| report.evidence.iter().any(|it| it.uuid == uuid);
+        let is_missing = |it: &&Declared| !has_result(&it.uuid) && !report.waived.contains(&it.uuid);
+        let (handlers, tasks): (Vec<_>, Vec<_>) =
+            report.declared.iter().filter(is_missing).partition(|it| it.kind == DeclaredKind::Handler);
+        let expected: Vec<_> = tasks.into_iter().filter(|it| it.kind != DeclaredKind::Rescue).collect();
+        let ends: Vec<_> =
+            report.tasks.iter().zip(&report.evidence).filter(|(task, seen)| is_end(task, seen)).collect();
+        // A handler that nobody notified is not needed, but what was never reached could have notified it.
+        let is_due =
+            |it: &&Declared| !ends.is_empty() || !expected.is_empty() || report.notified.contains(&it.uuid);
+        let due: Vec<_> = handlers.into_iter().filter(is_due).collect();
+        // What a handler includes is not declared.
+        let is_declared = |seen: &Evidence| report.declared.iter().any(|it| it.uuid == seen.uuid);
+        let rests = ends.iter().filter(|(_, seen)| seen.kind.is_assertion() && !is_declared(seen));
+        let rests =
+            rests.map(|(task, _)| format!("the rest of the file after `{}` ({})", task.task, task.path));
+        let missing: Vec<_> = expected.into_iter().chain(due).collect();
+        let names = missing.iter().map(|it| format!("`{}` ({})", it.task, it.path)).chain(rests).collect();
+        let assertions = missing.into_iter().filter(|it| it.kind == DeclaredKind::Assertion).collect();
+        Self { assertions, names }
     }
-    let is_declared = |task: &TaskResult| report.declared.iter().any(|it| it.path == task.path);
-    let in_includes = ends.iter().filter(|task| !is_declared(task));
-    let in_includes =
-        in_includes.map(|task| format!("the rest of the file after `{}` ({})", task.task, task.path));
-    let declared =
-        report.declared.iter().filter(|it| it.kind != DeclaredKind::Rescue && !is_reached(report, it));
-    declared.map(|it| format!("`{}` ({})", it.task, it.path)).chain(in_includes).collect()
+}
+
+/// Whether the playbook, or its block, ended at a task.
+fn is_end(task: &TaskResult, seen: &Evidence) -> bool {
+    task.status == TaskStatus::Failed && (!task.ignored || seen.rescued)
 }
 
 /// Adds an assertion, or merges it into that of the same task and name.

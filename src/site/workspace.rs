@@ -20,9 +20,10 @@ use crate::support::env;
 use crate::support::process::{Process, find_program, quote};
 use crate::support::ssh_access::SshAccess;
 
-/// The callback plugin, and its module that Ansible must not take for another plugin.
-const PYTHON: [(&str, &str); 2] = [
+/// The callback plugin, and its modules, which Ansible must not take for plugins.
+const PYTHON: [(&str, &str); 3] = [
     ("callback/boma_it.py", include_str!("callback/boma_it.py")),
+    ("boma_it_evidence.py", include_str!("callback/boma_it_evidence.py")),
     ("boma_it_guard.py", include_str!("callback/boma_it_guard.py")),
 ];
 const SSH_PROGRAMS: [&str; 3] = ["ssh", "scp", "sftp"];

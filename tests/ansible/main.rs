@@ -18,4 +18,6 @@ mod sshd;
 #[cfg(test)]
 mod vault;
 #[cfg(test)]
+mod verdicts;
+#[cfg(test)]
 mod verification;

@@ -3,9 +3,7 @@
 use std::fs;
 
 use boma_it::outcome::{AssertionStatus, TaskStatus};
-use boma_it::site::{
-    InconclusiveReason, Phase, PlaybookError, Verification, VerificationError, verification,
-};
+use boma_it::site::{Gap, Phase, PlaybookError, Reason, Verification, VerificationError, verification};
 
 use crate::fixture::AnsibleVersion::{self, Newest, Oldest, Shipped};
 use crate::fixture::TestSite;
@@ -42,6 +40,9 @@ const VERIFY: &str = "
         - name: survived
           ansible.builtin.command: 'false'
           delegate_to: localhost
+          ignore_errors: true
+        - name: ends the block
+          fail: {}
       rescue:
         - name: rescued
           assert: {that: true}
@@ -65,11 +66,21 @@ fn verify(site: &TestSite) -> Result<Verification, VerificationError> {
     verification(&site.run(Phase::Assert).0.unwrap(), "askari")
 }
 
+/// What was not reached, which must be the only gap.
+#[track_caller]
+fn not_reached(found: &Verification) -> Vec<&str> {
+    match found.gaps.as_slice() {
+        [] => Vec::new(),
+        [Gap::NotReached(names)] => names.iter().map(String::as_str).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Why task `unknown` leaves the verification inconclusive, and its message.
 #[track_caller]
-fn inconclusive(site: &TestSite) -> (InconclusiveReason, String) {
+fn inconclusive(site: &TestSite) -> (Reason, String) {
     match verify(site).unwrap_err() {
-        VerificationError::Inconclusive { task, reason } => {
+        VerificationError::Inconclusive { gap: Gap::Task { task, reason }, more: 0 } => {
             assert_eq!((task.task.as_str(), task.path.as_str()), ("unknown", "harness/verify.yml:7"));
             (reason, task.message.unwrap())
         }
@@ -94,13 +105,18 @@ fn every_asserting_task_is_an_assertion_with_its_message(
     Failed secret (harness/verify.yml:16) -
     Passed tagged (harness/verify.yml:20) -
     Skipped not for this host (harness/verify.yml:25) Conditional result was False
-    Passed rescued (harness/verify.yml:33) -
-    Failed stop (harness/verify.yml:35) enough
-    Skipped later (harness/verify.yml:37) not reached: the playbook or its block ended earlier
-    Skipped in a later play (harness/verify.yml:41) not reached: the playbook or its block ended earlier
+    Failed ends the block (harness/verify.yml:33) Failed as requested from task
+    Passed rescued (harness/verify.yml:36) -
+    Failed stop (harness/verify.yml:38) enough
+    Skipped later (harness/verify.yml:40) not reached: the playbook or its block ended earlier
+    Skipped in a later play (harness/verify.yml:44) not reached: the playbook or its block ended earlier
     ") }
-    assert_eq!(found.inconclusive, None);
-    assert_eq!(found.assertions.iter().filter(|a| a.status == AssertionStatus::Failed).count(), 4);
+    assert_eq!(found.assertions.iter().filter(|a| a.status == AssertionStatus::Failed).count(), 5);
+    assert_eq!(
+        not_reached(&found),
+        ["`later` (harness/verify.yml:40)", "`in a later play` (harness/verify.yml:44)"]
+    );
+    assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
     // Only the record: ansible-core 2.19 prints the message of a failed action in its own output, with `no_log` too.
     let record = fs::read_to_string(site.folder().join("assert.tasks.jsonl")).unwrap();
     assert!(!record.contains("hunter2"), "{record}");
@@ -115,7 +131,7 @@ fn a_failed_task_that_asserts_nothing_makes_the_verification_inconclusive(
     let report = site.run(Phase::Before).0.unwrap();
     assert_eq!(report.tasks[1].status, TaskStatus::Failed);
     insta::allow_duplicates! { insta::assert_snapshot!(verification(&report, "askari").unwrap_err(), @r"
-    verify.yml is inconclusive: task `ask` (harness/verify.yml:6) failed, and it is not an assertion: on localhost: non-zero return code · exit status 7
+    verify.yml is inconclusive: task `ask` (harness/verify.yml:6): it is not an assertion, and it failed (`ignore_errors: true` on this very task makes that a note): on localhost: non-zero return code · exit status 7
     no answer
     ") }
 }
@@ -135,7 +151,7 @@ fn an_assertion_that_cannot_be_evaluated_is_inconclusive_even_if_errors_are_igno
 ) {
     let playbook = after_an_assertion_that_holds(task);
     let Some(site) = TestSite::with_ansible(version, &[("harness/verify.yml", &playbook)]) else { return };
-    assert_eq!(inconclusive(&site).0, InconclusiveReason::NotEvaluated);
+    assert_eq!(inconclusive(&site).0, Reason::NotEvaluated);
 }
 
 #[rstest::rstest]
@@ -153,7 +169,7 @@ fn a_failed_include_is_inconclusive_even_if_errors_are_ignored(
     let files = [("harness/verify.yml", playbook.as_str()), ("harness/more.yml", more)];
     let Some(site) = TestSite::with_ansible(version, &files) else { return };
     let (reason, message) = inconclusive(&site);
-    assert_eq!(reason, InconclusiveReason::FailedInclude);
+    assert_eq!(reason, Reason::FailedInclude);
     assert!(message.contains(cause), "{message}");
 }
 
@@ -165,7 +181,7 @@ fn a_role_whose_name_is_undefined_is_never_a_verdict(
     let playbook = after_an_assertion_that_holds("include_role: {name: '{{ nowhere }}'}");
     let Some(site) = TestSite::with_ansible(version, &[("harness/verify.yml", &playbook)]) else { return };
     match version {
-        Shipped | Newest => assert_eq!(inconclusive(&site).0, InconclusiveReason::FailedInclude),
+        Shipped | Newest => assert_eq!(inconclusive(&site).0, Reason::FailedInclude),
         Oldest => {
             let error = site.run(Phase::Assert).0.unwrap_err();
             assert!(
@@ -177,7 +193,7 @@ fn a_role_whose_name_is_undefined_is_never_a_verdict(
 }
 
 #[rstest::rstest]
-#[case::in_an_included_file("- include_tasks: a.yml", "the rest of the file after `A` (harness/a.yml:1)")]
+#[case::in_an_included_file("- include_tasks: a.yml", "`B` (harness/a.yml:3)")]
 #[case::before_an_include(
     "- {name: A, assert: {that: false}}\n    - name: B\n      include_tasks: a.yml",
     "`B` (harness/verify.yml:7)"
@@ -202,8 +218,7 @@ fn the_tasks_that_a_failed_assertion_kept_from_running_are_listed(
     let files = [("harness/verify.yml", playbook.as_str()), ("harness/a.yml", a)];
     let Some(site) = TestSite::with_ansible(version, &files) else { return };
     let found = verify(&site).unwrap();
-    assert_eq!(found.unreached.join(", "), unreached);
-    assert_eq!(found.inconclusive, None);
+    assert_eq!(not_reached(&found).join(", "), unreached);
 }
 
 #[test]
@@ -211,7 +226,9 @@ fn a_failed_probe_of_the_shipped_verify_yml_is_inconclusive() {
     // Its files are not beside it here, so the probe cannot even start.
     let site = TestSite::new(&[("harness/verify.yml", include_str!("../../harness/verify.yml"))]);
     match verify(&site).unwrap_err() {
-        VerificationError::Inconclusive { task, .. } => assert_eq!(task.task, "Look from inside the VM"),
+        VerificationError::Inconclusive { gap: Gap::Task { task, .. }, .. } => {
+            assert_eq!(task.task, "Look from inside the VM");
+        }
         other => panic!("{other}"),
     }
 }

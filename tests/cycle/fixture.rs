@@ -355,16 +355,24 @@ pub(crate) fn record(play: &str, tasks: &[Task]) -> String {
     let path = format!("/p/{play}.yml:7");
     for Task { name, .. } in tasks.iter().filter(|task| task.assertion) {
         let line = serde_json::json!({
-            "event": "declared", "kind": "assertion", "play": play, "task": name, "path": path,
+            "event": "declared", "kind": "assertion", "uuid": name, "play": play, "task": name, "path": path,
         });
         let _ = writeln!(script, "{line}");
     }
     for task in tasks {
         let Task { name, status, assertion, message } = task;
+        let (is_skipped, has_failed) = (*status == "skipped", *status == "failed");
+        let round = serde_json::json!({
+            "event": "round", "uuid": name, "host": "askari", "action": if is_skipped { "none" } else { "returned" },
+            "is_complete": true, "held": 1, "broke": usize::from(has_failed), "odd": 0, "false": usize::from(is_skipped),
+            "errors": 0, "parsed": 1, "garbled": 0, "become": false, "returned": {"failed": has_failed, "own": true},
+            "failed": has_failed, "changed": false, "skipped": is_skipped,
+        });
+        let _ = writeln!(script, "{round}");
         let line = serde_json::json!({
-            "event": "result", "play": play, "task": name, "path": path, "action": "ansible.builtin.command",
-            "host": "askari", "status": status, "changed": *status == "ok", "ignored": false, "assertion": assertion,
-            "seconds": 0.1, "output": {"msg": message},
+            "event": "result", "play": play, "uuid": name, "kind": if *assertion { "assert" } else { "probe" },
+            "task": name, "path": path, "action": "ansible.builtin.command", "host": "askari", "status": status,
+            "changed": *status == "ok", "ignored": false, "seconds": 0.1, "output": {"msg": message},
         });
         let _ = writeln!(script, "{line}");
         worst = worst.max(match *status {

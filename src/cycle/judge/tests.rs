@@ -5,7 +5,9 @@ use super::*;
 const PORTS: &str = "published ports answer from outside the VM";
 
 fn assertion(name: &str, status: AssertionStatus) -> Assertion {
-    Assertion { name: name.into(), status, path: "verify.yml:7".into(), message: None }
+    // `role : name`.
+    let role = name.split_once(" : ").map(|(role, _)| role.to_owned());
+    Assertion { name: name.into(), role, status, path: "verify.yml:7".into(), message: None }
 }
 
 /// `+name` passed, `-name` failed, `~name` skipped.
@@ -54,7 +56,11 @@ fn error(at: Stage) -> Observed {
 
 /// A task of the site playbook failed.
 fn failed_task(name: &str) -> Observed {
-    let why = StageError::TaskFailed { task: name.into(), message: "bad".into() };
+    let why = StageError::TaskFailed {
+        role: name.split_once(" : ").map(|(role, _)| role.to_owned()),
+        task: name.into(),
+        message: "bad".into(),
+    };
     Observed { before: None, end: Some(TrialEnd::Stopped { at: Stage::Apply, why }) }
 }
 
@@ -82,7 +88,8 @@ fn interrupted(at: Stage) -> Observed {
 #[case::a_lockout_too_early(lockout(), fault(Stage::Up, ExpectedFault::Unreachable), Outcome::Errored)]
 #[case::emergency_is_no_lockout(lockout(), fault(Stage::Reboot, ExpectedFault::Emergency), Outcome::Errored)]
 #[case::every_assertion_was_skipped(passes(), end(&["~ports"]), Outcome::Errored)]
-#[case::the_declared_one_was_skipped(incident(), end(&["~published ports answer from outside the VM", "+sshd"]), Outcome::Failed)]
+#[case::the_declared_one_was_skipped(incident(), end(&["~published ports answer from outside the VM", "+sshd"]), Outcome::Errored)]
+#[case::the_declared_one_was_skipped_and_another_failed(incident(), end(&["~published ports answer from outside the VM", "-sshd"]), Outcome::Errored)]
 #[case::of_two_that_name_one_fails(incident(), end(&["-published ports answer from outside the VM", "+published ports answer from outside the VM"]), Outcome::Failed)]
 #[case::both_that_name_fail(incident(), end(&["-a : published ports answer from outside the VM", "-b : published ports answer from outside the VM"]), Outcome::Failed)]
 #[case::of_two_that_name_one_was_skipped(incident(), end(&["~published ports answer from outside the VM", "-published ports answer from outside the VM"]), Outcome::Passed)]
@@ -122,6 +129,82 @@ fn assertions_before_the_reboot_are_judged_first(
     let expect = Expectation { before_reboot: Some(verdict), fail: None };
     let seen = Observed { before: Some(asserted(before)), ..end(&["+ports"]) };
     assert_eq!(judge(&expect, &seen).outcome, outcome);
+}
+
+/// A colon is part of a name, unless what is before it is the role of the task.
+#[test]
+fn a_name_with_a_colon_is_no_task_of_a_role() {
+    let task = |name: &str, role: Option<&str>| Assertion {
+        role: role.map(str::to_owned),
+        ..assertion(name, AssertionStatus::Failed)
+    };
+    let judged = |declared: &str, name: &str, role: Option<&str>| {
+        let all = vec![task(name, role), assertion("sshd", AssertionStatus::Passed)];
+        let seen = Observed { before: None, end: Some(TrialEnd::Asserted(all)) };
+        let apply = StageError::TaskFailed {
+            task: name.into(),
+            role: role.map(str::to_owned),
+            message: "bad".into(),
+        };
+        let apply = Observed { before: None, end: Some(TrialEnd::Stopped { at: Stage::Apply, why: apply }) };
+        let tasks = ExpectedFault::Tasks(vec![declared.into()]);
+        let outcomes =
+            [judge(&fails(Stage::Assert, tasks.clone()), &seen), judge(&fails(Stage::Apply, tasks), &apply)];
+        assert_eq!(outcomes[0].outcome, outcomes[1].outcome);
+        outcomes[0].outcome
+    };
+    for (declared, name, role, outcome) in [
+        ("x", "y : x", None, Outcome::Failed),
+        ("y : x", "y : x", None, Outcome::Passed),
+        ("x", "y : x", Some("y"), Outcome::Passed),
+        ("y : x", "y : x", Some("y"), Outcome::Passed),
+        ("x", "r : y : x", Some("r"), Outcome::Failed),
+        ("y : x", "r : y : x", Some("r"), Outcome::Passed),
+        ("x", "y : x", Some("r"), Outcome::Failed),
+        ("x", "a.b.y : x", Some("a.b.y"), Outcome::Passed),
+    ] {
+        assert_eq!(judged(declared, name, role), outcome, "{declared} {name} {role:?}");
+    }
+}
+
+#[rstest]
+#[case::both(&["+ports", "+sshd"], &["-ports", "+sshd"], Outcome::Passed)]
+#[case::another_is_skipped_after(&["+ports", "+sshd"], &["-ports", "~sshd"], Outcome::Errored)]
+#[case::another_is_gone_after(&["+ports", "+sshd"], &["-ports"], Outcome::Errored)]
+#[case::another_only_after(&["+ports", "~sshd"], &["-ports", "+sshd"], Outcome::Passed)]
+#[case::the_declared_one_is_skipped_after(&["+ports", "+sshd"], &["~ports", "+sshd"], Outcome::Errored)]
+#[case::the_declared_one_was_skipped_before(&["~ports", "+sshd"], &["-ports", "+sshd"], Outcome::Errored)]
+#[case::the_declared_one_was_not_there_before(&["+sshd"], &["-ports", "+sshd"], Outcome::Errored)]
+#[case::another_failed_before(&["+ports", "-sshd"], &["-ports", "+sshd"], Outcome::Failed)]
+fn an_assertion_that_only_one_side_of_the_reboot_evaluated_is_unknown(
+    #[case] before: &[&str],
+    #[case] after: &[&str],
+    #[case] outcome: Outcome,
+) {
+    let declared = ExpectedFault::Tasks(vec!["ports".into()]);
+    let expect = Expectation { before_reboot: Some(ExpectedResult::Pass), ..fails(Stage::Assert, declared) };
+    let seen = Observed { before: Some(asserted(before)), ..end(after) };
+    let judgement = judge(&expect, &seen);
+    assert_eq!(judgement.outcome, outcome, "{judgement:#?}");
+    let all = judgement.compared.iter().all(|it| it.holds);
+    assert_eq!(all, outcome == Outcome::Passed, "the two must agree:\n{judgement:#?}");
+}
+
+#[test]
+fn in_a_plain_expectation_a_failure_is_one_whatever_is_unknown_beside_it() {
+    let expect = Expectation { before_reboot: Some(ExpectedResult::Pass), fail: None };
+    let of = |after: &[&str]| Observed { before: Some(asserted(&["+ports", "+sshd"])), ..end(after) };
+    for (after, outcome) in [(["+ports", "~sshd"], Outcome::Errored), (["-ports", "~sshd"], Outcome::Failed)]
+    {
+        let judgement = judge(&expect, &of(&after));
+        assert_eq!(judgement.outcome, outcome, "{judgement:#?}");
+        assert!(judgement.compared.iter().any(|it| !it.holds));
+    }
+    // Names may have the phase in them: what counts is how many of one place were evaluated.
+    let mut renamed = of(&["+ports after", "+sshd after"]);
+    assert_eq!(judge(&expect, &renamed).outcome, Outcome::Passed);
+    renamed.end = Some(TrialEnd::Asserted(asserted(&["+ports after"])));
+    assert_eq!(judge(&expect, &renamed).outcome, Outcome::Errored);
 }
 
 #[test]
@@ -176,10 +259,12 @@ fn expected_is_compared_with_observed() {
         told(&passes(), &end(&["-ports", "+sshd"])),
         told(&passes(), &end(&["~ports"])),
         told(&passes(), &error(Stage::Up)),
-        told(&expect_before, &before(&["+ports"], end(&[&marks("-"), "+sshd"]).end)),
+        told(&expect_before, &before(&[&marks("+")], end(&[&marks("-"), "+sshd"]).end)),
+        told(&expect_before, &before(&["+sshd"], end(&[&marks("-"), "+sshd"]).end)),
+        told(&expect_before, &before(&[&marks("+"), "+mesh"], end(&[&marks("-"), "~mesh"]).end)),
         // The step `assert` alone, without the assertions before the reboot.
         told(&expect_before, &end(&[&marks("-"), "+sshd"])),
-        told(&expect_before, &before(&["-ports", "+sshd"], None)),
+        told(&expect_before, &before(&["-sshd", &marks("+")], None)),
         told(&incident(), &end(&[&marks("+"), "+sshd"])),
         told(&incident(), &end(&[&marks("+"), "-sshd", "+mesh"])),
         told(&incident(), &end(&[&marks("-"), "-sshd"])),

@@ -1,10 +1,11 @@
 """Records a playbook run: one JSON object a line, written to the pipe that BOMA_IT_RECORD names.
 
-Every line has an `event`: ansible, declared, play, no_hosts_matched, start, refused, result, stats or problem. The
-reader is `src/site/record.rs`. If a callback raises, Ansible only warns and the result is lost, so an exception in here
-is recorded as a `problem`, and the run counts as errored.
+Every line has an `event`: ansible, play, no_hosts_matched, start, refused, result, stats or problem; and of verify.yml
+declared, notified, waived, unknown_play and round. The reader is `src/site/record.rs`. If a callback raises, Ansible only
+warns and the result is lost, so an exception in here is recorded as a `problem`, and the run counts as errored.
 
-The guard of connections is `boma_it_guard.py`. Without it this file does not load, and the run fails.
+The guard of connections is `boma_it_guard.py`, and the evidence of what was evaluated `boma_it_evidence.py`. Without them
+this file does not load, and the run fails.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import sys
 import time
 from pathlib import Path
 
+from ansible.executor.play_iterator import PlayIterator
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import connection_loader
 from ansible.release import __version__ as ansible_version
+from ansible.template import Templar
 
-# Ansible loads every file of this folder as a callback, so the guard is one folder up.
+# Ansible loads every file of this folder as a callback, so the other modules are one folder up.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+from boma_it_evidence import continue_without_debugger, watch_tasks
 from boma_it_guard import guard_connections
 
 DOCUMENTATION = r"""
@@ -66,19 +70,31 @@ def task_kept_for_rescue(variable_manager, host):
     return variable_manager._nonpersistent_fact_cache.get(host, {}).get("ansible_failed_task")
 
 
+def on_tasks_added(declare):
+    """Calls `declare` with the host and blocks of an include that Ansible has just loaded."""
+    add = PlayIterator.add_tasks
+
+    @functools.wraps(add)
+    def watched(self, host, blocks):
+        declare(host.name, blocks)
+        return add(self, host, blocks)
+
+    PlayIterator.add_tasks = watched
+
+
+def role_has_run(play, task, host):
+    """Whether Ansible leaves out a task because its role has run before, and may not run twice."""
+    if task._role is None or task._role._metadata.allow_duplicates:
+        return False
+    known = play.role_cache.get(task._role.get_role_path(), [])
+    return any(role == task._role and role.has_run(host) for role in known)
+
+
 # Modules whose tasks are unknown until they run.
 INCLUDES = ("include_role", "include_tasks")
 
 # Modules that assert nothing, whatever their tags: a play's tags also apply to its fact gathering and includes.
 NO_ASSERTION = ("add_host", "debug", "gather_facts", "group_by", "meta", "set_fact", "setup")
-
-# How Ansible's message begins if it did not run a task because it could not evaluate its condition or arguments.
-UNEVALUATED = (
-    "Task failed: Error while evaluating conditional",
-    "Task failed: Finalization of task args",
-    "The conditional check ",
-    "The task includes an option with an undefined variable",
-)
 
 
 def recorded(method):
@@ -94,12 +110,16 @@ def recorded(method):
     return wrapper
 
 
-def is_assertion(task):
-    """Whether a task runs module `assert` or `fail`, by any name, or is tagged `assertion` and can assert something."""
-    module = task.action.rpartition(".")[2]
+def kind_of(task):
+    """What a task is for: module `assert` or `fail` by any name; tagged `assertion`; an include; or a probe of facts."""
+    module = str(task.action).rpartition(".")[2]
+    if module in ("assert", "fail"):
+        return module
+    if module in INCLUDES:
+        return "include"
     if module in NO_ASSERTION or module.startswith(("include", "import_")):
-        return False
-    return module in ("assert", "fail") or "assertion" in task.tags
+        return "probe"
+    return "tagged" if "assertion" in task.tags else "probe"
 
 
 def name_of(named):
@@ -113,27 +133,26 @@ def hosts_of(play):
     return [str(pattern) for pattern in (hosts if isinstance(hosts, (list, tuple)) else [hosts])]
 
 
-def is_include(task):
-    return task.action.rpartition(".")[2] in INCLUDES
+def place_of(task):
+    """`file:line` of a task; nothing if nobody wrote it, as the gathering of facts."""
+    return task.get_path() or ""
 
 
-def is_unevaluated(task, values):
-    """Whether a failed task leaves open what it asserts: its condition could not be evaluated, or it is an include."""
-    if is_include(task):
-        return True
-    if not is_assertion(task):
-        return False
-    items = [item for item in values.get("results") or [] if isinstance(item, dict) and item.get("failed")]
-    if items:
-        return any(is_unevaluated(task, item) for item in items)
-    if "censored" in values:
-        return False
-    if task.action.rpartition(".")[2] == "assert":
-        return "evaluated_to" not in values
-    # `failed_when_result` is a boolean, or a text if the condition could not be evaluated.
-    if not isinstance(values.get("failed_when_result", False), bool):
-        return True
-    return str(values.get("msg")).startswith(UNEVALUATED)
+def ignores_errors_itself(task):
+    """Whether the task itself has `ignore_errors`, and not its block or play for all that is in it."""
+    return "ignore_errors" in (task.get_ds() or {})
+
+
+def never_fails(task):
+    """Whether `failed_when: false` keeps a task from failing, whatever it finds."""
+    conditions = task.failed_when
+    return bool(conditions) and all(str(condition).strip().lower() == "false" for condition in conditions)
+
+
+def items_of(values):
+    """The results of a loop, one for each item."""
+    items = values.get("results")
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def text(value):
@@ -157,12 +176,18 @@ class CallbackModule(CallbackBase):
         self._fd = None
         self._playbook = None
         self._play = ""
-        self._declared = False
         self._names = {}
+        self._written = {}
+        self._own_ignore = {}
         self._begun = {}
         self._variables = None
         self._rescued = {}
+        # Of verify.yml: the host under test, the plays that started, and the tasks that Ansible should run there.
+        self._host = os.environ.get("BOMA_IT_DECLARE")
+        self._started = set()
+        self._declared = []
         guard_connections(connection_loader, lambda wanted: self._record("refused", wanted=wanted))
+        continue_without_debugger()
         path = os.environ.get("BOMA_IT_RECORD")
         if path:
             try:
@@ -171,14 +196,18 @@ class CallbackModule(CallbackBase):
             except OSError as error:
                 self._display.warning(f"boma_it: cannot open {path}: {error}")
         self._record("ansible", version=ansible_version)
+        if self._host:
+            watch_tasks(self._record)
+            on_tasks_added(self._declare_included)
 
     def _record(self, event, **fields):
         """Writes a line in one unbuffered call: the reader gets whole lines, a forked worker has nothing to flush."""
         if self._fd is None:
             return
         try:
-            line = json.dumps(dict(fields, event=event), default=str) + "\n"
-            os.write(self._fd, line.encode("utf-8", "surrogateescape"))
+            line = json.dumps(dict(fields, event=event), default=str, ensure_ascii=False) + "\n"
+            # Half a surrogate pair is no text; neither is a byte that Python smuggled through as one.
+            os.write(self._fd, line.encode("utf-8", "replace"))
         except Exception as error:
             self._display.warning(f"boma_it: lost a record: {error}")
 
@@ -193,32 +222,72 @@ class CallbackModule(CallbackBase):
         self._play = name_of(play)
         self._variables = play.get_variable_manager()
         self._record("play", play=self._play, hosts=hosts_of(play))
-        if not self._declared and os.environ.get("BOMA_IT_DECLARE") and self._playbook is not None:
-            self._declared = True
-            self._declare(inventory_of(self._variables))
+        if self._host:
+            self._started.add(uuid_of(play))
+            self._declare_play(play, inventory_of(self._variables).get_hosts(play.hosts))
 
-    def _declare(self, inventory):
-        """Records the assertions and includes for the host under test: the reader sees which were never reached."""
-        host = os.environ.get("BOMA_IT_DECLARE")
-        for play in self._playbook.get_plays():
-            if "{{" in str(play.hosts) or host not in [found.name for found in inventory.get_hosts(play.hosts)]:
-                continue
-            for block in play.compile():
-                self._declare_block(block, name_of(play))
+    def _declare_play(self, play, hosts, handlers=()):
+        """Records what a play has for the host under test: the reader sees what was never reached."""
+        if self._host not in [found.name for found in hosts]:
+            return
+        tags = (play.only_tags, play.skip_tags, self._variables.get_vars(play=play))
+        for block in play.compile():
+            self._declare_block(block, play, tags)
+        for block in [*handlers, *play.handlers]:
+            for handler in block.block:
+                self._declare_task(handler, play, "handler")
 
-    def _declare_block(self, block, play, is_rescue=False):
+    @recorded
+    def _declare_included(self, host, blocks):
+        if host == self._host:
+            for block in blocks:
+                # Ansible has left out what the tags do not select.
+                self._declare_block(block, block._play, None)
+
+    def _declare_block(self, block, play, tags, part=None):
         for task in list(block.block) + list(block.always):
-            self._declare_task(task, play, is_rescue)
+            self._declare_any(task, play, tags, part)
         # A rescue that did not run has missed no assertion.
         for task in block.rescue:
-            self._declare_task(task, play, True)
+            self._declare_any(task, play, tags, "rescue")
 
-    def _declare_task(self, task, play, is_rescue):
+    def _declare_any(self, task, play, tags, part):
         if hasattr(task, "block"):
-            self._declare_block(task, play, is_rescue)
-        elif is_assertion(task) or is_include(task):
-            kind = "rescue" if is_rescue else "include" if is_include(task) else "assertion"
-            self._record("declared", kind=kind, play=play, task=task.get_name().strip(), path=task.get_path() or "")
+            self._declare_block(task, play, tags, part)
+        elif tags is None or task.evaluate_tags(*tags):
+            self._declare_task(task, play, part)
+
+    def _declare_task(self, task, play, part):
+        self._written[uuid_of(task)] = name_of(task)
+        kind = kind_of(task)
+        if kind != "probe":
+            self._declared.append((play, task))
+            kind = "include" if kind == "include" else "assertion"
+            self._record("declared", uuid=uuid_of(task), kind=part or kind, task=name_of(task), path=place_of(task))
+
+    def _declare_the_rest(self):
+        """Records what the plays that never started have for the host."""
+        inventory = inventory_of(self._variables)
+        for play in self._playbook.get_plays():
+            if uuid_of(play) in self._started:
+                continue
+            try:
+                templar = Templar(loader=self._playbook._loader, variables=self._variables.get_vars(play=play))
+                hosts = inventory.get_hosts(templar.template(play.hosts), ignore_restrictions=True)
+            except Exception:
+                # It depends on what Ansible would have known by then.
+                self._record("unknown_play", play=name_of(play), hosts=hosts_of(play))
+                continue
+            # A play gets the handlers of its roles as it starts.
+            self._declare_play(play, hosts, play.compile_roles_handlers())
+        for play, task in self._declared:
+            if role_has_run(play, task, inventory.get_host(self._host)):
+                self._record("waived", uuid=uuid_of(task))
+
+    @recorded
+    def v2_playbook_on_notify(self, handler, host):
+        if host.name == self._host:
+            self._record("notified", uuid=uuid_of(handler))
 
     @recorded
     def v2_playbook_on_no_hosts_matched(self):
@@ -230,13 +299,15 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_task_start(self, task, is_conditional):  # noqa: ARG002 - Ansible passes it by this name
         # Only here is the name templated; in the result it is raw again.
         uuid = uuid_of(task)
-        self._names[uuid] = task.get_name().strip()
+        # Of a name that is a number, some versions make nothing.
+        self._names[uuid] = name_of(task) if task.name else self._written.get(uuid) or name_of(task)
+        self._own_ignore[uuid] = ignores_errors_itself(task)
         self._begun[uuid] = time.monotonic()
         self._record(
             "start",
             play=self._play,
             task=self._names[uuid],
-            path=task.get_path() or "",
+            path=place_of(task),
             action=task.action,
         )
 
@@ -255,8 +326,7 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_failed(self, result, ignore_errors=False):
         # In a loop, one item may have failed and another may have been unreachable.
         _, host, values = parts_of(result)
-        items = values.get("results") or []
-        if any(isinstance(item, dict) and item.get("unreachable") for item in items):
+        if any(item.get("unreachable") for item in items_of(values)):
             self._result(result, "unreachable")
         else:
             rescued = self._is_rescued(host)
@@ -283,17 +353,20 @@ class CallbackModule(CallbackBase):
         begun = self._begun.get((host, uuid), self._begun.get(uuid, now))
         record = {
             "play": self._play,
-            "task": self._names.get(uuid) or task.get_name().strip(),
-            "path": task.get_path() or "",
-            "action": task.action,
+            "uuid": uuid,
+            "kind": kind_of(task),
+            "task": self._names.get(uuid) or name_of(task),
+            "role": str(task._role.get_name()) if task._role else None,
+            "path": place_of(task),
+            "action": str(task.action),
             "tags": [str(tag) for tag in task.tags],
             "host": host,
             "status": status,
             "changed": bool(values.get("changed", False)),
             "ignored": ignored,
+            "ignores_itself": self._own_ignore.get(uuid, False),
+            "never_fails": never_fails(task),
             "rescued": rescued,
-            "assertion": is_assertion(task),
-            "unevaluated": status == "failed" and is_unevaluated(task, values),
             "seconds": round(now - begun, 3),
         }
         if task.delegate_to:
@@ -303,7 +376,7 @@ class CallbackModule(CallbackBase):
             record["no_log"] = True
         else:
             record["output"] = self._output(values, status == "failed")
-            record["items"] = [self._item(item) for item in values.get("results") or [] if isinstance(item, dict)]
+            record["items"] = [self._item(item) for item in items_of(values)]
         self._record("result", **record)
 
     @staticmethod
@@ -319,7 +392,7 @@ class CallbackModule(CallbackBase):
             "condition": text(values.get("assertion")),
             "stderr": text(values.get("stderr") or values.get("module_stderr")),
             "stdout": text(values.get("stdout") or values.get("module_stdout")) if failed else None,
-            "rc": values.get("rc") if isinstance(values.get("rc"), int) else None,
+            "rc": str(values["rc"]) if isinstance(values.get("rc"), int) else None,
         }
         return {key: value for key, value in output.items() if value is not None}
 
@@ -337,5 +410,7 @@ class CallbackModule(CallbackBase):
 
     @recorded
     def v2_playbook_on_stats(self, stats):
+        if self._host and self._variables is not None:
+            self._declare_the_rest()
         hosts = {host: {k: int(v) for k, v in stats.summarize(host).items()} for host in stats.processed}
         self._record("stats", hosts=hosts)

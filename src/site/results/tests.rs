@@ -128,7 +128,7 @@ const FAILED: &str = r#"{"askari":{"ok":1,"failures":1,"rescued":0}}"#;
 
 #[test]
 fn a_failed_task_of_the_site_is_an_error_with_what_it_said_and_one_of_verify_is_a_result() {
-    let said = r#","output":{"msg":"non-zero return code","rc":3,"stderr":"no such table","stdout":""},"delegate":"localhost""#;
+    let said = r#","output":{"msg":"non-zero return code","rc":"3","stderr":"no such table","stdout":""},"delegate":"localhost""#;
     let lines = [BEGIN, &failed(said), &stats(FAILED)];
     let error = conclude(Phase::Apply, &lines, Some("exit status 2")).unwrap_err();
     assert_eq!(
@@ -210,13 +210,48 @@ fn an_unreachable_vm_and_a_refused_host_are_different_errors() {
 
 #[test]
 fn failed_items_of_a_loop_are_shown_and_what_no_log_hides_is_not() {
-    let items = r#","assertion_":0,"output":{"msg":"One or more items failed"},"items":[{"item":"80","failed":false,"output":{}},{"item":"443","failed":true,"output":{"msg":"closed","condition":"item in open"}}]"#;
-    let looped = failed(items).replace(r#""assertion":false"#, r#""assertion":true"#);
+    let items = r#","output":{"msg":"One or more items failed"},"items":[{"item":"80","failed":false,"output":{}},{"item":"443","failed":true,"output":{"msg":"closed","condition":"item in open"}}]"#;
+    let looped = failed(items).replace(r#""assertion":false"#, r#""kind":"assert""#);
     let report = conclude(Phase::Assert, &[BEGIN, &looped, &stats(FAILED)], Some("exit status 2")).unwrap();
     assert_eq!(report.tasks[0].message.as_deref(), Some("443: closed · did not hold: item in open"));
     let hidden = failed(r#","no_log":true,"output":{"msg":"hunter2"}"#);
     let report = conclude(Phase::Assert, &[BEGIN, &hidden, &stats(FAILED)], Some("exit status 2")).unwrap();
     assert_eq!(report.tasks[0].message, None);
+}
+
+#[test]
+fn rounds_belong_to_the_next_result_of_their_task_on_their_host() {
+    let round = |uuid: &str, host: &str| {
+        format!(
+            r#"{{"event":"round","uuid":"{uuid}","host":"{host}","action":"returned","is_complete":true,"held":1,"broke":0,"odd":0,"false":0,"errors":0,"parsed":0,"garbled":0,"become":false,"returned":{{}},"failed":false,"changed":false,"skipped":false}}"#
+        )
+    };
+    let mut collector = Collector::new("askari", &[]);
+    let of = |uuid: &str| result(&format!(r#","uuid":"{uuid}","kind":"assert""#));
+    for line in [
+        round("a", "askari"),
+        round("a", "askari"),
+        round("b", "askari"),
+        round("a", "added"),
+        of("a"),
+        of("a"),
+        of("b"),
+    ] {
+        collector.add(&line);
+    }
+    assert_eq!(collector.problem, None);
+    let counts: Vec<_> = collector.report.evidence.iter().map(|it| it.rounds.len()).collect();
+    assert_eq!(counts, [2, 0, 1]);
+    assert!(collector.report.tasks[0].assertion);
+}
+
+#[test]
+fn facts_that_cannot_be_gathered_are_not_nothing_in_a_verification() {
+    let facts = failed("").replace("ansible.builtin.template", "ansible.builtin.gather_facts");
+    let report = conclude(Phase::Assert, &[BEGIN, &facts, &stats(FAILED)], Some("exit status 2")).unwrap();
+    assert_eq!(report.failed, 1);
+    let error = conclude(Phase::Apply, &[BEGIN, &facts, &stats(FAILED)], Some("exit status 2")).unwrap_err();
+    assert!(error.starts_with("task `base : rules`"), "{error}");
 }
 
 proptest::proptest! {

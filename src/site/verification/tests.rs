@@ -1,24 +1,55 @@
 use super::*;
-use crate::site::record::{Declared, DeclaredKind};
+use crate::site::record::UnknownPlay;
+use crate::site::verdict::{Action, Evidence, Returned, Round, TaskKind};
 
-fn task(name: &str, status: TaskStatus, assertion: bool) -> TaskResult {
+fn task(name: &str, status: TaskStatus) -> TaskResult {
     TaskResult {
         play: "verify".into(),
         task: name.into(),
+        role: None,
         path: format!("harness/verify.yml:{}", name.len()),
         action: "assert".into(),
         host: "askari".into(),
         status,
         changed: false,
         ignored: false,
-        assertion,
+        assertion: false,
         seconds: 0.1,
         message: Some(format!("{name} said")),
     }
 }
 
-fn report(tasks: impl IntoIterator<Item = TaskResult>) -> PlaybookReport {
-    PlaybookReport { tasks: tasks.into_iter().collect(), ..PlaybookReport::default() }
+/// What is seen of a task that ended so; its identity is its name. A `fail` stands for an assertion that failed.
+fn evidence(name: &str, kind: TaskKind, status: TaskStatus) -> Evidence {
+    let failed = status == TaskStatus::Failed;
+    let skipped = status == TaskStatus::Skipped;
+    let round = Round {
+        action: if skipped { Action::None } else { Action::Returned },
+        is_complete: true,
+        held: u32::from(!failed),
+        broke: u32::from(failed),
+        odd: 0,
+        refused: u32::from(skipped),
+        errors: 0,
+        parsed: 1,
+        garbled: 0,
+        becomes: false,
+        returned: Returned { failed, own: true, ..Returned::default() },
+        failed,
+        changed: false,
+        skipped,
+    };
+    Evidence { uuid: name.into(), kind, rounds: vec![round], ..Evidence::default() }
+}
+
+/// A report of these tasks; `true` is an assertion, `false` a probe.
+fn report(tasks: &[(&str, TaskStatus, bool)]) -> PlaybookReport {
+    let kind = |is_assertion| if is_assertion { TaskKind::Assert } else { TaskKind::Probe };
+    PlaybookReport {
+        tasks: tasks.iter().map(|(name, status, _)| task(name, *status)).collect(),
+        evidence: tasks.iter().map(|(name, status, is)| evidence(name, kind(*is), *status)).collect(),
+        ..PlaybookReport::default()
+    }
 }
 
 fn shown(found: &Verification) -> Vec<(&str, AssertionStatus, Option<&str>)> {
@@ -26,87 +57,131 @@ fn shown(found: &Verification) -> Vec<(&str, AssertionStatus, Option<&str>)> {
 }
 
 fn declared(kind: DeclaredKind, name: &str, line: usize) -> Declared {
-    Declared { kind, task: name.into(), path: format!("harness/verify.yml:{line}") }
+    Declared { uuid: name.into(), kind, task: name.into(), path: format!("harness/verify.yml:{line}") }
+}
+
+fn gaps(found: &Verification) -> String {
+    found.gaps.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 use AssertionStatus::{Failed, Passed, Skipped};
-use DeclaredKind::{Assertion, Include, Rescue};
+use DeclaredKind::{Assertion, Handler, Include, Rescue};
 
 #[test]
 fn an_ignored_failure_of_an_assertion_is_a_failure_and_later_assertions_are_listed() {
-    let mut ignored = task("ports", TaskStatus::Failed, true);
-    ignored.ignored = true;
-    let tasks = [task("find out", TaskStatus::Ok, false), ignored, task("sshd", TaskStatus::Ok, true)];
-    let found = verification(&report(tasks), "askari").unwrap();
+    let mut ran = report(&[
+        ("find out", TaskStatus::Ok, false),
+        ("ports", TaskStatus::Failed, true),
+        ("sshd", TaskStatus::Ok, true),
+    ]);
+    ran.tasks[1].ignored = true;
+    let found = verification(&ran, "askari").unwrap();
     assert_eq!(shown(&found), [("ports", Failed, Some("ports said")), ("sshd", Passed, None)]);
+    assert_eq!((found.gaps.len(), found.notes.len()), (0, 0));
 }
 
 #[test]
-fn a_failed_task_that_asserts_nothing_is_inconclusive() {
-    let tasks = [task("sshd", TaskStatus::Ok, true), task("find out", TaskStatus::Failed, false)];
-    insta::assert_snapshot!(verification(&report(tasks.clone()), "askari").unwrap_err(), @"verify.yml is inconclusive: task `find out` (harness/verify.yml:8) failed, and it is not an assertion: find out said");
-    let mut survived = tasks.clone();
-    survived[1].ignored = true;
-    assert_eq!(verification(&report(survived), "askari").unwrap().inconclusive, None);
-    let [_, failed] = tasks;
-    let found = verification(&report([task("sshd", TaskStatus::Failed, true), failed]), "askari").unwrap();
-    assert_eq!(found.inconclusive.unwrap().task, "find out");
+fn a_failed_probe_is_inconclusive_unless_its_own_task_ignores_that() {
+    let mut ran = report(&[("sshd", TaskStatus::Ok, true), ("find out", TaskStatus::Failed, false)]);
+    ran.tasks[1].ignored = true;
+    insta::assert_snapshot!(verification(&ran, "askari").unwrap_err(), @"verify.yml is inconclusive: task `find out` (harness/verify.yml:8): it is not an assertion, and it failed (`ignore_errors: true` on this very task makes that a note): find out said");
+    ran.evidence[1].ignores_itself = true;
+    let found = verification(&ran, "askari").unwrap();
+    assert_eq!(found.gaps, []);
+    insta::assert_snapshot!(found.notes.join("\n"), @"verify.yml: `find out` (harness/verify.yml:8) failed, and may, as it has `ignore_errors`: find out said");
+    let mut beside = report(&[("sshd", TaskStatus::Failed, true), ("find out", TaskStatus::Failed, false)]);
+    beside.tasks[0].ignored = true;
+    assert!(gaps(&verification(&beside, "askari").unwrap()).starts_with("task `find out`"));
 }
 
 #[test]
 fn an_assertion_that_cannot_be_evaluated_is_inconclusive_even_if_ignored() {
-    let mut undefined = task("ports", TaskStatus::Failed, true);
-    undefined.ignored = true;
-    let ran = |first| PlaybookReport { unevaluated: vec![1], ..report([first, undefined.clone()]) };
-    let error = verification(&ran(task("sshd", TaskStatus::Ok, true)), "askari").unwrap_err();
-    insta::assert_snapshot!(error, @"verify.yml is inconclusive: task `ports` (harness/verify.yml:5) failed, and it could not be evaluated: ports said");
-    let found = verification(&ran(task("sshd", TaskStatus::Failed, true)), "askari").unwrap();
+    let mut ran = report(&[("sshd", TaskStatus::Ok, true), ("ports", TaskStatus::Failed, true)]);
+    ran.tasks[1].ignored = true;
+    ran.evidence[1].rounds[0].errors = 1;
+    let error = verification(&ran, "askari").unwrap_err();
+    insta::assert_snapshot!(error, @"verify.yml is inconclusive: task `ports` (harness/verify.yml:5): it could not be evaluated: its condition, its arguments, its loop or another keyword: ports said");
+    ran.tasks[0] = TaskResult { ignored: true, ..task("sshd", TaskStatus::Failed) };
+    ran.evidence[0] = evidence("sshd", TaskKind::Assert, TaskStatus::Failed);
+    let found = verification(&ran, "askari").unwrap();
     assert_eq!(shown(&found), [("sshd", Failed, Some("sshd said")), ("ports", Skipped, Some("ports said"))]);
-    assert_eq!(found.inconclusive.unwrap().task, "ports");
+    assert_eq!(found.gaps.len(), 1);
 }
 
 #[test]
 fn no_assertion_and_only_skipped_assertions_are_errors() {
-    let none = verification(&report([task("find out", TaskStatus::Ok, false)]), "askari").unwrap_err();
+    let none = verification(&report(&[("find out", TaskStatus::Ok, false)]), "askari").unwrap_err();
     assert_eq!(none, VerificationError::NoAssertions { host: "askari".into() });
-    let skipped = verification(&report([task("sshd", TaskStatus::Skipped, true)]), "askari").unwrap_err();
+    let skipped = verification(&report(&[("sshd", TaskStatus::Skipped, true)]), "askari").unwrap_err();
     assert_eq!(skipped, VerificationError::AllSkipped { host: "askari".into(), count: 1 });
 }
 
 #[test]
-fn assertions_after_the_end_are_listed_as_skipped() {
-    let mut ran = report([task("ports", TaskStatus::Failed, true)]);
+fn what_is_declared_and_has_no_result_is_a_gap_by_its_identity() {
+    let mut ran = report(&[("ports", TaskStatus::Failed, true)]);
     ran.declared =
-        [(Assertion, "{{ x }}", 5), (Rescue, "mend", 30), (Include, "more", 35), (Assertion, "later", 40)]
+        [(Assertion, "ports", 5), (Rescue, "mend", 30), (Include, "more", 35), (Assertion, "later", 40)]
             .map(|(kind, name, line)| declared(kind, name, line))
             .into();
     let found = verification(&ran, "askari").unwrap();
     let not_reached = Some("not reached: the playbook or its block ended earlier");
     assert_eq!(shown(&found), [("ports", Failed, Some("ports said")), ("later", Skipped, not_reached)]);
-    let ahead = ["`more` (harness/verify.yml:35)", "`later` (harness/verify.yml:40)"];
-    assert_eq!(found.unreached, ahead, "the playbook ended at its failure");
-    ran.tasks[0].ignored = true;
-    assert_eq!(verification(&ran, "askari").unwrap().unreached, Vec::<String>::new(), "it went on");
-    ran.rescued = vec![0];
-    assert_eq!(verification(&ran, "askari").unwrap().unreached, ahead, "its block ended there");
+    insta::assert_snapshot!(gaps(&found), @"it ended before `more` (harness/verify.yml:35) and 1 more; set `ignore_errors: true` on what fails before to go on");
+    // The same name on the same line is another task.
+    let other = Declared { uuid: "other".into(), ..declared(Assertion, "ports", 5) };
+    ran.declared = vec![declared(Assertion, "ports", 5), other];
+    assert_eq!(verification(&ran, "askari").unwrap().gaps.len(), 1);
+    ran.waived = ["other".to_owned()].into();
+    assert_eq!(verification(&ran, "askari").unwrap().gaps, []);
+}
+
+#[test]
+fn what_was_not_reached_is_inconclusive_if_nothing_failed() {
+    let mut ran = report(&[("ports", TaskStatus::Ok, true)]);
+    ran.declared = vec![declared(Assertion, "later", 40)];
+    insta::assert_snapshot!(verification(&ran, "askari").unwrap_err(), @"verify.yml is inconclusive: it ended before `later` (harness/verify.yml:40); set `ignore_errors: true` on what fails before to go on");
+    ran.declared.clear();
+    ran.unknown_plays = vec![UnknownPlay { play: "last".into(), hosts: vec!["{{ x }}".into()] }];
+    insta::assert_snapshot!(verification(&ran, "askari").unwrap_err(), @"verify.yml is inconclusive: it ended before play `last`, and whether that is for this host depends on `hosts: {{ x }}`; set `ignore_errors: true` on what fails before to go on");
+}
+
+#[rstest::rstest]
+#[case::nobody_notified_it(TaskStatus::Ok, true, &[], 0)]
+#[case::it_was_notified(TaskStatus::Ok, true, &["handler"], 1)]
+#[case::the_playbook_ended(TaskStatus::Failed, false, &[], 1)]
+#[case::the_playbook_went_on(TaskStatus::Failed, true, &[], 0)]
+fn a_handler_is_due_if_it_was_notified_or_may_have_been(
+    #[case] status: TaskStatus,
+    #[case] ignored: bool,
+    #[case] notified: &[&str],
+    #[case] expected: usize,
+) {
+    let mut ran = report(&[("ports", status, true), ("sshd", TaskStatus::Ok, true)]);
+    ran.tasks[0].ignored = ignored;
+    ran.declared = vec![declared(Handler, "handler", 50), declared(Assertion, "ports", 5)];
+    ran.notified = notified.iter().map(|it| (*it).to_owned()).collect();
+    let found = verification(&ran, "askari").map_or(1, |found| found.gaps.len());
+    assert_eq!(found, expected);
 }
 
 #[test]
 fn the_rest_of_an_included_file_after_a_failure_is_unknown() {
-    let mut ran = report([task("ports", TaskStatus::Failed, true)]);
-    ran.declared = vec![declared(Include, "more", 4)];
-    ran.tasks.push(task("more", TaskStatus::Ok, false));
-    let found = verification(&ran, "askari").unwrap();
-    assert_eq!(found.unreached, ["the rest of the file after `ports` (harness/verify.yml:5)"]);
-    ran.declared.push(declared(Rescue, "ports", 5));
-    assert_eq!(verification(&ran, "askari").unwrap().unreached, Vec::<String>::new());
+    let mut ran = report(&[("ports", TaskStatus::Failed, true)]);
+    assert!(gaps(&verification(&ran, "askari").unwrap()).contains("the rest of the file after `ports`"));
+    ran.declared = vec![declared(Rescue, "ports", 5)];
+    assert_eq!(verification(&ran, "askari").unwrap().gaps, []);
+    ran.declared.clear();
+    ran.tasks[0].ignored = true;
+    assert_eq!(verification(&ran, "askari").unwrap().gaps, []);
+    ran.evidence[0].rescued = true;
+    assert_eq!(verification(&ran, "askari").unwrap().gaps.len(), 1, "its block ended there");
 }
 
 #[test]
 fn two_tasks_of_one_name_are_two_assertions() {
-    let mut other = task("ports", TaskStatus::Skipped, true);
-    other.path = "harness/verify/askari.yml:9".into();
-    let found = verification(&report([task("ports", TaskStatus::Ok, true), other]), "askari").unwrap();
+    let mut ran = report(&[("ports", TaskStatus::Ok, true), ("ports", TaskStatus::Skipped, true)]);
+    ran.tasks[1].path = "harness/verify/askari.yml:9".into();
+    let found = verification(&ran, "askari").unwrap();
     assert_eq!(shown(&found), [("ports", Passed, None), ("ports", Skipped, Some("ports said"))]);
 }
 
@@ -119,7 +194,7 @@ fn results_of_one_task_are_merged_into_one_assertion(
     #[case] statuses: [TaskStatus; 2],
     #[case] joined: AssertionStatus,
 ) {
-    let found = verification(&report(statuses.map(|status| task("ports", status, true))), "askari").unwrap();
+    let found = verification(&report(&statuses.map(|status| ("ports", status, true))), "askari").unwrap();
     assert_eq!(found.assertions.len(), 1);
     assert_eq!(found.assertions[0].status, joined);
 }
