@@ -193,11 +193,15 @@ impl Cell {
 /// The table as Markdown.
 pub(crate) fn markdown() -> String {
     let mut text = "| situation |".to_owned();
-    KINDS.iter().for_each(|(kind, _)| drop(write!(text, " {kind} |")));
+    for (kind, _) in KINDS {
+        let _ = write!(text, " {kind} |");
+    }
     text += &format!("\n|{}\n", "---|".repeat(KINDS.len() + 1));
     for Row { situation, cells, .. } in &ROWS {
         let _ = write!(text, "| {situation} |");
-        cells.iter().for_each(|cell| drop(write!(text, " {} |", cell.words())));
+        for cell in cells {
+            let _ = write!(text, " {} |", cell.words());
+        }
         text.push('\n');
     }
     text
