@@ -49,7 +49,7 @@ CHECKED_AGAINST = ("2.18.0", "2.19.14", "2.21.5")
 
 # Members of Ansible that are private or undocumented. This section is the only place that reads them, except for
 # `_display` and `_get_item_label` of CallbackBase, which plugins are meant to use. The guard gets `connection_loader`
-# from here; of that it uses `get_with_context` (replaced), `find_plugin_with_context` and `aliases`.
+# from here; of that it uses `get_with_context` (replaced), `find_plugin_with_context` and `aliases` (`_aliases`).
 
 
 def uuid_of(task):
@@ -180,6 +180,7 @@ class CallbackModule(CallbackBase):
         self._written = {}
         self._own_ignore = {}
         self._begun = {}
+        self._items = {}
         self._variables = None
         self._rescued = {}
         # Of verify.yml: the host under test, the plays that started, and the tasks that Ansible should run there.
@@ -322,11 +323,29 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_ok(self, result):
         self._result(result, "ok")
 
+    # Since 2.21 the results of a loop do not say which of them failed, but each item has its own event.
+
+    @recorded
+    def v2_runner_item_on_ok(self, result):
+        self._item_ended(result, "ok")
+
+    @recorded
+    def v2_runner_item_on_skipped(self, result):
+        self._item_ended(result, "skipped")
+
+    @recorded
+    def v2_runner_item_on_failed(self, result):
+        self._item_ended(result, "unreachable" if result.is_unreachable() else "failed")
+
+    def _item_ended(self, result, status):
+        task, host, _ = parts_of(result)
+        self._items.setdefault((host, uuid_of(task)), []).append(status)
+
     @recorded
     def v2_runner_on_failed(self, result, ignore_errors=False):
         # In a loop, one item may have failed and another may have been unreachable.
-        _, host, values = parts_of(result)
-        if any(item.get("unreachable") for item in items_of(values)):
+        task, host, _ = parts_of(result)
+        if "unreachable" in self._items.get((host, uuid_of(task)), []):
             self._result(result, "unreachable")
         else:
             rescued = self._is_rescued(host)
@@ -351,6 +370,7 @@ class CallbackModule(CallbackBase):
         task, host, values = parts_of(result)
         uuid, now = uuid_of(task), time.monotonic()
         begun = self._begun.get((host, uuid), self._begun.get(uuid, now))
+        ends = self._items.pop((host, uuid), [])
         record = {
             "play": self._play,
             "uuid": uuid,
@@ -376,7 +396,7 @@ class CallbackModule(CallbackBase):
             record["no_log"] = True
         else:
             record["output"] = self._output(values, status == "failed")
-            record["items"] = [self._item(item) for item in items_of(values)]
+            record["items"] = [self._item(item, end) for item, end in zip(items_of(values), ends, strict=False)]
         self._record("result", **record)
 
     @staticmethod
@@ -396,10 +416,10 @@ class CallbackModule(CallbackBase):
         }
         return {key: value for key, value in output.items() if value is not None}
 
-    def _item(self, values):
+    def _item(self, values, end):
+        failed = end in ("failed", "unreachable")
         if values.get("_ansible_no_log") or "censored" in values:
-            return {"item": "(hidden)", "failed": bool(values.get("failed")), "output": {}}
-        failed = bool(values.get("failed") or values.get("unreachable"))
+            return {"item": "(hidden)", "failed": failed, "output": {}}
         return {
             "item": text(self._get_item_label(values)) or "",
             "failed": failed,

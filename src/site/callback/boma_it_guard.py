@@ -22,9 +22,11 @@ def guard_connections(loader, refuse):
     loop Ansible loses its message.
     """
     get = loader.get_with_context
+    # Since 2.21 the name without the underscore warns.
+    aliases = loader._aliases if hasattr(loader, "_aliases") else loader.aliases
 
     def guarded(name, *args, **kwargs):
-        known_as = loader.aliases.get(name, name)
+        known_as = aliases.get(name, name)
         found = loader.find_plugin_with_context(known_as, collection_list=kwargs.get("collection_list"))
         host = getattr(args[0], "remote_addr", None) if args else None
         plugin = found.plugin_resolved_path
