@@ -253,6 +253,12 @@ pub enum ExpectedFault {
     Unreachable,
     /// The boot ends in emergency mode.
     Emergency,
+    /// The initramfs does not find the root file system.
+    Initramfs,
+    /// The kernel panics.
+    Panic,
+    /// A job keeps the boot from ending.
+    Hung,
 }
 
 /// Where and how: from `harness/harness.yml`.

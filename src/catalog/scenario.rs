@@ -232,10 +232,28 @@ enum At {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Reason {
-    /// The guest is up, and SSH never answers: a lockout.
+    /// The guest is up, and nobody can log in: a lockout.
     Unreachable,
     /// The boot ends in emergency mode.
     Emergency,
+    /// The initramfs does not find the root file system.
+    Initramfs,
+    /// The kernel panics.
+    Panic,
+    /// A job keeps the boot from ending.
+    Hung,
+}
+
+impl Reason {
+    fn fault(self) -> ExpectedFault {
+        match self {
+            Self::Unreachable => ExpectedFault::Unreachable,
+            Self::Emergency => ExpectedFault::Emergency,
+            Self::Initramfs => ExpectedFault::Initramfs,
+            Self::Panic => ExpectedFault::Panic,
+            Self::Hung => ExpectedFault::Hung,
+        }
+    }
 }
 
 /// What `expect.fail` can be: tasks by their names, or a reason why the VM is lost.
@@ -285,15 +303,16 @@ impl FailFile {
             }
             (At::Reboot, Some(_), None) => {
                 let why =
-                    "no task runs at `reboot`: declare `at: assert`, or a `reason` (unreachable, emergency)";
+                    "no task runs at `reboot`: declare `at: assert`, or a `reason` (such as unreachable)";
                 return Err((key, why));
             }
             (At::Apply, Some(tasks), None) if tasks.len() > 1 => {
                 let why = "a playbook stops at its first failure, so at `apply` only one `task` can fail";
                 return Err(("tasks", why));
             }
-            (At::Apply, None, Some(Reason::Emergency)) => {
-                return Err(("reason", "a boot ends in emergency mode: declare it `at: reboot`"));
+            (At::Apply, None, Some(Reason::Unreachable)) => (Stage::Apply, ExpectedFault::Unreachable),
+            (At::Apply, None, Some(_)) => {
+                return Err(("reason", "only a boot ends like this: declare it `at: reboot`"));
             }
             (At::Assert, None, Some(_)) => {
                 let why = "at `assert` only assertions fail: name them with `task` or `tasks`, or declare the reason `at: reboot`";
@@ -301,9 +320,7 @@ impl FailFile {
             }
             (At::Apply, Some(tasks), None) => (Stage::Apply, ExpectedFault::Tasks(tasks)),
             (At::Assert, Some(tasks), None) => (Stage::Assert, ExpectedFault::Tasks(tasks)),
-            (At::Apply, None, Some(Reason::Unreachable)) => (Stage::Apply, ExpectedFault::Unreachable),
-            (At::Reboot, None, Some(Reason::Unreachable)) => (Stage::Reboot, ExpectedFault::Unreachable),
-            (At::Reboot, None, Some(Reason::Emergency)) => (Stage::Reboot, ExpectedFault::Emergency),
+            (At::Reboot, None, Some(reason)) => (Stage::Reboot, reason.fault()),
         };
         Ok(ExpectedFailure { at, what })
     }

@@ -23,13 +23,15 @@ impl VmFailure {
         error.chain().find_map(|cause| cause.downcast_ref())
     }
 
-    /// The fault that a scenario can declare, if it is one.
+    /// The fault of the guest's own doing, if it is proven to be one. What the hypervisor reports never is.
     pub(super) fn fault(&self) -> Option<ExpectedFault> {
-        match self {
-            Self::Console { fault, .. } if fault.kind == BootFaultKind::Emergency => {
-                Some(ExpectedFault::Emergency)
-            }
-            _ => None,
+        let Self::Console { fault, .. } = self else { return None };
+        match fault.kind {
+            _ if !fault.is_own_doing => None,
+            BootFaultKind::Emergency => Some(ExpectedFault::Emergency),
+            BootFaultKind::Initramfs => Some(ExpectedFault::Initramfs),
+            BootFaultKind::Panic => Some(ExpectedFault::Panic),
+            BootFaultKind::Firmware | BootFaultKind::Stalled => None,
         }
     }
 }
@@ -70,27 +72,20 @@ pub(super) enum StageError {
     Interrupted(anyhow::Error),
     /// A task of the site playbook failed, with its role, if it is of one, and its message.
     TaskFailed { task: String, role: Option<String>, message: String },
-    /// The guest broke in a way that a scenario can declare: never [`ExpectedFault::Tasks`].
+    /// The site broke the guest, proven by what the guest itself shows; a scenario can declare it. Never
+    /// [`ExpectedFault::Tasks`].
     Fault(ExpectedFault, anyhow::Error),
     /// We could not find out.
     Error(anyhow::Error),
 }
 
 impl StageError {
-    /// [`StageError::Fault`], if a scenario can declare what happened to the VM.
-    pub(super) fn of_vm(error: anyhow::Error) -> Self {
-        match VmFailure::in_chain(&error).and_then(VmFailure::fault) {
-            Some(fault) => Self::Fault(fault, error),
-            None => Self::Error(error),
-        }
-    }
-
     /// The outcome of the stage, whatever the scenario declares.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Interrupted(_) => Outcome::Interrupted,
-            Self::TaskFailed { .. } => Outcome::Failed,
-            Self::Fault(..) | Self::Error(_) => Outcome::Errored,
+            Self::TaskFailed { .. } | Self::Fault(..) => Outcome::Failed,
+            Self::Error(_) => Outcome::Errored,
         }
     }
 

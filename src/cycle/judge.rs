@@ -1,7 +1,8 @@
 //! The verdict: expected against observed, by stage and assertion. Pure; the whole meaning of "passed" is in this file.
 //!
-//! A declared failure counts only at its stage and for its assertion. A boot that never finishes, an SSH that never
-//! answers and an Ansible that breaks are errors, unless the scenario declares that very fault.
+//! A declared failure counts only at its stage and for its assertion. A fault that the site is proven to have caused (a
+//! lockout, emergency mode, a boot that never ends) is a failure, unless the scenario declares that very fault. A hypervisor,
+//! an SSH or an Ansible that breaks is an error.
 
 use super::comparison::compare;
 use super::errors::StageError;
@@ -84,7 +85,7 @@ fn judge_stop(expected: Option<&ExpectedFailure>, at: Stage, why: &StageError) -
             (Outcome::Passed, format!("at {at}, the guest was {}, as declared", fault_words(fault)))
         }
         (StageError::Fault(fault, _), _) => {
-            (Outcome::Errored, format!("at {at}, the guest was {}: {why}", fault_words(fault)))
+            (Outcome::Failed, format!("at {at}, the guest was {}: {why}", fault_words(fault)))
         }
         (StageError::Error(_) | StageError::Interrupted(_), _) => {
             (Outcome::Errored, format!("at {at}: {why}"))

@@ -272,6 +272,7 @@ impl Run<'_> {
         let name = self.layers.as_ref()?.ready.clone();
         let is_clean = match &facts.cloud_init {
             CloudInit::Done { recoverable } => recoverable.is_empty(),
+            CloudInit::Off { .. } => false,
             CloudInit::Disabled | CloudInit::Absent => true,
         };
         let kept = if facts.system == SystemState::Running && is_clean {

@@ -16,6 +16,7 @@ mod down;
 mod errors;
 mod judge;
 mod layers;
+mod lockout;
 mod observed;
 mod place;
 mod playbook;

@@ -57,6 +57,9 @@ pub(super) fn fault_words(fault: &ExpectedFault) -> &'static str {
         ExpectedFault::Tasks(_) => "failing tasks",
         ExpectedFault::Unreachable => "unreachable",
         ExpectedFault::Emergency => "in emergency mode",
+        ExpectedFault::Initramfs => "stuck in its initramfs",
+        ExpectedFault::Panic => "stopped by a kernel panic",
+        ExpectedFault::Hung => "kept from finishing its boot",
     }
 }
 

@@ -1,25 +1,26 @@
 //! The stages that run Ansible: `apply`, and `verify.yml` before and after the reboot.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context;
 
 use super::errors::{StageError, StageOutput};
+use super::lockout::{Closed, LoginWatch};
 use super::observed::count;
 use super::recorder::RunRecorder;
 use super::run::Run;
 use super::vm_monitor::{SILENCE, VmMonitor, cancel_on_vm_failure};
 use crate::catalog::Plan;
-use crate::catalog::plan::{Expectation, ExpectedFailure, ExpectedFault, ExpectedResult};
+use crate::catalog::plan::{Expectation, ExpectedFault, ExpectedResult};
 use crate::event::Event;
-use crate::guest::{ReadyError, wait_ready};
+use crate::guest::{ReadyError, Silence, SshError, log_in};
 use crate::outcome::{Assertion, Outcome, Stage};
 use crate::site::certs::Acme;
 use crate::site::{
     self, CheckedSite, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Workspace,
 };
-use crate::support::deadline::Deadline;
 
 /// How long listing a site's hosts and tags may take.
 const CHECK: Duration = Duration::from_secs(120);
@@ -54,6 +55,7 @@ impl Run<'_> {
             return Ok(StageOutput::passed(summary));
         }
         let report = self.run_playbook(Phase::Apply, self.plan.harness.timeouts.apply)?;
+        self.log_in_anew(None)?;
         let summary = format!("{} tasks, {} changed", report.ok, report.changed);
         let kept = self.keep_applied(&summary).map(|kept| format!(", {kept}")).unwrap_or_default();
         Ok(StageOutput::passed(summary + &kept))
@@ -108,36 +110,67 @@ impl Run<'_> {
                 role: task.role.clone(),
                 task: task.task.clone(),
             },
-            PlaybookError::Unreachable { .. } if phase == Phase::Apply => {
-                self.confirm_lockout(error, &deadline)
-            }
+            PlaybookError::Unreachable { .. } if phase == Phase::Apply => self.explain_unreachable(error),
             other => StageError::Error(other.into()),
         })
     }
 
-    /// Ansible reports a host as unreachable for a single refused connection, a slow sudo or a full disk. Where the
-    /// scenario declares a lockout, SSH must stay silent for as long as after a reboot.
-    fn confirm_lockout(&self, error: PlaybookError, deadline: &Deadline) -> StageError {
-        let fault = |error: PlaybookError| StageError::Fault(ExpectedFault::Unreachable, error.into());
-        let declared = ExpectedFailure { at: Stage::Apply, what: ExpectedFault::Unreachable };
-        if self.plan.expect.fail.as_ref() != Some(&declared) {
-            return fault(error);
-        }
-        let vm = match self.vm() {
-            Ok(vm) => vm,
-            Err(error) => return error.into(),
-        };
-        let mut monitor = VmMonitor::from_now_on(self.hypervisor(), &vm.machine);
-        let mut progress = |what: &str| self.recorder.doing(what);
-        let deadline = deadline.within(self.patience(vm, SILENCE), "SSH that does not answer");
-        match wait_ready(&vm.access, &deadline, &mut || monitor.check(), &mut progress) {
-            Err(ReadyError::Unreachable { .. }) => fault(error),
-            Ok(_) | Err(ReadyError::NotSettled { .. }) => {
-                let error = anyhow::Error::from(error);
+    /// Ansible reports a host as unreachable for a single refused connection, a slow sudo or a full disk. So we try ourselves.
+    fn explain_unreachable(&self, error: PlaybookError) -> StageError {
+        let error = anyhow::Error::from(error);
+        match self.log_in_anew(Some(&error)) {
+            Err(closed) => closed,
+            Ok(()) => {
                 StageError::Error(error.context("SSH still answers, so this does not count as a lockout"))
             }
-            Err(other) => anyhow::Error::from(other).context(error).into(),
         }
+    }
+
+    /// Logs in with a new connection: Ansible's may have outlived what the playbook did to sshd, to the firewall or to the
+    /// account. `ansible` is what Ansible said, if it lost the guest.
+    fn log_in_anew(&self, ansible: Option<&anyhow::Error>) -> Result<(), StageError> {
+        let (vm, recorder) = (self.vm()?, &self.recorder);
+        let monitor = RefCell::new(VmMonitor::from_now_on(self.hypervisor(), &vm.machine));
+        let patience = self.patience(vm, SILENCE.min(self.plan.harness.timeouts.apply));
+        let mut watch = LoginWatch::new(&monitor, &vm.access, patience);
+        let deadline = recorder.deadline(watch.limit(), "a login after the playbook");
+        let mut health_check = || monitor.borrow_mut().check();
+        let mut give_up = |silence: &Silence<'_>| watch.gives_up_running(silence);
+        let mut progress = |what: &str| recorder.doing(what);
+        let result = log_in(&vm.access, &deadline, &mut health_check, &mut give_up, &mut progress);
+        let Err(error) = result else { return Ok(()) };
+        let closed = watch.into_closed();
+        let last = match error {
+            ReadyError::Unreachable { last: Some(last), .. } => last,
+            other => {
+                return Err(anyhow::Error::from(other).context("cannot log in after the playbook").into());
+            }
+        };
+        let (user, is_mute) = (&vm.access.user, matches!(*last, SshError::Mute { .. }));
+        let mut error = anyhow::Error::from(*last);
+        if let Some(ansible) = ansible {
+            error = error.context(format!("{ansible:#}"));
+        }
+        if monitor.borrow_mut().began_boots() > 0 {
+            return Err(error.context("the guest restarted by itself after the playbook").into());
+        }
+        let lockout = |why: String| format!("the apply locked out the account `{user}`: {why}");
+        Err(match closed {
+            Some(Closed::Proven(words)) => StageError::Fault(
+                ExpectedFault::Unreachable,
+                error.context(lockout(format!("sshd says {words}"))),
+            ),
+            Some(Closed::Silent(life)) if !is_mute => StageError::Fault(
+                ExpectedFault::Unreachable,
+                error.context(lockout(format!("nobody can log in, though the guest is up: {life}"))),
+            ),
+            Some(Closed::KeyType(words)) => {
+                error.context(format!("sshd does not take our kind of key: {words}")).into()
+            }
+            Some(Closed::Silent(_)) | None => error
+                .context("nobody can log in after the playbook, and nothing proves that this is a lockout")
+                .into(),
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use super::running_vm::{self, RunningVm};
 use super::vm_monitor::VmMonitor;
 use crate::catalog::Plan;
 use crate::catalog::plan::{MAX_VMS, Restart};
-use crate::guest::{BootFacts, wait_ready};
+use crate::guest::{BootFacts, CloudInit, ReadyError, wait_ready};
 use crate::machine::domain::DiskCache;
 use crate::machine::image::Image;
 use crate::machine::kvm_probe::{self, KvmProbe};
@@ -263,7 +263,8 @@ impl Run<'_> {
             .context("cannot create the seed volume")
     }
 
-    fn wait_until_ready(&self) -> Result<BootFacts, StageError> {
+    /// Waits for the first boot. Nothing of the site has run yet, so whatever goes wrong is an error.
+    fn wait_until_ready(&self) -> anyhow::Result<BootFacts> {
         let (vm, recorder) = (self.vm()?, &self.recorder);
         let note = |what: String| recorder.note(what);
         let accelerator = vm.ownership.accelerator;
@@ -271,9 +272,11 @@ impl Run<'_> {
         let mut monitor = VmMonitor::from_power_on(self.hypervisor(), &vm.machine)
             .resetting_stalled_boots(accelerator, &note);
         let mut progress = |what: &str| recorder.doing(what);
-        let ready = wait_ready(&vm.access, &deadline, &mut || monitor.check(), &mut progress)
-            .map_err(|error| StageError::of_vm(error.into()))?;
-        Ok(ready.facts)
+        let facts = wait_ready(&vm.access, &deadline, &mut || monitor.check(), &mut progress)?.facts;
+        if let CloudInit::Off { units: messages } = facts.cloud_init {
+            return Err(ReadyError::CloudInit { messages }.into());
+        }
+        Ok(facts)
     }
 
     /// What `up` reports of a VM that is ready; `layer` says what it has to do with one.

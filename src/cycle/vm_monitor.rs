@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::errors::{BootIncomplete, VmFailure};
-use crate::guest::{BootFaultKind, BootLog, end_of_boot};
+use crate::guest::{BootCount, BootFaultKind, BootLog, Witness, end_of_boot, kernels};
 use crate::machine::{Accelerator, Hypervisor, HypervisorError, RestartMethod, VmVolumes};
-use crate::support::deadline::Deadline;
+use crate::support::deadline::{Deadline, format_duration};
 use crate::support::interrupt::{Interrupt, Interrupted};
 
 /// How often the hypervisor and the console are checked.
@@ -38,8 +38,13 @@ pub(super) struct VmMonitor<'a> {
     console: Tail,
     /// Length of the console's text at the mark, if one was set. Only then is the end of a boot searched for.
     mark: Option<usize>,
-    /// The journal since a new boot began.
-    journal: Option<Tail>,
+    /// Boots that began between the mark that the caller set and the mark of a reset, without those that were reset.
+    earlier_boots: usize,
+    journal: Tail,
+    /// Length of the journal's text at the mark that the caller set, if it could be read.
+    journal_mark: Option<usize>,
+    /// Where the journal goes on with a new boot.
+    new_boot: Option<usize>,
     /// When the end of that boot was first seen in the journal, and the line that shows it.
     ended: Option<(Instant, String)>,
     next: Instant,
@@ -92,16 +97,28 @@ impl Tail {
         String::from_utf8_lossy(&self.text)
     }
 
-    fn last_line(&self) -> Option<String> {
-        self.text().lines().rfind(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+    fn last_line_after(&self, start: usize) -> Option<String> {
+        let text = String::from_utf8_lossy(self.text.get(start..).unwrap_or_default());
+        text.lines().rfind(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
     }
 }
 
 impl<'a> VmMonitor<'a> {
     /// Everything on the console counts.
     pub(super) fn from_power_on(hypervisor: &'a dyn Hypervisor, machine: &'a str) -> Self {
-        let (console, next) = (Tail::default(), Instant::now());
-        Self { hypervisor, machine, console, mark: None, journal: None, ended: None, next, resets: None }
+        Self {
+            hypervisor,
+            machine,
+            console: Tail::default(),
+            mark: None,
+            earlier_boots: 0,
+            journal: Tail::default(),
+            journal_mark: None,
+            new_boot: None,
+            ended: None,
+            next: Instant::now(),
+            resets: None,
+        }
     }
 
     /// What the console prints from now on counts: for a restart.
@@ -123,9 +140,16 @@ impl<'a> VmMonitor<'a> {
 
     /// Sets the mark: what the console printed so far belongs to the boot that is about to end.
     pub(super) fn mark(&mut self) {
+        self.earlier_boots = 0;
+        let is_read = self.journal.read(self.hypervisor, &VmVolumes(self.machine).journal());
+        self.journal_mark = is_read.then_some(self.journal.text.len());
+        self.mark_console();
+    }
+
+    fn mark_console(&mut self) {
         self.console.read(self.hypervisor, &VmVolumes(self.machine).console());
         self.mark = Some(self.console.text.len());
-        (self.journal, self.ended) = (None, None);
+        (self.new_boot, self.ended) = (None, None);
     }
 
     /// Checks the VM, if the interval has passed.
@@ -144,7 +168,7 @@ impl<'a> VmMonitor<'a> {
         let BootLog { fault, boots, init_started, .. } = self.read_logs();
         if let Some(fault) = fault {
             let is_before_init = fault.kind == BootFaultKind::Stalled && boots > 0 && !init_started;
-            if !(is_before_init && self.reset()?) {
+            if !(is_before_init && self.reset(boots)?) {
                 return Err(VmFailure::Console { machine: self.machine.to_owned(), fault }.into());
             }
         }
@@ -152,15 +176,16 @@ impl<'a> VmMonitor<'a> {
         Ok(())
     }
 
-    /// Resets the VM, if a reset is left. Returns whether it did.
-    fn reset(&mut self) -> anyhow::Result<bool> {
+    /// Resets the VM in the last of so many boots since the mark, if a reset is left. Returns whether it did.
+    fn reset(&mut self, boots: usize) -> anyhow::Result<bool> {
         let Some(resets) = self.resets.as_mut().filter(|it| it.done < RESETS) else { return Ok(false) };
         resets.done += 1;
         (resets.note)(format!(
             "{}'s emulated kernel hung before its init (a vCPU stopped receiving timer interrupts); reset to boot again",
             self.machine
         ));
-        self.mark();
+        self.earlier_boots += boots.saturating_sub(1);
+        self.mark_console();
         let reset = self.hypervisor.restart(self.machine, RestartMethod::Reset);
         reset.context("the boot hangs, and the VM cannot be reset")?;
         Ok(true)
@@ -175,11 +200,25 @@ impl<'a> VmMonitor<'a> {
         let BootLog { up, finished, last_line: last, .. } = self.began_one_boot()?;
         let ended = finished.or_else(|| self.ended.as_ref().map(|(_, line)| line.clone()));
         let machine = self.machine.to_owned();
-        match (up, ended, self.journal.as_ref().and_then(Tail::last_line)) {
+        let last_entry = self.new_boot.and_then(|start| self.journal.last_line_after(start));
+        match (up, ended, last_entry) {
             (Some(line), Some(_), _) | (None, Some(line), _) | (Some(line), None, None) => Ok(line),
             (Some(prompt), None, Some(last)) => Err(BootIncomplete::Unfinished { machine, prompt, last }),
             (None, None, _) => Err(BootIncomplete::NotEnded { machine, last }),
         }
+    }
+
+    /// The job that the one new boot waits for, by the console, and has for at least that long. cloud-init is the harness's own.
+    pub(super) fn stuck_job(&mut self, at_least: Duration) -> Option<String> {
+        let job = self.began_one_boot().ok()?.job?;
+        let is_site = !job.name.to_ascii_lowercase().contains("cloud-init");
+        (is_site && job.elapsed >= at_least).then(|| {
+            let time = format_duration(job.elapsed);
+            format!(
+                "the boot does not end: its console says that it has waited for `{}` for {time}",
+                job.name
+            )
+        })
     }
 
     /// What the console shows, if exactly one boot began since the mark. Otherwise it may belong to the old boot, or to a
@@ -203,25 +242,55 @@ impl<'a> VmMonitor<'a> {
         self.ended.as_ref().is_some_and(|(seen, _)| seen.elapsed() >= ago)
     }
 
+    /// How many boots began since the mark, by what reaches this machine. A boot that was reset here does not count.
+    pub(super) fn boot_counts(&mut self) -> Vec<BootCount> {
+        let boots = self.read_logs().boots + self.earlier_boots;
+        let is_read = self.journal.read(self.hypervisor, &VmVolumes(self.machine).journal());
+        let text = self.journal.text();
+        let streamed = match self.journal_mark {
+            _ if text.is_empty() => Err("the image streams none".to_owned()),
+            Some(mark) if is_read => Ok(kernels(&text).iter().filter(|(at, _)| *at >= mark).count()),
+            _ => Err("it could not be read".to_owned()),
+        };
+        vec![BootCount::new(Witness::Console, Ok(boots)), BootCount::new(Witness::StreamedJournal, streamed)]
+    }
+
+    /// How many boots began on the console since the mark.
+    pub(super) fn began_boots(&mut self) -> usize {
+        self.read_logs().boots
+    }
+
+    /// The whole journal that was streamed so far; empty where the image streams none.
+    pub(super) fn journal(&mut self) -> Cow<'_, str> {
+        self.journal.read(self.hypervisor, &VmVolumes(self.machine).journal());
+        self.journal.text()
+    }
+
+    /// The new boot's journal from its end on: what a guest says that has booted.
+    pub(super) fn journal_after_boot(&mut self) -> Option<String> {
+        let (_, end) = self.ended.clone()?;
+        let new_boot = self.new_boot?;
+        let text = self.journal();
+        let boot = text.get(new_boot..)?;
+        Some(boot.split_once(&end)?.1.to_owned())
+    }
+
     /// Reads console and journal. Once the console shows a new boot, everything new in the journal belongs to it: the old boot
     /// is dead and cannot write there any more.
     fn read_logs(&mut self) -> BootLog {
         let volumes = VmVolumes(self.machine);
         self.console.read(self.hypervisor, &volumes.console());
         let log = BootLog::read(&self.console.text(), self.mark.unwrap_or_default());
-        match &mut self.journal {
-            None if log.boots > 0 && self.mark.is_some() => {
-                let mut tail = Tail::default();
-                if tail.read(self.hypervisor, &volumes.journal()) {
-                    tail.text.clear();
-                    self.journal = Some(tail);
+        if log.boots > 0 && self.mark.is_some() && self.ended.is_none() {
+            let is_read = self.journal.read(self.hypervisor, &volumes.journal());
+            match self.new_boot {
+                None if is_read => self.new_boot = Some(self.journal.text.len()),
+                None => {}
+                Some(start) => {
+                    let text = String::from_utf8_lossy(self.journal.text.get(start..).unwrap_or_default());
+                    self.ended = end_of_boot(&text).map(|line| (Instant::now(), line));
                 }
             }
-            Some(tail) if self.ended.is_none() => {
-                tail.read(self.hypervisor, &volumes.journal());
-                self.ended = end_of_boot(&tail.text()).map(|line| (Instant::now(), line));
-            }
-            _ => {}
         }
         log
     }

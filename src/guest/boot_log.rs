@@ -3,6 +3,8 @@
 //!
 //! Pure functions on text; the module `machine` reads the console and the journal.
 
+use std::time::Duration;
+
 use anstream::adapter::strip_str;
 
 /// Why a boot cannot finish by itself.
@@ -15,6 +17,9 @@ pub struct BootFault {
     pub line: String,
     /// Failures that systemd or the initramfs reported earlier in the same boot, oldest first, at most five.
     pub causes: Vec<String>,
+    /// Whether the line shows that software or configuration from the guest's own disk is at fault. A kernel that panics
+    /// before anything of the disk matters may as well be the emulator's fault.
+    pub is_own_doing: bool,
 }
 
 /// The ways in which a boot fails.
@@ -51,6 +56,14 @@ const SIGNS: &[(BootFaultKind, &str)] = &[
     (BootFaultKind::Firmware, "No bootable device"),
     (BootFaultKind::Firmware, "UEFI Interactive Shell"),
 ];
+/// Panics that come of what the disk holds: no root file system, no init, or an init that ended (init/do_mounts.c, init/main.c,
+/// kernel/exit.c).
+const DISK_PANICS: &[&str] =
+    &["Unable to mount root fs", "No working init found", "Requested init ", "Attempted to kill init"];
+/// How systemd shows a job that its boot waits for, in both forms of a name: `A start job is running for X (1min 2s / no limit)`.
+const START_JOB: &str = "A start job is running for ";
+/// How systemd shows that a job ended.
+const JOB_ENDS: &[&str] = &["[  OK  ]", "[FAILED]", "[DEPEND]", "[ TIME ]"];
 /// How the firmware reports that Secure Boot rejected a boot entry. Our VMs have no other device to fall back to.
 const DENIED: (&str, &str) = ("BdsDxe: failed to load", "Access Denied");
 /// How the kernel's stall detector reports a CPU without timer interrupts (kernel/rcu/tree_stall.h). A busy host can cause one
@@ -79,8 +92,45 @@ pub(crate) struct BootLog {
     pub(crate) up: Option<String>,
     /// The line that shows that the boot finished: `multi-user.target` reached. A prompt may appear long before.
     pub(crate) finished: Option<String>,
+    /// What systemd waited for when it last said so, and for how long.
+    pub(crate) job: Option<StartJob>,
     /// The last line that is not blank.
     pub(crate) last_line: Option<String>,
+}
+
+/// A job that keeps a boot from ending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StartJob {
+    /// Its unit or that unit's description.
+    pub(crate) name: String,
+    /// For how long it has run.
+    pub(crate) elapsed: Duration,
+}
+
+impl StartJob {
+    /// `[ *** ] (1 of 2) A start job is running for data.mount - /data (1min 2s / no limit)`
+    fn parse(line: &str) -> Option<Self> {
+        let (_, job) = line.split_once(START_JOB)?;
+        let (name, times) = job.rsplit_once(" (")?;
+        let (elapsed, _) = times.split_once(" / ")?;
+        Some(Self { name: name.to_owned(), elapsed: time_span(elapsed)? })
+    }
+}
+
+/// A time span as systemd writes it: `1min 2s` (systemd.time(7)).
+fn time_span(text: &str) -> Option<Duration> {
+    text.split_whitespace().try_fold(Duration::ZERO, |sum, part| {
+        let unit = part.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = part.split_at(unit);
+        let seconds = match unit {
+            "s" => 1,
+            "min" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        sum.checked_add(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
+    })
 }
 
 impl BootLog {
@@ -106,6 +156,39 @@ pub(crate) fn end_of_boot(journal: &str) -> Option<String> {
         message.is_some_and(|message| FINISHED.iter().any(|words| message.starts_with(words)))
     };
     journal.lines().find(is_end).map(|line| line.trim().to_owned())
+}
+
+/// The boots that begin in a journal stream: where each begins and the kernel's time of it. A stream that starts anew repeats
+/// its boot, so a time that was there before is the same boot.
+pub(crate) fn kernels(journal: &str) -> Vec<(usize, &str)> {
+    let mut found: Vec<(usize, &str)> = Vec::new();
+    let mut at = 0;
+    for line in journal.split_inclusive('\n') {
+        // `[   39.033990] kernel: Linux version 6.12…`
+        if let Some((time, rest)) = line.split_once("] ")
+            && line.starts_with('[')
+            && rest.starts_with("kernel: Linux version ")
+            && !found.iter().any(|(_, known)| *known == time)
+        {
+            found.push((at, time));
+        }
+        at += line.len();
+    }
+    found
+}
+
+/// Whether the last boot in a journal stream is on its way down, or has been told to go: until it is gone, it may refuse logins
+/// (pam_nologin(8)).
+pub(crate) fn goes_down(journal: &str) -> bool {
+    let start = kernels(journal).last().map_or(0, |(at, _)| *at);
+    journal.get(start..).unwrap_or_default().lines().any(|line| {
+        let Some((_, entry)) = line.split_once("] ").filter(|_| line.starts_with('[')) else { return false };
+        let of_logind = entry.strip_prefix("systemd-logind[").and_then(|rest| rest.split_once("]: "));
+        entry.starts_with("systemd[1]: Stopped target multi-user.target")
+            || of_logind.is_some_and(|(_, says)| {
+                says.starts_with("System is ") || says.starts_with("The system will ")
+            })
+    })
 }
 
 /// The latest boot so far.
@@ -152,8 +235,18 @@ impl Reader {
         }
         if self.log.fault.is_none() {
             let kind = if self.stalls >= STALL.1 { Some(BootFaultKind::Stalled) } else { fault_kind(line) };
-            let causes = || self.causes.clone();
-            self.log.fault = kind.map(|kind| BootFault { kind, line: line.to_owned(), causes: causes() });
+            let (causes, init_started) = (|| self.causes.clone(), self.log.init_started);
+            self.log.fault = kind.map(|kind| BootFault {
+                kind,
+                line: line.to_owned(),
+                causes: causes(),
+                is_own_doing: is_own_doing(kind, line, init_started),
+            });
+        }
+        if let Some(job) = StartJob::parse(line) {
+            self.log.job = Some(job);
+        } else if JOB_ENDS.iter().any(|words| line.contains(words)) {
+            self.log.job = None;
         }
         self.log.last_line = found(!line.is_empty()).or(self.log.last_line.take());
     }
@@ -173,6 +266,14 @@ fn is_multi_user(line: &str) -> bool {
 fn fault_kind(line: &str) -> Option<BootFaultKind> {
     let sign = SIGNS.iter().find(|(_, words)| line.contains(words)).map(|(kind, _)| *kind);
     sign.or_else(|| (line.contains(DENIED.0) && line.contains(DENIED.1)).then_some(BootFaultKind::Firmware))
+}
+
+fn is_own_doing(kind: BootFaultKind, line: &str, init_started: bool) -> bool {
+    match kind {
+        BootFaultKind::Emergency | BootFaultKind::Initramfs => true,
+        BootFaultKind::Panic => init_started || DISK_PANICS.iter().any(|words| line.contains(words)),
+        BootFaultKind::Firmware | BootFaultKind::Stalled => false,
+    }
 }
 
 fn list(causes: &[String]) -> String {

@@ -6,21 +6,26 @@
 //!
 //! `SshAccess`: crate::support::ssh_access::SshAccess
 
+mod boot_count;
 mod boot_log;
 pub mod diagnostics;
 #[cfg(test)]
 mod fixture;
 mod guest_report;
 mod identity;
+mod prober;
 mod readiness;
 mod reboot;
 mod settle;
 mod ssh;
+mod sshd_log;
 
+pub use boot_count::{BootCount, Witness};
 pub use boot_log::{BootFault, BootFaultKind};
-pub(crate) use boot_log::{BootLog, end_of_boot};
+pub(crate) use boot_log::{BootLog, end_of_boot, goes_down, kernels};
 pub use identity::{RenewError, RunKeys, renew};
-pub use readiness::{Baseline, BootFacts, BootId, CloudInit, Ready, ReadyError, SystemState};
+pub use readiness::{Baseline, BootFacts, BootId, CloudInit, Ready, ReadyError, RunningJobs, SystemState};
 pub use reboot::{RebootError, RebootProof, prove_reboot};
-pub use settle::wait_ready;
-pub use ssh::{CommandOutput, CommandStatus, Session, SshError};
+pub use settle::{log_in, wait_ready};
+pub use ssh::{CommandOutput, CommandStatus, Session, Silence, SshError};
+pub(crate) use sshd_log::{Refusal, SshdLog};

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::ssh::{Session, SshError};
+use super::prober::count_wtmp;
+use super::ssh::{Session, SshError, WaitContext};
 use crate::support::deadline::{Deadline, WaitError, format_duration};
 use crate::support::interrupt::Interrupted;
 
@@ -55,6 +56,11 @@ pub enum CloudInit {
         /// Each as `stage: LEVEL: message`.
         recoverable: Vec<String>,
     },
+    /// It reported no error and did not finish, as these of its units do not start by themselves.
+    Off {
+        /// Each as `unit is masked`.
+        units: Vec<String>,
+    },
     /// It is disabled in this boot.
     Disabled,
     /// It is not installed.
@@ -83,6 +89,9 @@ impl BootFacts {
             CloudInit::Done { recoverable } => {
                 notes.extend(recoverable.iter().map(|text| format!("cloud-init recovered from {text}")));
             }
+            CloudInit::Off { units } => {
+                notes.push(format!("cloud-init did not run in this boot: {}", units.join(", ")));
+            }
             CloudInit::Disabled => notes.push("cloud-init is disabled in this boot".into()),
             CloudInit::Absent => notes.push("the guest has no cloud-init".into()),
         }
@@ -100,9 +109,11 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Gives the session up for the boot id to prove a restart against. A session is useless once its boot ends.
-    pub fn into_baseline(self) -> Baseline {
-        Baseline(self.facts.boot_id)
+    /// Gives the session up for what a restart is proven against: the boot id, and how many boots wtmp counts. A session is
+    /// useless once its boot ends.
+    pub fn into_baseline(mut self, deadline: &Deadline) -> Baseline {
+        let wtmp = deadline.time_wait(|| count_wtmp(&mut self.session, &mut WaitContext::new(deadline)));
+        Baseline { boot_id: self.facts.boot_id, wtmp }
     }
 
     /// Asks the guest to restart, from inside (`systemctl reboot`), and gives the session up.
@@ -110,8 +121,10 @@ impl Ready {
     /// # Errors
     /// [`SshError`], except that the restart may cut the connection.
     pub fn request_reboot(mut self, deadline: &Deadline) -> Result<Baseline, SshError> {
+        let boot_id = self.facts.boot_id;
+        let wtmp = count_wtmp(&mut self.session, &mut WaitContext::new(deadline));
         match self.session.exec_ok("sudo -n systemctl reboot", deadline) {
-            Ok(_) | Err(SshError::Closed { .. }) => Ok(self.into_baseline()),
+            Ok(_) | Err(SshError::Closed { .. }) => Ok(Baseline { boot_id, wtmp }),
             Err(error) => Err(error),
         }
     }
@@ -119,8 +132,21 @@ impl Ready {
 
 /// The boot id of a guest that was ready when it was read and whose session is gone: what a reboot is proven against. Only
 /// [`Ready`] makes one.
-#[derive(Clone, Copy, Debug)]
-pub struct Baseline(pub(super) BootId);
+#[derive(Clone, Debug)]
+pub struct Baseline {
+    pub(super) boot_id: BootId,
+    /// How many boots its wtmp counted, or why it could not.
+    pub(super) wtmp: Result<usize, String>,
+}
+
+/// The jobs that systemd works on while it boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningJobs {
+    /// The units of the running ones.
+    pub units: Vec<String>,
+    /// For how long exactly these have run.
+    pub unchanged_for: Duration,
+}
 
 /// Why a guest did not become ready.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +176,8 @@ pub enum ReadyError {
         budget: Duration,
         /// What it was last busy with.
         last: String,
+        /// The jobs that ran at the end, if it listed them.
+        jobs: Option<RunningJobs>,
     },
     /// cloud-init failed, so the guest is not what the seed describes.
     #[error("cloud-init failed in the guest (see /var/log/cloud-init.log there): {}", .messages.join("; "))]

@@ -6,8 +6,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::boot_count::{self, BootCount, Witness};
+use super::guest_report::GuestReport;
+use super::prober::{Awaited, Prober, SshProber};
 use super::readiness::{Baseline, BootFacts, BootId, Ready, ReadyError};
-use super::settle::{LastContact, Prober, SshProber, WaitFailure, settle};
+use super::settle::{LastContact, WaitFailure, settle};
 use super::ssh::{GiveUp, HealthCheck, SshError, WaitContext};
 use crate::support::deadline::{Deadline, format_duration};
 use crate::support::ssh_access::SshAccess;
@@ -19,11 +22,40 @@ pub struct RebootProof {
     pub old: BootId,
     /// The boot after.
     pub new: BootId,
-    /// Whether the guest's journal confirms that exactly one boot followed the old one; or why it cannot. It may not reach
-    /// back that far, because it is volatile or a power cut lost the end of it.
-    pub single_boot: Result<(), String>,
+    /// How many boots followed the old one, by each witness that was asked.
+    pub counts: Vec<BootCount>,
     /// Time from the call to the settled new boot.
     pub took: Duration,
+}
+
+impl RebootProof {
+    /// Adds the counts of other witnesses and requires that none saw more than one boot.
+    ///
+    /// # Errors
+    /// [`RebootError::NotOnce`].
+    pub fn confirm(mut self, others: Vec<BootCount>) -> Result<Self, RebootError> {
+        self.counts.extend(others);
+        if boot_count::shows_more(&self.counts) {
+            return Err(RebootError::NotOnce { old: self.old, new: self.new, counts: self.counts });
+        }
+        Ok(self)
+    }
+
+    /// Who confirms that the guest booted once, in words: `the console and wtmp`.
+    pub fn confirmed_by(&self) -> String {
+        let names: Vec<_> =
+            self.counts.iter().filter(|it| it.boots.is_ok()).map(|it| it.witness.to_string()).collect();
+        match names.split_last() {
+            None => "nobody".to_owned(),
+            Some((last, [])) => last.clone(),
+            Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        }
+    }
+
+    /// Why the others cannot.
+    pub fn unconfirmed(&self) -> impl Iterator<Item = (Witness, &str)> {
+        self.counts.iter().filter_map(|it| Some((it.witness, it.boots.as_ref().err()?.as_str())))
+    }
 }
 
 /// Why a reboot could not be proven.
@@ -56,15 +88,18 @@ pub enum RebootError {
         #[source]
         last: Option<Box<SshError>>,
     },
-    /// The guest's journal counts another number of boots than one.
-    #[error("the VM booted {boots} times, expected exactly once: {old} → {new}; it restarts by itself")]
+    /// Somebody counted more boots than one.
+    #[error(
+        "the VM booted more than once, expected exactly once: {old} → {new}; {}; it restarts by itself",
+        boot_count::list(.counts)
+    )]
     NotOnce {
         /// The boot before.
         old: BootId,
         /// The boot that settled.
         new: BootId,
-        /// How many boots followed the old one.
-        boots: usize,
+        /// How many boots followed the old one, by each witness.
+        counts: Vec<BootCount>,
     },
     /// A new boot answered, or should have, and did not become ready.
     #[error("the new boot did not become ready")]
@@ -73,8 +108,8 @@ pub enum RebootError {
 
 /// Waits for a settled boot other than `old`; call it right after the restart was requested.
 ///
-/// `health_check` and `progress` are as in [`super::wait_ready`]. While nothing answers, `give_up` gets the length of the silence;
-/// `true` ends the wait as if the deadline had passed.
+/// `health_check` and `progress` are as in [`super::wait_ready`], and `give_up` as in [`super::log_in`]. The proof is complete
+/// once [`RebootProof::confirm`] has heard the other witnesses.
 ///
 /// # Errors
 /// [`RebootError`].
@@ -96,12 +131,12 @@ pub fn prove_reboot(
 fn prove<P: Prober>(
     prober: &mut P,
     access: &SshAccess,
-    Baseline(old): Baseline,
+    Baseline { boot_id: old, wtmp: wtmp_before }: Baseline,
     context: &mut WaitContext<'_>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<(P::Session, BootFacts, RebootProof), RebootError> {
     let started = Instant::now();
-    let settled = settle(prober, Some(old), context, progress);
+    let settled = settle(prober, Awaited::SettledAfter(old), context, progress, GuestReport::conclude);
     let took = started.elapsed();
     let (mut session, facts) = settled.map_err(|failure| match failure {
         WaitFailure::TimedOut(LastContact::Boot { boot_id, .. }) if boot_id == old => {
@@ -113,17 +148,17 @@ fn prove<P: Prober>(
         }
         other => RebootError::NotReady(other.into_error(access, took)),
     })?;
-    let single_boot = match prober.boots(&mut session, context) {
-        Ok(listed) => match listed.iter().rev().position(|id| *id == old) {
-            Some(1) => Ok(()),
-            Some(boots) => return Err(RebootError::NotOnce { old, new: facts.boot_id, boots }),
-            None => {
-                Err(format!("it lists {} boots, and boot {} is not among them", listed.len(), old.short()))
-            }
-        },
-        Err(reason) => Err(reason),
-    };
-    let proof = RebootProof { old, new: facts.boot_id, single_boot, took };
+    let journal = prober.boots(&mut session, context).and_then(|listed| {
+        listed.iter().rev().position(|id| *id == old).ok_or_else(|| {
+            format!("it lists {} boots, and boot {} is not among them", listed.len(), old.short())
+        })
+    });
+    let wtmp = wtmp_before.and_then(|before| {
+        let now = prober.wtmp(&mut session, context)?;
+        now.checked_sub(before).ok_or_else(|| format!("it counted {before} boots before, and {now} now"))
+    });
+    let counts = vec![BootCount::new(Witness::Journal, journal), BootCount::new(Witness::Wtmp, wtmp)];
+    let proof = RebootProof { old, new: facts.boot_id, counts, took };
     Ok((session, facts, proof))
 }
 

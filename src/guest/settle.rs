@@ -14,13 +14,12 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::guest_report::{Conclusion, GuestReport, ReportLine};
-use super::readiness::{BootFacts, BootId, Ready, ReadyError};
-use super::ssh::{HealthCheck, Session, SshError, WaitContext};
+use super::prober::{Awaited, Prober, SshProber};
+use super::readiness::{BootId, Ready, ReadyError, RunningJobs};
+use super::ssh::{GiveUp, HealthCheck, SshError, WaitContext};
 use crate::support::deadline::{Deadline, WaitError};
-use crate::support::process::{Stream, quote};
 use crate::support::ssh_access::SshAccess;
 
-const SCRIPT: &str = include_str!("settle.sh");
 /// Between attempts that cost the guest one SYN.
 const AFTER_SYN: Duration = Duration::from_millis(100);
 /// Between attempts that cost it a login.
@@ -46,44 +45,43 @@ pub fn wait_ready(
     let started = Instant::now();
     deadline.time_wait(|| {
         let mut context = WaitContext::new(deadline).with_health_check(health_check);
-        let (session, facts) = settle(&mut SshProber(access), None, &mut context, progress)
-            .map_err(|failure| failure.into_error(access, started.elapsed()))?;
+        let (session, facts) =
+            settle(&mut SshProber(access), Awaited::Settled, &mut context, progress, GuestReport::conclude)
+                .map_err(|failure| failure.into_error(access, started.elapsed()))?;
         Ok(Ready { session, facts })
     })
 }
 
-/// How a guest is asked. Tests play through restarts with a scripted one.
-pub(super) trait Prober {
-    /// A connection to the boot that answered.
-    type Session;
-
-    /// One attempt to connect.
-    fn open(&mut self, context: &mut WaitContext<'_>) -> Result<Self::Session, SshError>;
-
-    /// Passes the lines of `settle.sh` to `on_line` until the script ends or `on_line` breaks off.
-    fn ask(
-        &mut self,
-        session: &mut Self::Session,
-        old: Option<BootId>,
-        context: &mut WaitContext<'_>,
-        on_line: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<(), SshError>;
-
-    /// The boots in the guest's journal, oldest first; or why it cannot list them.
-    fn boots(
-        &mut self,
-        session: &mut Self::Session,
-        context: &mut WaitContext<'_>,
-    ) -> Result<Vec<BootId>, String>;
+/// Logs in anew and runs a command, as often as it takes. Whether the guest has settled does not matter.
+///
+/// `health_check` and `progress` are as in [`wait_ready`]. While no login works, `give_up` is asked after every attempt;
+/// `true` ends the wait as if the deadline had passed.
+///
+/// # Errors
+/// [`ReadyError`]; [`ReadyError::Unreachable`] if no login worked.
+pub fn log_in(
+    access: &SshAccess,
+    deadline: &Deadline,
+    health_check: &mut HealthCheck<'_>,
+    give_up: &mut GiveUp<'_>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<BootId, ReadyError> {
+    let started = Instant::now();
+    deadline.time_wait(|| {
+        let mut context = WaitContext::new(deadline).with_health_check(health_check).with_give_up(give_up);
+        settle(&mut SshProber(access), Awaited::Login, &mut context, progress, GuestReport::boot)
+            .map(|(_, boot_id)| boot_id)
+            .map_err(|failure| failure.into_error(access, started.elapsed()))
+    })
 }
 
 /// What answered last.
 #[derive(Debug)]
 pub(super) enum LastContact {
-    /// Nothing, since then; and why the last attempt failed.
+    /// Nothing, since then; and how the last attempt failed, or how far the present one came.
     None { since: Instant, last: Option<SshError> },
-    /// This boot, which has not settled yet, or should have ended.
-    Boot { boot_id: BootId, busy: String },
+    /// This boot, which has not settled yet, or should have ended; and the units whose jobs run, since then.
+    Boot { boot_id: BootId, busy: String, jobs: Option<(Vec<String>, Instant)> },
 }
 
 /// Why no boot settled.
@@ -104,8 +102,9 @@ impl WaitFailure {
                 let (peer, silent) = (access.peer(), since.elapsed());
                 ReadyError::Unreachable { peer, budget, silent, last: last.map(Box::new) }
             }
-            Self::TimedOut(LastContact::Boot { boot_id, busy }) => {
-                ReadyError::NotSettled { boot_id, budget, last: busy }
+            Self::TimedOut(LastContact::Boot { boot_id, busy, jobs }) => {
+                let jobs = jobs.map(|(units, since)| RunningJobs { units, unchanged_for: since.elapsed() });
+                ReadyError::NotSettled { boot_id, budget, last: busy, jobs }
             }
         }
     }
@@ -118,13 +117,14 @@ impl WaitFailure {
     }
 }
 
-/// Waits for a settled boot other than `old`. Returns the session that saw it and what it reported.
-pub(super) fn settle<P: Prober>(
+/// Waits for what is awaited. Returns the session that saw it and what `conclude` made of its report.
+pub(super) fn settle<P: Prober, T>(
     prober: &mut P,
-    old: Option<BootId>,
+    awaited: Awaited,
     context: &mut WaitContext<'_>,
     progress: &mut dyn FnMut(&str),
-) -> Result<(P::Session, BootFacts), WaitFailure> {
+    conclude: fn(GuestReport) -> Conclusion<T>,
+) -> Result<(P::Session, T), WaitFailure> {
     let mut shown = String::new();
     let mut show = |text: &str| {
         if text != shown {
@@ -139,11 +139,16 @@ pub(super) fn settle<P: Prober>(
     loop {
         let (mut report, mut is_old) = (GuestReport::default(), false);
         let attempt = prober.open(context).and_then(|mut session| {
-            prober.ask(&mut session, old, context, &mut |line| {
+            if let LastContact::None { last, .. } = &mut contact {
+                // Whatever failed before, this login works.
+                *last = Some(prober.mute());
+            }
+            prober.ask(&mut session, awaited, context, &mut |line| {
                 match report.read_line(line) {
                     Some(ReportLine::Boot(boot_id)) => {
-                        contact = LastContact::Boot { boot_id, busy: "no progress reported yet".into() };
-                        is_old = Some(boot_id) == old;
+                        let busy = "no progress reported yet".into();
+                        contact = LastContact::Boot { boot_id, busy, jobs: None };
+                        is_old = awaited == Awaited::SettledAfter(boot_id);
                         if is_old {
                             show(&format!("still the old boot {}", boot_id.short()));
                             return ControlFlow::Break(());
@@ -154,6 +159,12 @@ pub(super) fn settle<P: Prober>(
                         show(&words);
                         contact.set_busy(words);
                     }
+                    Some(ReportLine::Jobs(units)) => {
+                        let words = busy_with(&units);
+                        show(&words);
+                        contact.set_busy(words);
+                        contact.set_jobs(units);
+                    }
                     None => {}
                 }
                 ControlFlow::Continue(())
@@ -163,8 +174,9 @@ pub(super) fn settle<P: Prober>(
         answered |= !matches!(contact, LastContact::None { .. });
         let delay = match attempt {
             Ok(session) => {
+                context.logged_in();
                 if !is_old {
-                    match report.conclude() {
+                    match conclude(report) {
                         Conclusion::Settled(facts) => return Ok((session, facts)),
                         Conclusion::Failed(error) => return Err(WaitFailure::Failed(error)),
                         Conclusion::Busy(reason) => contact.set_busy(reason),
@@ -172,16 +184,23 @@ pub(super) fn settle<P: Prober>(
                 }
                 pace.after_report(is_old)
             }
-            Err(error) if error.is_final() => return Err(WaitFailure::new(error, contact)),
+            Err(error) if error.is_final() => {
+                contact.set_unfinished(&error);
+                return Err(WaitFailure::new(error, contact));
+            }
             Err(error) => {
                 let delay = pace.after_failure(&error);
                 show(if answered { "waiting for SSH again" } else { "waiting for SSH" });
                 let since = match contact {
                     LastContact::None { since, .. } => since,
-                    LastContact::Boot { .. } => Instant::now(),
+                    LastContact::Boot { .. } => {
+                        context.logged_in();
+                        Instant::now()
+                    }
                 };
+                let answered = error.is_answer();
                 contact = LastContact::None { since, last: Some(error) };
-                if context.gives_up(since.elapsed()) {
+                if context.gives_up(since.elapsed(), answered) {
                     return Err(WaitFailure::TimedOut(contact));
                 }
                 delay
@@ -197,6 +216,23 @@ impl LastContact {
     fn set_busy(&mut self, words: String) {
         if let Self::Boot { busy, .. } = self {
             *busy = words;
+        }
+    }
+
+    fn set_jobs(&mut self, units: Vec<String>) {
+        if let Self::Boot { jobs, .. } = self
+            && jobs.as_ref().is_none_or(|(known, _)| *known != units)
+        {
+            *jobs = Some((units, Instant::now()));
+        }
+    }
+
+    /// An attempt that the deadline cut short: the error of the one before would be out of date.
+    fn set_unfinished(&mut self, error: &SshError) {
+        if let (Self::None { last, .. }, SshError::Wait(WaitError::TimedOut { awaited, .. })) = (self, error)
+            && !matches!(last, Some(SshError::Mute { .. }))
+        {
+            *last = Some(SshError::Unfinished { doing: awaited.clone() });
         }
     }
 }
@@ -226,6 +262,8 @@ impl Pace {
                 self.cut += 1;
                 if self.cut > 1 { AFTER_LOGIN } else { AFTER_SYN }
             }
+            // sshd counts no such login, but each costs the guest as much as any.
+            SshError::NoShell { .. } | SshError::Mute { .. } => AFTER_LOGIN,
             // No sshd runs; the next one starts without penalties.
             _ => {
                 *self = Self::default();
@@ -235,59 +273,18 @@ impl Pace {
     }
 }
 
-/// Asks a real guest over SSH.
-pub(super) struct SshProber<'a>(pub(super) &'a SshAccess);
-
-impl Prober for SshProber<'_> {
-    type Session = Session;
-
-    fn open(&mut self, context: &mut WaitContext<'_>) -> Result<Session, SshError> {
-        Session::open(self.0, context)
+/// The running jobs, in a few words.
+fn busy_with(units: &[String]) -> String {
+    const SHOWN: usize = 4;
+    if units.is_empty() {
+        return "waiting for the boot to finish".into();
     }
-
-    fn ask(
-        &mut self,
-        session: &mut Session,
-        old: Option<BootId>,
-        context: &mut WaitContext<'_>,
-        on_line: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<(), SshError> {
-        let mut pending = Vec::new();
-        let command = format!("exec sh -c {}", quote(&script("", old)));
-        // What it reported counts, not its exit status.
-        let _status = session.run(&command, &[], context, &mut |stream, bytes| {
-            if stream == Stream::Stderr {
-                return ControlFlow::Continue(());
-            }
-            pending.extend_from_slice(bytes);
-            while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = pending.drain(..=end).collect();
-                on_line(String::from_utf8_lossy(&line).trim_end())?;
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(())
+    if units.iter().any(|unit| unit.starts_with("cloud-")) {
+        return "SSH answers, waiting for cloud-init".into();
     }
-
-    fn boots(&mut self, session: &mut Session, context: &mut WaitContext<'_>) -> Result<Vec<BootId>, String> {
-        let command = "sudo -n journalctl --list-boots --quiet --no-pager";
-        let output = session.output(command, context).map_err(|error| format!("`{command}`: {error}"))?;
-        if !output.status.is_success() {
-            let last = output.stderr.lines().last().unwrap_or("no message");
-            return Err(format!("`{command}` ended with {}: {last}", output.status));
-        }
-        // ` -1 4a6f… Mon 2026-11-23 08:49:43 UTC …`
-        let id = |line: &str| {
-            let id = line.split_whitespace().nth(1).and_then(BootId::parse);
-            id.ok_or_else(|| format!("`{command}` printed `{line}`, which names no boot id"))
-        };
-        output.stdout.lines().map(id).collect()
-    }
-}
-
-/// `settle.sh` for a system whose root is at `root`.
-fn script(root: &str, old: Option<BootId>) -> String {
-    SCRIPT.replace("@root@", root).replace("@old@", &old.map(|id| id.to_string()).unwrap_or_default())
+    let (shown, more) = units.split_at(SHOWN.min(units.len()));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    format!("waiting for units: {}{more}", shown.join(", "))
 }
 
 #[cfg(test)]

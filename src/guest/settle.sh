@@ -4,7 +4,7 @@ export LC_ALL=C
 root='@root@'
 read -r id <"$root/proc/sys/kernel/random/boot_id"
 echo "boot $id"
-[ "$id" != '@old@' ] || exit 0
+case $id in @enough@) exit 0 ;; esac
 while sleep 1 </dev/null >/dev/null 2>&1; do
     systemctl list-jobs --plain --no-legend --no-pager 2>/dev/null | (
         units=
@@ -45,6 +45,9 @@ else
         done <"$root/run/cloud-init/$part.json"
         echo
     done
+    [ -e "$root/run/cloud-init/result.json" ] ||
+        systemctl list-unit-files 'cloud-*' --plain --no-legend --no-pager 2>/dev/null |
+        while read -r unit state _; do echo "cloud-init-unit $unit $state"; done
 fi
 [ "$state" = running ] ||
     systemctl list-units --failed --plain --no-legend --no-pager | while read -r unit _; do echo "failed $unit"; done

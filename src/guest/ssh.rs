@@ -5,6 +5,7 @@
 //! neither interrupted nor bounded as a whole, and reads one stream while the other fills up. A session runs one command at a
 //! time.
 
+mod algorithms;
 mod error;
 mod host_key;
 mod wait_context;
@@ -21,6 +22,7 @@ use rustix::net::sockopt;
 
 pub use error::{CommandStatus, SshError};
 use host_key::HostKey;
+pub use wait_context::Silence;
 pub(super) use wait_context::{GiveUp, HealthCheck, WaitContext};
 
 use crate::support::deadline::Deadline;
@@ -44,6 +46,8 @@ pub struct Session {
     ssh: ssh2::Session,
     tcp: Arc<TcpStream>,
     peer: SocketAddr,
+    /// Our end of the connection.
+    ours: SocketAddr,
 }
 
 impl fmt::Debug for Session {
@@ -84,17 +88,20 @@ impl Session {
         let limit = CONNECT.min(context.deadline.remaining());
         let tcp = TcpStream::connect_timeout(&peer, limit)
             .map_err(|source| SshError::from_connect(peer, CONNECT, source))?;
-        enable_keepalive(&tcp).map_err(|source| SshError::Connect { peer, source })?;
+        let ours = enable_keepalive(&tcp).and_then(|()| tcp.local_addr());
+        let ours = ours.map_err(|source| SshError::Connect { peer, source })?;
         let setup = |source| SshError::from_ssh2(peer, "setup", source);
         let mut ssh = ssh2::Session::new().map_err(setup)?;
         let tcp = Arc::new(tcp);
         ssh.set_tcp_stream(Arc::clone(&tcp));
         ssh.set_blocking(false);
         ssh.method_pref(ssh2::MethodType::HostKey, HOST_KEY_TYPES).map_err(setup)?;
-        let mut session = Self { ssh, tcp, peer };
+        let mut session = Self { ssh, tcp, peer, ours };
         let until = Some(Instant::now() + HANDSHAKE);
 
-        session.drive("the SSH handshake", until, context, |ssh| ssh.handshake())?;
+        session
+            .drive("the SSH handshake", until, context, |ssh| ssh.handshake())
+            .map_err(|error| algorithms::explain(error, &session.ssh))?;
         let presented = session.ssh.host_key().map(|(blob, _)| HostKey(blob.to_vec()));
         if presented.as_ref() != Some(&expected) {
             return Err(SshError::HostKeyMismatch {
@@ -107,8 +114,18 @@ impl Session {
             .drive("SSH authentication", until, context, |ssh| {
                 ssh.userauth_pubkey_memory(&access.user, None, &private_key, None)
             })
-            .map_err(|error| error.while_authenticating(access))?;
+            .map_err(|error| error.while_authenticating(access))
+            .inspect_err(|error| {
+                if error.is_refusal() {
+                    context.refused(ours);
+                }
+            })?;
         Ok(session)
+    }
+
+    /// Our end of the connection.
+    pub(super) fn ours(&self) -> SocketAddr {
+        self.ours
     }
 
     /// Runs `command` in the user's shell, with empty standard input, until it ends. At the deadline or on an interrupt the
@@ -141,7 +158,7 @@ impl Session {
         let command = "sudo -n sh -s";
         let status = deadline.time_wait(|| {
             let context = &mut WaitContext::new(deadline);
-            self.run::<Infallible>(command, script.as_bytes(), context, &mut |stream, bytes| {
+            self.run::<Infallible>(command, script.as_bytes(), None, context, &mut |stream, bytes| {
                 if stream == Stream::Stderr {
                     stderr.extend_from_slice(bytes);
                 }
@@ -178,7 +195,7 @@ impl Session {
         on_bytes: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<CommandStatus, SshError> {
         let ControlFlow::Continue(status) =
-            self.run::<Infallible>(command, &[], context, &mut |stream, bytes| {
+            self.run::<Infallible>(command, &[], None, context, &mut |stream, bytes| {
                 on_bytes(stream, bytes);
                 ControlFlow::Continue(())
             })?;
@@ -186,11 +203,13 @@ impl Session {
     }
 
     /// Runs `command` with `input` as standard input until it ends, which gives its status, or until `on_bytes` breaks off.
-    /// The input is sent whole before anything is read, so it must fit the channel's window: some 32 KiB.
+    /// The input is sent whole before anything is read, so it must fit the channel's window: some 32 KiB. The command must
+    /// print something or end within `silence`, if that is given.
     pub(super) fn run<B>(
         &mut self,
         command: &str,
         input: &[u8],
+        silence: Option<Duration>,
         context: &mut WaitContext<'_>,
         on_bytes: &mut dyn FnMut(Stream, &[u8]) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B, CommandStatus>, SshError> {
@@ -210,6 +229,7 @@ impl Session {
         }
         self.drive("starting a command", None, context, |_| channel.send_eof())?;
         let mut buffer = vec![0; 32 * 1024];
+        let (started, mut silence) = (Instant::now(), silence);
         loop {
             let mut is_idle = true;
             for (id, stream) in [(0, Stream::Stdout), (1, Stream::Stderr)] {
@@ -218,7 +238,7 @@ impl Session {
                     match source.read(&mut buffer) {
                         Ok(0) => break,
                         Ok(read) => {
-                            is_idle = false;
+                            (is_idle, silence) = (false, None);
                             if let ControlFlow::Break(reason) = on_bytes(stream, &buffer[..read]) {
                                 return Ok(ControlFlow::Break(reason));
                             }
@@ -234,6 +254,10 @@ impl Session {
                 break;
             }
             context.check(&doing)?;
+            if silence.is_some_and(|limit| started.elapsed() >= limit) {
+                let (peer, after) = (self.peer, started.elapsed());
+                return Err(SshError::Timeout { peer, doing: "the login shell", after });
+            }
             if is_idle {
                 context.wait_for_socket(&self.tcp, self.ssh.block_directions());
             }

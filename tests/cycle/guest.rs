@@ -60,12 +60,20 @@ pub(crate) enum OnRestart {
     PrintsAndLogs(&'static str, &'static str),
     /// Its domain comes into this state.
     ChangesState(DomainState),
+    /// It comes back as another boot, prints the first text on its console and logs the second one.
+    AnotherBootThatLogs(&'static str, &'static str),
+    /// It boots, and its sshd has this configuration before its own. Its journal has what sshd says, and the end of the boot.
+    LocksOut(&'static str),
 }
+
+/// The end of a boot, in the journal.
+pub(crate) const END: &str =
+    "[   60.000000] systemd[1]: Startup finished in 20s (kernel) + 40s (userspace) = 1min.\n";
 
 /// A guest that ends when it is dropped.
 pub(crate) struct Guest {
     stop: Interrupt,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     happened: Arc<OnceLock<Instant>>,
 }
 
@@ -95,7 +103,19 @@ impl Guest {
             server,
             happened: happened.clone(),
         };
-        Self { stop, thread: Some(std::thread::spawn(move || guest.run(&on_restart))), happened }
+        Self { stop, threads: vec![std::thread::spawn(move || guest.run(&on_restart))], happened }
+    }
+
+    /// The same, and whatever its sshd says goes into its journal.
+    pub(crate) fn start_with_journal(fixture: &Fixture, context: &RunContext, on_restart: OnRestart) -> Self {
+        let mut guest = Self::start(fixture, context, on_restart);
+        let (fake, log, stop) = (fixture.fake.clone(), fixture.path("guest/log"), guest.stop.clone());
+        // Held while something is logged: a journal ends with its domain.
+        let is_open = Arc::new(Mutex::new(true));
+        let open = is_open.clone();
+        fixture.fake.after(Verb::PowerOff, move |_| *open.lock().unwrap() = false);
+        guest.threads.push(std::thread::spawn(move || stream(&fake, &log, &is_open, stop)));
+        guest
     }
 
     /// When it first reacted to a restart.
@@ -107,12 +127,37 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.stop.raise(15);
-        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
-            && !std::thread::panicking()
-        {
-            std::panic::resume_unwind(panic);
+        for thread in self.threads.drain(..) {
+            if let Err(panic) = thread.join()
+                && !std::thread::panicking()
+            {
+                std::panic::resume_unwind(panic);
+            }
         }
     }
+}
+
+/// Streams the log of an sshd into the journal, line by line. As in a journal, each connection is served by a process of its own.
+fn stream(fake: &Fake, log: &Path, is_open: &Mutex<bool>, stop: Interrupt) {
+    let (mut read, mut session) = (0, 700);
+    let deadline = Deadline::after(Duration::from_secs(300), "a journal", stop, Waited::default());
+    let _ = deadline.wait_for("the end of the test", Duration::from_millis(5), || {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        for line in text.get(read..).unwrap_or_default().split_inclusive('\n').filter(|it| it.ends_with('\n'))
+        {
+            read += line.len();
+            let line = line.trim_end();
+            session += usize::from(line.starts_with("Connection from "));
+            let is_listener = line.starts_with("Server listening ") || line.starts_with("Received ");
+            let process =
+                if is_listener { "sshd[500]".to_owned() } else { format!("sshd-session[{session}]") };
+            let is_open = is_open.lock().unwrap();
+            if *is_open {
+                fake.log(ASKARI, &format!("[  200.000000] {process}: {line}\n"));
+            }
+        }
+        Ok(Progress::<()>::Pending(String::new()))
+    });
 }
 
 struct GuestThread {
@@ -137,8 +182,11 @@ impl Server {
         let off = Interrupt::never();
         let deadline = Deadline::after(Duration::from_secs(300), "sshd", off.clone(), Waited::default());
         let thread = std::thread::spawn(move || {
-            let ended = Process::new("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(config).run(&deadline);
-            assert!(ended.is_err(), "sshd ended by itself: {ended:?}");
+            let log = config.with_file_name("log");
+            let sshd = Process::new("/usr/sbin/sshd").args(["-D", "-E"]).arg(log).arg("-f").arg(&config);
+            let ended = sshd.run(&deadline);
+            let may_end = config.with_file_name("may-end").exists();
+            assert!(ended.is_err() || may_end, "sshd ended by itself: {ended:?}");
         });
         *server = Some((off, thread));
     }
@@ -157,7 +205,7 @@ impl GuestThread {
         let mut calls = 0;
         while self.sees(&[Verb::Start, Verb::Restore], &mut calls).is_some() {
             self.boot(0);
-            self.server.begin(|| self.configure());
+            self.server.begin(|| self.configure(""));
             if self.sees(&[Verb::Restart, Verb::Undefine], &mut calls) == Some(Verb::Restart) {
                 match on_restart {
                     OnRestart::AnotherBoot => self.boot(1),
@@ -178,12 +226,18 @@ impl GuestThread {
                     }
                     OnRestart::PrintsAndLogs(text, journal) => {
                         self.server.end();
-                        let look = (Verb::Download, VmVolumes(ASKARI).journal());
-                        let looks = || self.fake.calls().iter().filter(|call| **call == look).count();
-                        let before = looks();
+                        self.print_and_log(text, journal);
+                    }
+                    OnRestart::AnotherBootThatLogs(text, journal) => {
                         self.fake.print(ASKARI, text);
-                        self.wait(&mut || looks() > before);
                         self.fake.log(ASKARI, journal);
+                        self.boot(1);
+                    }
+                    OnRestart::LocksOut(config) => {
+                        self.server.end();
+                        self.print_and_log(BEGUN, "[   30.000000] kernel: Linux version 6.12\n");
+                        self.fake.log(ASKARI, END);
+                        self.server.begin(|| self.configure(config));
                     }
                     OnRestart::ChangesState(state) => {
                         self.server.end();
@@ -195,6 +249,21 @@ impl GuestThread {
             }
             self.server.end();
         }
+    }
+
+    /// Prints `text` on the console. Once the harness has read it, `journal` goes into the journal.
+    fn print_and_log(&self, text: &str, journal: &str) {
+        let look = |volume: String| {
+            let call = (Verb::Download, volume);
+            self.fake.calls().iter().filter(|it| **it == call).count()
+        };
+        let (console, streamed) = (VmVolumes(ASKARI).console(), VmVolumes(ASKARI).journal());
+        let before = look(console.clone());
+        self.fake.print(ASKARI, text);
+        self.wait(&mut || look(console.clone()) > before + 1);
+        let before = look(streamed.clone());
+        self.wait(&mut || look(streamed.clone()) > before);
+        self.fake.log(ASKARI, journal);
     }
 
     /// Waits for the next call of one of `verbs`, after the first `calls` ones, which it then counts. None at the test's end.
@@ -221,7 +290,9 @@ impl GuestThread {
 
     fn boot(&self, index: usize) {
         fs::create_dir_all(&self.folder).unwrap();
-        let says = format!("boot {}\ncloud-init absent\nstate running\n", BOOTS[index]);
+        let cloud_init = fs::read_to_string(self.folder.join("cloud-init"));
+        let cloud_init = cloud_init.unwrap_or_else(|_| "cloud-init absent".to_owned());
+        let says = format!("boot {}\n{cloud_init}\nstate running\n", BOOTS[index]);
         let list = |(at, id): (usize, &&str)| format!(" {at} {id} Mon 2026-11-23 08:49:43 UTC\n");
         let boots: String = BOOTS[..=index].iter().enumerate().map(list).collect();
         fs::write(self.folder.join("boots"), boots).unwrap();
@@ -230,8 +301,8 @@ impl GuestThread {
         fs::rename(self.folder.join("says.new"), self.folder.join("says")).unwrap();
     }
 
-    /// Writes the configuration of the domain's sshd, if there is a domain.
-    fn configure(&self) -> Option<PathBuf> {
+    /// Writes the configuration of the domain's sshd, if there is a domain. What sshd reads first counts.
+    fn configure(&self, first: &str) -> Option<PathBuf> {
         let owned = self.fake.spec(ASKARI)?.ownership;
         let keys = owned.run_folder.join("keys");
         let (folder, keys_folder) = (self.folder.display(), keys.display());
@@ -254,10 +325,13 @@ impl GuestThread {
             copy("client.pub", &self.folder.join("authorized"))?;
         }
         let config = self.folder.join("config");
+        // A second one of these would be in addition.
+        let unless = |key: &str, line: String| if first.contains(key) { String::new() } else { line };
+        let port = unless("Port ", format!("Port {}\n", self.port));
+        let address = unless("ListenAddress ", format!("ListenAddress {}\n", owned.address));
         let text = format!(
-            "Port {}\nListenAddress {}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\nPidFile {folder}/pid\nUsePAM no\n\
-             StrictModes no\nPermitRootLogin yes\nLogLevel ERROR\nForceCommand /bin/sh {folder}/answer\n",
-            self.port, owned.address
+            "{first}\n{port}{address}HostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\nPidFile {folder}/pid\nUsePAM no\n\
+             StrictModes no\nPermitRootLogin yes\nLogLevel VERBOSE\nForceCommand /bin/sh {folder}/answer\n",
         );
         fs::write(&config, text).unwrap();
         // Where sshd runs as root, it insists on this folder; elsewhere it needs none.

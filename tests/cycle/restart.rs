@@ -10,7 +10,7 @@ use boma_it::machine::{DomainState, Hypervisor, Lifetime};
 use boma_it::outcome::{Outcome, Stage};
 use rstest::Context;
 
-use crate::fixture::{ASKARI, Fixture, assert_text, json, stage};
+use crate::fixture::{ASKARI, Fixture, Task, assert_text, json, record, stage};
 use crate::guest::{Guest, OLD, OnRestart};
 
 /// A deadline for what only a deadline can show, four times as long under TCG. Long enough for a busy machine.
@@ -96,9 +96,9 @@ fn emergency_mode_after_the_restart_is_noticed_at_once_and_passes_only_if_declar
     let (of_the_new_boot, of_the_old_one) = (concat!("Linux version 6.12\r\n", emergency!()), emergency!());
     let mut told = String::new();
     for (says, declared, outcome) in [
-        (of_the_new_boot, None, Outcome::Errored),
+        (of_the_new_boot, None, Outcome::Failed),
         (of_the_new_boot, Some(ExpectedFault::Emergency), Outcome::Passed),
-        (of_the_new_boot, Some(ExpectedFault::Unreachable), Outcome::Errored),
+        (of_the_new_boot, Some(ExpectedFault::Unreachable), Outcome::Failed),
         (of_the_old_one, Some(ExpectedFault::Emergency), Outcome::Errored),
     ] {
         let case = format!("{says:?}, declared {declared:?}");
@@ -109,6 +109,101 @@ fn emergency_mode_after_the_restart_is_noticed_at_once_and_passes_only_if_declar
         told += &format!("{case}:\n{}\n{}\n\n", report.seen, report.error.unwrap());
     }
     assert_text!(told);
+}
+
+const TWO_BOOTS: &str = concat!(
+    "BdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: \r\n",
+    "BdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: "
+);
+const ONE_BOOT: &str = "BdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: ";
+const ONE_KERNEL: &str = "[   30.000000] kernel: Linux version 6.12\n";
+const TWO_KERNELS: &str = concat!(
+    "[   30.000000] kernel: Linux version 6.12\n",
+    "[   60.000000] systemd[1]: Startup finished in 1min.\n",
+    "[   31.000000] kernel: Linux version 6.12\n"
+);
+
+/// The guest's own journal counts one boot each time, as far as it reaches.
+#[rstest::rstest]
+#[case::one(ONE_BOOT, ONE_KERNEL, None)]
+#[case::one_streamed_twice(ONE_BOOT, concat!("[   30.000000] kernel: Linux version 6.12\n", "[   30.000000] kernel: Linux version 6.12\n"), None)]
+#[case::a_silent_console("", ONE_KERNEL, None)]
+#[case::no_stream(ONE_BOOT, "", None)]
+#[case::two_on_the_console(TWO_BOOTS, ONE_KERNEL, Some("the console shows 2"))]
+#[case::two_on_the_console_only(TWO_BOOTS, "", Some("the console shows 2"))]
+#[case::two_in_the_stream(ONE_BOOT, TWO_KERNELS, Some("the streamed journal shows 2"))]
+#[case::two_in_the_stream_only("", TWO_KERNELS, Some("the streamed journal shows 2"))]
+#[case::two_in_both(TWO_BOOTS, TWO_KERNELS, Some("the console shows 2, the streamed journal shows 2"))]
+fn a_guest_that_boots_once_more_is_never_taken_for_one_that_booted_once(
+    #[case] console: &'static str,
+    #[case] journal: &'static str,
+    #[case] two: Option<&str>,
+) {
+    let fixture = Fixture::new();
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBootThatLogs(console, journal));
+    let report = run(&context, &fixture.plan(), Job::Cycle).unwrap();
+    fixture.assert_nothing_left(&report);
+    let reboot = stage(&report, Stage::Reboot);
+    match two {
+        None => {
+            assert_eq!(report.outcome, Outcome::Passed, "{}", report.seen);
+            assert!(reboot.summary.contains("; once, by the guest's journal"), "{reboot:?}");
+            let notes = fixture.events.notes();
+            let is_noted = |witness: &str| {
+                notes.iter().any(|note| note.starts_with(&format!("{witness} cannot confirm")))
+            };
+            assert_eq!(is_noted("the console"), console.is_empty(), "{notes:?}");
+            assert_eq!(is_noted("the streamed journal"), journal.is_empty(), "{notes:?}");
+        }
+        Some(who) => {
+            assert_eq!(
+                (report.outcome, reboot.outcome),
+                (Outcome::Errored, Outcome::Errored),
+                "{}",
+                report.seen
+            );
+            assert!(
+                report.seen.contains("booted more than once") && report.seen.contains(who),
+                "{}",
+                report.seen
+            );
+        }
+    }
+}
+
+const MASKED: &str = "cloud-init-unit cloud-init-local.service masked enabled\ncloud-init-unit cloud-final.service masked enabled";
+const BROKEN: &str = "cloud-init-status {\"v1\": {\"init\": {\"errors\": [\"no datasource\"]}}}\ncloud-init-unit cloud-final.service masked enabled";
+
+/// In the first boot the seed must have been read, so there cloud-init must run.
+#[rstest::rstest]
+#[case::masked_by_the_playbook(MASKED, false, Outcome::Passed)]
+#[case::masked_from_the_start(MASKED, true, Outcome::Errored)]
+#[case::failed(BROKEN, false, Outcome::Errored)]
+#[case::neither("cloud-init-unit cloud-final.service enabled enabled", false, Outcome::Errored)]
+fn a_cloud_init_that_the_site_switched_off_is_a_note_after_the_reboot(
+    #[case] says: &str,
+    #[case] from_the_start: bool,
+    #[case] outcome: Outcome,
+) {
+    let fixture = Fixture::new();
+    let masks = format!("printf '%s\\n' '{says}' >{}\n", fixture.path("guest/cloud-init").display());
+    fixture.playbook("apply", &(masks + &record("site", &[Task::ok("base : cloud-init")])));
+    if from_the_start {
+        fixture.write("guest/cloud-init", says);
+    }
+    let context = fixture.context(Keep::Never);
+    let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
+    let report = run(&context, &fixture.plan(), Job::Cycle).unwrap();
+    fixture.assert_nothing_left(&report);
+    assert_eq!(report.outcome, outcome, "{}", report.seen);
+    let note = "cloud-init did not run in this boot: cloud-init-local.service is masked, cloud-final.service is masked";
+    assert_eq!(fixture.events.notes().iter().any(|it| it == note), outcome == Outcome::Passed);
+    if outcome == Outcome::Errored {
+        let at = if from_the_start { Stage::Up } else { Stage::Reboot };
+        assert_eq!(stage(&report, at).outcome, Outcome::Errored);
+        assert!(report.seen.contains("cloud-init failed in the guest"), "{}", report.seen);
+    }
 }
 
 /// Init has not started by then: a reset repeats the same reboot, and it still counts as one boot.

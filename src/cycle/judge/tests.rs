@@ -78,15 +78,38 @@ fn interrupted(at: Stage) -> Observed {
 #[case::another_fails(incident(), end(&["+published ports answer from outside the VM", "-sshd"]), Outcome::Failed)]
 #[case::another_fails_too(incident(), end(&["-published ports answer from outside the VM", "-sshd"]), Outcome::Failed)]
 #[case::no_such_assertion(incident(), end(&["+sshd"]), Outcome::Failed)]
-#[case::a_boot_that_never_ends(
-    incident(),
-    fault(Stage::Reboot, ExpectedFault::Unreachable),
-    Outcome::Errored
-)]
+#[case::a_boot_that_never_ends(incident(), fault(Stage::Reboot, ExpectedFault::Unreachable), Outcome::Failed)]
 #[case::an_error_is_an_error(incident(), error(Stage::Assert), Outcome::Errored)]
 #[case::the_lockout(lockout(), fault(Stage::Reboot, ExpectedFault::Unreachable), Outcome::Passed)]
-#[case::a_lockout_too_early(lockout(), fault(Stage::Up, ExpectedFault::Unreachable), Outcome::Errored)]
-#[case::emergency_is_no_lockout(lockout(), fault(Stage::Reboot, ExpectedFault::Emergency), Outcome::Errored)]
+#[case::a_lockout_too_early(lockout(), fault(Stage::Apply, ExpectedFault::Unreachable), Outcome::Failed)]
+#[case::emergency_is_no_lockout(lockout(), fault(Stage::Reboot, ExpectedFault::Emergency), Outcome::Failed)]
+#[case::a_lockout_in_a_plain_cycle(
+    passes(),
+    fault(Stage::Reboot, ExpectedFault::Unreachable),
+    Outcome::Failed
+)]
+#[case::a_lockout_at_apply(passes(), fault(Stage::Apply, ExpectedFault::Unreachable), Outcome::Failed)]
+#[case::emergency_in_a_plain_cycle(passes(), fault(Stage::Reboot, ExpectedFault::Emergency), Outcome::Failed)]
+#[case::a_panic_in_a_plain_cycle(passes(), fault(Stage::Reboot, ExpectedFault::Panic), Outcome::Failed)]
+#[case::no_root_in_a_plain_cycle(passes(), fault(Stage::Reboot, ExpectedFault::Initramfs), Outcome::Failed)]
+#[case::a_hung_boot_in_a_plain_cycle(passes(), fault(Stage::Reboot, ExpectedFault::Hung), Outcome::Failed)]
+#[case::the_declared_panic(
+    fails(Stage::Reboot, ExpectedFault::Panic),
+    fault(Stage::Reboot, ExpectedFault::Panic),
+    Outcome::Passed
+)]
+#[case::the_declared_hung_boot(
+    fails(Stage::Reboot, ExpectedFault::Hung),
+    fault(Stage::Reboot, ExpectedFault::Hung),
+    Outcome::Passed
+)]
+#[case::a_panic_instead_of_a_hung_boot(
+    fails(Stage::Reboot, ExpectedFault::Hung),
+    fault(Stage::Reboot, ExpectedFault::Panic),
+    Outcome::Failed
+)]
+#[case::no_hung_boot(fails(Stage::Reboot, ExpectedFault::Hung), end(&["+sshd"]), Outcome::Failed)]
+#[case::a_declared_lockout_that_nobody_could_prove(lockout(), error(Stage::Reboot), Outcome::Errored)]
 #[case::every_assertion_was_skipped(passes(), end(&["~ports"]), Outcome::Errored)]
 #[case::the_declared_one_was_skipped(incident(), end(&["~published ports answer from outside the VM", "+sshd"]), Outcome::Errored)]
 #[case::the_declared_one_was_skipped_and_another_failed(incident(), end(&["~published ports answer from outside the VM", "-sshd"]), Outcome::Errored)]
@@ -273,7 +296,7 @@ fn expected_is_compared_with_observed() {
         told(&incident(), &end(&[&marks("-a : "), &marks("+b : "), "+sshd"])),
         told(&incident(), &fault(Stage::Reboot, ExpectedFault::Unreachable)),
         told(&lockout(), &fault(Stage::Reboot, ExpectedFault::Unreachable)),
-        told(&lockout(), &fault(Stage::Up, ExpectedFault::Unreachable)),
+        told(&lockout(), &fault(Stage::Apply, ExpectedFault::Unreachable)),
         told(&lockout(), &fault(Stage::Reboot, ExpectedFault::Emergency)),
         told(&lockout(), &error(Stage::Reboot)),
         told(&lockout(), &end(&["+sshd"])),

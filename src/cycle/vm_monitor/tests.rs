@@ -161,3 +161,100 @@ fn logs_that_do_not_exist_yet_are_no_error() {
     fake.put_volume(&VmVolumes(VM).console(), b"BdsDxe: starting Boot0001\r\naskari login: ");
     assert!(monitor.ended_boot().is_ok());
 }
+
+const KERNEL: &str = "[   64.027209] kernel: Linux version 6.12\n";
+
+fn counts(monitor: &mut VmMonitor<'_>) -> [Option<usize>; 2] {
+    let counts = monitor.boot_counts();
+    assert_eq!(
+        counts.iter().map(|it| it.witness).collect::<Vec<_>>(),
+        [Witness::Console, Witness::StreamedJournal]
+    );
+    [counts[0].boots.clone().ok(), counts[1].boots.clone().ok()]
+}
+
+#[test]
+fn boots_are_counted_by_the_console_and_by_the_streamed_journal() {
+    let fake = before();
+    fake.log(VM, "[   39.033990] kernel: Linux version 6.12\n");
+    let mut monitor = VmMonitor::from_now_on(&fake, VM);
+    assert_eq!(counts(&mut monitor), [None, None], "nobody saw a boot yet");
+    fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\n");
+    assert_eq!(counts(&mut monitor), [Some(1), None]);
+    fake.log(VM, KERNEL);
+    assert_eq!(counts(&mut monitor), [Some(1), Some(1)]);
+    fake.log(VM, KERNEL);
+    assert_eq!(counts(&mut monitor), [Some(1), Some(1)], "the stream started anew");
+    fake.print(VM, "Linux version 6.12\r\n");
+    fake.log(VM, "[   65.000000] kernel: Linux version 6.12\n");
+    assert_eq!(counts(&mut monitor), [Some(2), Some(2)]);
+}
+
+#[test]
+fn without_a_stream_or_without_a_readable_one_nobody_counts_in_it() {
+    let fake = Fake::new();
+    fake.put_volume(&VmVolumes(VM).console(), b"");
+    let mut monitor = VmMonitor::from_now_on(&fake, VM);
+    let why = |monitor: &mut VmMonitor<'_>| monitor.boot_counts()[1].boots.clone().unwrap_err();
+    assert_eq!(why(&mut monitor), "the image streams none");
+    // What could not be read at the mark may be of the old boot.
+    let fake = before();
+    fake.log(VM, KERNEL);
+    fake.hang(Verb::Download, 1);
+    let mut monitor = VmMonitor::from_now_on(&fake, VM);
+    assert_eq!(why(&mut monitor), "it could not be read");
+}
+
+const STALLS: &str = "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\nrcu: kthread timer wakeup didn't happen for 9\r\nrcu: kthread timer wakeup didn't happen for 99\r\n";
+
+/// The reset is the harness's own doing; a boot of the guest's own before it is not.
+#[rstest::rstest]
+#[case::one_reset("", 1, 1)]
+#[case::two_resets("", 2, 1)]
+#[case::a_boot_of_its_own_before_it(
+    "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: ",
+    1,
+    2
+)]
+#[case::and_two_resets("\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: ", 2, 2)]
+fn exactly_the_boots_that_were_reset_here_do_not_count(
+    #[case] earlier: &str,
+    #[case] resets: usize,
+    #[case] boots: usize,
+) {
+    let fake = before();
+    let note = |_| {};
+    let mut monitor = VmMonitor::from_now_on(&fake, VM).resetting_stalled_boots(Accelerator::Tcg, &note);
+    fake.print(VM, earlier);
+    for _ in 0..resets {
+        fake.print(VM, STALLS);
+        let boots = monitor.read_logs().boots;
+        // This hypervisor has no such domain, which the count does not mind.
+        assert!(monitor.reset(boots).is_err());
+    }
+    fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\naskari login: ");
+    assert_eq!(counts(&mut monitor)[0], Some(boots));
+}
+
+#[test]
+fn the_job_that_a_silent_boot_waits_for_must_have_waited_long_and_be_the_site_s() {
+    let fake = before();
+    let mut monitor = VmMonitor::from_now_on(&fake, VM);
+    let minute = Duration::from_secs(60);
+    fake.print(VM, "\r\nBdsDxe: starting Boot0001\r\nLinux version 6.12\r\n");
+    assert_eq!(monitor.stuck_job(minute), None);
+    fake.print(VM, "[ *** ] A start job is running for slow.service (59s / no limit)\r\n");
+    assert_eq!(monitor.stuck_job(minute), None, "not long enough");
+    fake.print(VM, "[ *** ] A start job is running for slow.service (1min / no limit)\r\n");
+    assert_eq!(
+        monitor.stuck_job(minute).unwrap(),
+        "the boot does not end: its console says that it has waited for `slow.service` for 1m00s"
+    );
+    fake.print(VM, "[ *** ] A start job is running for Cloud-init: Final Stage (5min / no limit)\r\n");
+    assert_eq!(monitor.stuck_job(minute), None, "the harness's own");
+    fake.print(
+        VM,
+        "[ *** ] A start job is running for slow.service (6min / no limit)\r\nLinux version 6.12\r\n",
+    );
+    assert_eq!(monitor.stuck_job(minute), None, "another boot");
+}

@@ -152,6 +152,98 @@ fn the_last_line_is_the_last_one_that_is_not_blank() {
     assert_eq!(log.last_line.unwrap(), "[  ***  ] A start job is running");
 }
 
+/// Lines as systemd 257 prints them on a serial console.
+#[rstest::rstest]
+#[case::endless("[   \u{1b}[0;31m*\u{1b}[0;1;31m*\u{1b}[0m\u{1b}[0;31m*\u{1b}[0m] A start job is running for slow.service - Slow (3min 20s / no limit)\r\n", Some(("slow.service - Slow", 200)))]
+#[case::seconds("[***   ] A start job is running for /dev/disk/by-uuid/0 (6s / 1min 30s)\r\n", Some(("/dev/disk/by-uuid/0", 6)))]
+#[case::hours("[***   ] A start job is running for x (2h 3min 4s / no limit)\r\n", Some(("x", 7384)))]
+#[case::several("[***   ] (1 of 2) A start job is running for b (and more) (1min / no limit)\r\n", Some(("b (and more)", 60)))]
+#[case::the_last("[***   ] A start job is running for a (5s / no limit)\r\n[***   ] A start job is running for b (9s / no limit)\r\n", Some(("b", 9)))]
+#[case::among_kernel_messages("[***   ] A start job is running for a (59s / no limit)\r\n[   97.37] evm: overlay not supported\r\n", Some(("a", 59)))]
+#[case::it_ended("[***   ] A start job is running for a (5s / no limit)\r\n[  OK  ] Finished a.\r\n", None)]
+#[case::it_failed("[***   ] A start job is running for a (5s / 6s)\r\n[FAILED] Failed to start a.\r\n", None)]
+#[case::it_timed_out(
+    "[***   ] A start job is running for a (5s / 6s)\r\n[ TIME ] Timed out waiting for device a.\r\n",
+    None
+)]
+#[case::a_stop_job("[***   ] A stop job is running for a (5s / 1min 30s)\r\n", None)]
+#[case::no_time("[  ***  ] A start job is running for data.mount\r\n", None)]
+#[case::no_span("[  ***  ] A start job is running for data.mount (soon / no limit)\r\n", None)]
+#[case::too_long("[***   ] A start job is running for a (99999999999999999999s / no limit)\r\n", None)]
+#[case::a_prompt_meanwhile("[***   ] A start job is running for a (9s / no limit)\r\naskari login: \r\n", Some(("a", 9)))]
+fn the_job_that_a_boot_waits_for_is_read_with_its_time(
+    #[case] text: &str,
+    #[case] expected: Option<(&str, u64)>,
+) {
+    let job = read(&boot(text)).job;
+    let expected =
+        expected.map(|(name, seconds)| StartJob { name: name.into(), elapsed: Duration::from_secs(seconds) });
+    assert_eq!(job, expected);
+}
+
+#[test]
+fn a_job_of_the_boot_before_is_forgotten() {
+    let waits = boot("[***   ] A start job is running for a (5s / no limit)\r\n");
+    assert_eq!(read(&format!("{waits}{}", boot(""))).job, None);
+}
+
+/// A panic may be the emulator's, until something of the disk has run or is missing.
+#[rstest::rstest]
+#[case::no_root("Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)", true)]
+#[case::no_init("Kernel panic - not syncing: No working init found.", true)]
+#[case::a_wrong_init("Kernel panic - not syncing: Requested init /bin/no failed (error -2).", true)]
+#[case::init_died("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100", true)]
+#[case::after_init(
+    "Welcome to Debian GNU/Linux 13!\r\nKernel panic - not syncing: sysrq triggered crash",
+    true
+)]
+#[case::a_timer("Kernel panic - not syncing: IO-APIC + timer doesn't work!", false)]
+#[case::a_machine_check("Kernel panic - not syncing: Fatal machine check", false)]
+#[case::early("Kernel panic - not syncing: Fatal exception in interrupt", false)]
+#[case::emergency("You are in emergency mode.", true)]
+#[case::initramfs("ALERT! UUID=1 does not exist.  Dropping to a shell!\r\n(initramfs) ", true)]
+#[case::no_loader("BdsDxe: No bootable option or device was found.", false)]
+#[case::denied("BdsDxe: failed to load Boot0001: Access Denied", false)]
+fn a_fault_is_the_guest_s_own_doing_only_if_its_disk_is_at_fault(
+    #[case] text: &str,
+    #[case] is_own_doing: bool,
+) {
+    assert_eq!(read(&boot(text)).fault.unwrap().is_own_doing, is_own_doing);
+}
+
+#[rstest::rstest]
+#[case::power_button("[  231.0] systemd-logind[540]: System is powering down.\n", true)]
+#[case::reboot("[  231.0] systemd-logind[540]: System is rebooting.\n", true)]
+#[case::scheduled(
+    "[  231.0] systemd-logind[540]: The system will reboot at Thu 2026-11-26 12:00:00 UTC!\n",
+    true
+)]
+#[case::without_logind("[  231.0] systemd[1]: Stopped target multi-user.target - Multi-User System.\n", true)]
+#[case::another_target("[  231.0] systemd[1]: Stopped target sound.target - Sound Card.\n", false)]
+#[case::a_session("[  231.0] systemd-logind[540]: Removed session 4.\n", false)]
+#[case::a_users_manager("[  231.0] systemd[626]: Stopped target multi-user.target\n", false)]
+#[case::somebody_else("[  231.0] app[9]: systemd-logind[540]: System is rebooting.\n", false)]
+#[case::the_boot_before(
+    "[  231.0] systemd-logind[540]: System is rebooting.\n[   30.0] kernel: Linux version 6.12\n",
+    false
+)]
+fn a_guest_on_its_way_down_says_so(#[case] says: &str, #[case] is_so: bool) {
+    assert_eq!(goes_down(&format!("[   39.0] kernel: Linux version 6.12\n{says}")), is_so);
+}
+
+#[test]
+fn a_boot_of_a_stream_is_counted_once_though_the_stream_starts_anew() {
+    let boot = |time: &str| format!("[{time}] kernel: Linux version 6.12\n[{time}] systemd[1]: hello\n");
+    let (old, new) = (boot("   39.033990"), boot("   64.027209"));
+    assert_eq!(kernels(""), []);
+    assert_eq!(kernels(&old).len(), 1);
+    let both = format!("{old}{new}");
+    assert_eq!(kernels(&both), [(0, "[   39.033990"), (old.len(), "[   64.027209")]);
+    assert_eq!(kernels(&format!("{both}{new}{new}")), kernels(&both));
+    let quoted = "[   70.0] app[9]: kernel: Linux version 6.12\n  [   71.0] kernel: Linux version 6.12\n";
+    assert_eq!(kernels(&format!("{both}{quoted}")), kernels(&both));
+}
+
 #[rstest::rstest]
 #[case(
     "[  107.310673] systemd[1]: Startup finished in 16.476s (kernel) + 1min 30.833s (userspace) = 1min 47.310s.\n",
@@ -171,5 +263,6 @@ proptest::proptest! {
     #[test]
     fn no_console_and_no_offset_cause_a_panic(console in "(\u{1b}|\\[|é|[ -~]|\n){0,80}", since in 0usize..120) {
         let _ = BootLog::read(&console, since);
+        let _ = kernels(&console);
     }
 }

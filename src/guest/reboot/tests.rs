@@ -1,12 +1,17 @@
 //! Restarts with a scripted guest: each way in which a reboot is proven or not.
 
 use super::*;
+use crate::guest::Silence;
 use crate::guest::fixture::{Act, ScriptedGuest, access, id, settled};
 
 fn restart(mut guest: ScriptedGuest, budget: Duration) -> Result<RebootProof, RebootError> {
     let deadline = Deadline::uninterrupted(budget, "the reboot");
     let mut context = WaitContext::new(&deadline);
-    prove(&mut guest, &access(), Baseline(id(1)), &mut context, &mut |_| {}).map(|(_, _, proof)| proof)
+    prove(&mut guest, &access(), baseline(), &mut context, &mut |_| {}).map(|(_, _, proof)| proof)
+}
+
+fn baseline() -> Baseline {
+    Baseline { boot_id: id(1), wtmp: Ok(7) }
 }
 
 const LONG: Duration = Duration::from_secs(20);
@@ -23,7 +28,9 @@ fn an_old_boot_that_answers_during_shutdown_is_waited_out() {
         Act::Reports(settled(2)),
     ];
     let proof = restart(ScriptedGuest::new(acts), LONG).unwrap();
-    assert_eq!((proof.old, proof.new, proof.single_boot), (id(1), id(2), Err("no journal".into())));
+    assert_eq!((proof.old, proof.new), (id(1), id(2)));
+    let unconfirmed: Vec<_> = proof.unconfirmed().collect();
+    assert_eq!(unconfirmed, [(Witness::Journal, "no journal"), (Witness::Wtmp, "no wtmp")]);
 }
 
 #[test]
@@ -62,44 +69,82 @@ fn a_new_boot_that_does_not_settle_is_neither_unreachable_nor_proven() {
     assert_eq!((*boot_id, last.as_str()), (id(2), "waiting for units: fsck.service"));
 }
 
+/// What each witness counted, `None` where it cannot tell; and whether that proves a single boot.
 #[rstest::rstest]
-#[case::one(vec![id(9), id(1), id(2)], Ok(Ok(())))]
-#[case::unknown(
-    vec![id(9), id(2)],
-    Ok(Err("it lists 2 boots, and boot 00000001 is not among them".to_owned()))
-)]
-#[case::two(vec![id(1), id(7), id(2)], Err(2))]
-#[case::none(vec![id(1)], Err(0))]
-fn the_journal_must_list_exactly_one_new_boot(
-    #[case] boots: Vec<BootId>,
-    #[case] expected: Result<Result<(), String>, usize>,
+#[case::all(&[9, 1, 2], Some(8), Some(1), Some(1), true)]
+#[case::the_journal_counts_two(&[1, 7, 2], Some(8), Some(1), Some(1), false)]
+#[case::the_journal_counts_three(&[1, 7, 8, 2], None, None, None, false)]
+#[case::a_volatile_journal(&[2], Some(8), Some(1), Some(1), true)]
+#[case::a_volatile_journal_and_two_on_the_console(&[2], Some(8), Some(2), Some(1), false)]
+#[case::a_volatile_journal_and_two_in_the_stream(&[2], Some(8), Some(1), Some(2), false)]
+#[case::a_volatile_journal_and_two_in_wtmp(&[2], Some(9), Some(1), Some(1), false)]
+#[case::only_wtmp_counts_two(&[1, 2], Some(9), None, None, false)]
+#[case::a_journal_without_the_new_boot(&[1], Some(8), Some(1), None, true)]
+#[case::a_wtmp_that_was_rotated(&[1, 2], Some(1), Some(1), Some(1), true)]
+#[case::a_wtmp_without_the_new_boot(&[1, 2], Some(7), Some(1), Some(1), true)]
+#[case::a_silent_console(&[1, 2], Some(8), Some(0), Some(1), true)]
+#[case::a_silent_console_and_two_in_the_stream(&[2], None, Some(0), Some(2), false)]
+#[case::nobody_can_tell(&[2], None, None, None, true)]
+fn one_boot_is_proven_only_if_no_witness_counted_more(
+    #[case] journal: &[u32],
+    #[case] wtmp: Option<usize>,
+    #[case] console: Option<usize>,
+    #[case] streamed: Option<usize>,
+    #[case] is_once: bool,
 ) {
     let mut guest = ScriptedGuest::new(vec![Act::Reports(settled(2))]);
-    guest.boots = Some(boots);
-    let seen = match restart(guest, LONG) {
-        Ok(proof) => Ok(proof.single_boot),
-        Err(RebootError::NotOnce { boots, .. }) => Err(boots),
-        Err(other) => panic!("{other:?}"),
-    };
-    assert_eq!(seen, expected);
+    guest.boots = Some(journal.iter().copied().map(id).collect());
+    guest.wtmp = wtmp;
+    let count = |witness, boots: Option<usize>| BootCount::new(witness, boots.ok_or("nothing".to_owned()));
+    let others = vec![count(Witness::Console, console), count(Witness::StreamedJournal, streamed)];
+    let confirmed = restart(guest, LONG).unwrap().confirm(others);
+    assert_eq!(confirmed.is_ok(), is_once, "{confirmed:?}");
+}
+
+#[test]
+fn more_boots_than_one_are_an_error_that_says_who_counted_what() {
+    let mut guest = ScriptedGuest::new(vec![Act::Reports(settled(2))]);
+    guest.boots = Some(vec![id(2)]);
+    let others =
+        vec![BootCount::new(Witness::Console, Ok(2)), BootCount::new(Witness::StreamedJournal, Ok(1))];
+    let proof = restart(guest, LONG).unwrap();
+    let error = proof.confirm(others).unwrap_err();
+    insta::assert_snapshot!(error, @"the VM booted more than once, expected exactly once: 00000001-0000-4000-8000-000000000000 → 00000002-0000-4000-8000-000000000000; the guest's journal cannot tell (it lists 1 boots, and boot 00000001 is not among them), wtmp cannot tell (no wtmp), the console shows 2, the streamed journal shows 1; it restarts by itself");
+}
+
+#[test]
+fn a_proof_names_those_who_confirm_it_and_why_the_others_cannot() {
+    let proof = restart(ScriptedGuest::new(vec![Act::Reports(settled(2))]), LONG).unwrap();
+    assert_eq!(proof.confirmed_by(), "nobody");
+    let proof = proof.confirm(vec![BootCount::new(Witness::Console, Ok(1))]).unwrap();
+    assert_eq!(proof.confirmed_by(), "the console");
+    let proof = proof.confirm(vec![BootCount::new(Witness::StreamedJournal, Ok(1))]).unwrap();
+    assert_eq!(proof.confirmed_by(), "the console and the streamed journal");
+    let proof = proof.confirm(vec![BootCount::new(Witness::Wtmp, Ok(0))]).unwrap();
+    let why: Vec<_> = proof.unconfirmed().map(|(_, why)| why).collect();
+    assert_eq!(why, ["no journal", "no wtmp", "it shows no boot since the restart"]);
 }
 
 #[test]
 fn a_guest_that_is_given_up_is_unreachable_before_the_deadline() {
     let deadline = Deadline::uninterrupted(Duration::from_secs(600), "the reboot");
-    let mut silences = Vec::new();
-    let mut give_up = |silent: Duration| {
-        silences.push(silent);
-        silent >= Duration::from_millis(300)
+    let (mut silences, mut answers) = (Vec::new(), Vec::new());
+    let mut give_up = |silence: &Silence<'_>| {
+        assert!(silence.refused.is_empty());
+        // A connection that was cut may have been cut on the way.
+        answers.push(silence.answered);
+        silences.push(silence.length);
+        silence.length >= Duration::from_millis(300)
     };
     let mut context = WaitContext::new(&deadline).with_give_up(&mut give_up);
     // Only silence counts: neither the old boot nor a busy new one is given up.
     let busy = vec![format!("boot {}", id(2)), "jobs fsck.service".into()];
     let mut guest = ScriptedGuest::new(vec![Act::Reports(settled(1)), Act::Cut(busy), Act::Refused]);
     let started = Instant::now();
-    let proven = prove(&mut guest, &access(), Baseline(id(1)), &mut context, &mut |_| {});
+    let proven = prove(&mut guest, &access(), baseline(), &mut context, &mut |_| {});
     let error = proven.map(|(_, _, proof)| proof).unwrap_err();
     let RebootError::Unreachable { silent, .. } = error else { panic!("{error:?}") };
     assert!(silent >= Duration::from_millis(300) && started.elapsed() < Duration::from_secs(60));
     assert!(silences.len() > 1 && silences.is_sorted(), "{silences:?}");
+    assert!(answers.iter().all(|answered| *answered), "a refused connection is an answer");
 }

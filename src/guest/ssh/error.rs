@@ -86,6 +86,41 @@ pub enum SshError {
         /// The private key's file.
         key: PathBuf,
     },
+    /// The guest's sshd and our client have no algorithm of one kind in common. Other clients may well get in.
+    #[error(
+        "boma-it's SSH client has no {kind} in common with the sshd at {peer}: it offers {offered}, and the client knows \
+         {known}; whether others can log in is unknown, so let sshd accept one of these as well"
+    )]
+    NoCommonAlgorithm {
+        /// Address and port of the sshd.
+        peer: SocketAddr,
+        /// Which kind: `key exchange`.
+        kind: &'static str,
+        /// What the sshd offers, with commas.
+        offered: String,
+        /// What our client knows, with commas.
+        known: String,
+    },
+    /// sshd accepted the login, and the account's shell has printed nothing yet.
+    #[error("{peer} accepted the login, but the shell of user {user} has not answered")]
+    Mute {
+        /// Address and port of the sshd.
+        peer: SocketAddr,
+        /// The user we logged in as.
+        user: String,
+    },
+    /// sshd accepted the login, and the account runs no command of ours.
+    #[error("{peer} accepted the login of user {user}, but runs no command for it: {status}{}", prefixed(.stderr))]
+    NoShell {
+        /// Address and port of the sshd.
+        peer: SocketAddr,
+        /// The user we logged in as.
+        user: String,
+        /// How the command ended.
+        status: CommandStatus,
+        /// The end of its standard error.
+        stderr: String,
+    },
     /// The connection ended while it was in use.
     #[error("{peer} closed the connection during {doing}")]
     Closed {
@@ -133,6 +168,12 @@ pub enum SshError {
         /// The end of its standard error.
         stderr: String,
     },
+    /// The deadline passed during an attempt.
+    #[error("the last attempt had come to {doing}")]
+    Unfinished {
+        /// What was going on.
+        doing: String,
+    },
     /// The deadline passed, or we were asked to stop.
     #[error(transparent)]
     Wait(#[from] WaitError),
@@ -143,6 +184,13 @@ pub enum SshError {
 
 fn prefixed(stderr: &str) -> String {
     if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
+}
+
+/// The end of a command's standard error.
+fn shortened(stderr: &str) -> String {
+    let stderr = stderr.trim_end();
+    let skipped = stderr.char_indices().nth_back(MAX_STDERR).map_or(0, |(at, _)| at);
+    stderr.split_at(skipped).1.to_owned()
 }
 
 fn session_code(error: &ssh2::Error) -> Option<i32> {
@@ -159,10 +207,12 @@ pub(super) fn would_block(error: &ssh2::Error) -> bool {
 
 impl SshError {
     pub(super) fn command_failed(command: &str, status: CommandStatus, stderr: &str) -> Self {
-        let stderr = stderr.trim_end();
-        let skipped = stderr.char_indices().nth_back(MAX_STDERR).map_or(0, |(at, _)| at);
-        let (_, stderr) = stderr.split_at(skipped);
-        Self::CommandFailed { command: command.to_owned(), status, stderr: stderr.to_owned() }
+        Self::CommandFailed { command: command.to_owned(), status, stderr: shortened(stderr) }
+    }
+
+    pub(in crate::guest) fn no_shell(access: &SshAccess, status: CommandStatus, stderr: &str) -> Self {
+        let stderr = shortened(stderr).lines().map(str::trim).collect::<Vec<_>>().join(" / ");
+        Self::NoShell { peer: access.peer(), user: access.user.clone(), status, stderr }
     }
 
     pub(super) fn from_connect(peer: SocketAddr, after: Duration, source: io::Error) -> Self {
@@ -205,11 +255,22 @@ impl SshError {
         }
     }
 
+    /// Whether, during or after the authentication, the guest's own sshd ended an attempt without a session.
+    pub(in crate::guest) fn is_refusal(&self) -> bool {
+        matches!(self, Self::AuthRefused { .. } | Self::Closed { .. } | Self::NoShell { .. })
+    }
+
+    /// Whether the guest answered, if only to refuse: its kernel runs.
+    pub(in crate::guest) fn is_answer(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Protocol { .. } | Self::Mute { .. }) || self.is_refusal()
+    }
+
     /// Whether another attempt would fail in the same way.
     pub fn is_final(&self) -> bool {
         matches!(
             self,
             Self::HostKeyMismatch { .. }
+                | Self::NoCommonAlgorithm { .. }
                 | Self::PrivateKey { .. }
                 | Self::ExpectedKey { .. }
                 | Self::Wait(_)

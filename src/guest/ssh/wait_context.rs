@@ -1,6 +1,6 @@
 //! What a wait checks while it waits: the deadline, an interrupt, the VM's health, and whether to give up.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,20 +16,32 @@ const HEALTH_CHECK: Duration = Duration::from_millis(500);
 
 /// Fails, with the reason, when the VM died, paused, panicked or entered emergency mode.
 pub(in crate::guest) type HealthCheck<'a> = dyn FnMut() -> anyhow::Result<()> + 'a;
-/// Decides whether to give up on a guest that has been silent for so long.
-pub(in crate::guest) type GiveUp<'a> = dyn FnMut(Duration) -> bool + 'a;
+/// Decides whether to give up on a guest that nobody can log in to.
+pub(in crate::guest) type GiveUp<'a> = dyn FnMut(&Silence<'_>) -> bool + 'a;
+
+/// The time in which nobody could log in, up to now.
+#[derive(Clone, Copy, Debug)]
+pub struct Silence<'a> {
+    /// How long it has lasted.
+    pub length: Duration,
+    /// Our ends of the connections on which the guest's own sshd, known by its host key, gave us no session.
+    pub refused: &'a [SocketAddr],
+    /// Whether the guest answered the last attempt, if only to refuse it: its kernel runs.
+    pub answered: bool,
+}
 
 /// A deadline, and the reasons to stop waiting before it.
 pub(in crate::guest) struct WaitContext<'a> {
     pub(super) deadline: &'a Deadline,
     health_check: Option<(&'a mut HealthCheck<'a>, Instant)>,
     give_up: Option<&'a mut GiveUp<'a>>,
+    refused: Vec<SocketAddr>,
 }
 
 impl<'a> WaitContext<'a> {
     /// Only the deadline and its interrupt.
     pub(in crate::guest) fn new(deadline: &'a Deadline) -> Self {
-        Self { deadline, health_check: None, give_up: None }
+        Self { deadline, health_check: None, give_up: None, refused: Vec::new() }
     }
 
     /// Also runs `health_check` twice a second.
@@ -42,9 +54,20 @@ impl<'a> WaitContext<'a> {
         Self { give_up: Some(give_up), ..self }
     }
 
+    /// Remembers a connection on which the guest's sshd gave us no session.
+    pub(in crate::guest) fn refused(&mut self, ours: SocketAddr) {
+        self.refused.push(ours);
+    }
+
+    /// Forgets them: somebody could log in.
+    pub(in crate::guest) fn logged_in(&mut self) {
+        self.refused.clear();
+    }
+
     /// Whether to give up on a guest that has been silent for so long, although the deadline has not passed.
-    pub(in crate::guest) fn gives_up(&mut self, silent: Duration) -> bool {
-        self.give_up.as_mut().is_some_and(|give_up| give_up(silent))
+    pub(in crate::guest) fn gives_up(&mut self, length: Duration, answered: bool) -> bool {
+        let silence = Silence { length, refused: &self.refused, answered };
+        self.give_up.as_mut().is_some_and(|give_up| give_up(&silence))
     }
 
     /// Fails when there is a reason to stop waiting for `awaited`.
