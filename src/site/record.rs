@@ -82,6 +82,8 @@ pub(super) enum DeclaredKind {
     Rescue,
     /// An assertion or include in a handler, which runs only if a task notifies it.
     Handler,
+    /// It asserts nothing, and notifies a handler.
+    Notifier,
 }
 
 /// A play that never started.

@@ -61,6 +61,8 @@ pub(super) struct Round {
     /// Results of modules that could be read, and that could not.
     pub(super) parsed: u32,
     pub(super) garbled: u32,
+    /// Commands of a shell on a host, for a module or by themselves.
+    pub(super) commands: u32,
     /// Whether the action becomes another user.
     #[serde(rename = "become")]
     pub(super) becomes: bool,
@@ -210,7 +212,9 @@ fn of_assertion(status: TaskStatus, seen: &Evidence) -> Verdict {
         return Verdict::Unknown(Reason::NeverFails);
     }
     let each: Vec<Verdict> = seen.rounds.iter().map(|round| of_round(seen.kind, round)).collect();
-    if let Some(unknown) = each.iter().find(|it| matches!(it, Verdict::Unknown(_))) {
+    // A change is unknown only of what did not fail.
+    let is_weak = |it: &Verdict| *it == Verdict::Unknown(Reason::Changed) && each.contains(&Verdict::Failed);
+    if let Some(unknown) = each.iter().find(|it| matches!(it, Verdict::Unknown(_)) && !is_weak(it)) {
         return *unknown;
     }
     let all = [Verdict::Failed, Verdict::Passed, Verdict::Skipped].into_iter().find(|it| each.contains(it));
@@ -261,7 +265,7 @@ fn of_module(round: &Round) -> Verdict {
         Verdict::Unknown(Reason::Pending)
     } else if !round.has_run() {
         Verdict::Unknown(Reason::NotRun)
-    } else if round.parsed == 0 && returned.rc.is_none() {
+    } else if round.parsed == 0 && (round.commands == 0 || returned.rc.is_none()) {
         Verdict::Unknown(Reason::NoModule)
     } else if round.failed {
         Verdict::Failed

@@ -177,16 +177,17 @@ impl<'a> Missing<'a> {
         let is_missing = |it: &&Declared| !has_result(&it.uuid) && !report.waived.contains(&it.uuid);
         let (handlers, tasks): (Vec<_>, Vec<_>) =
             report.declared.iter().filter(is_missing).partition(|it| it.kind == DeclaredKind::Handler);
+        let (notifiers, tasks): (Vec<_>, Vec<_>) =
+            tasks.into_iter().partition(|it| it.kind == DeclaredKind::Notifier);
         let expected: Vec<_> = tasks.into_iter().filter(|it| it.kind != DeclaredKind::Rescue).collect();
-        let ends: Vec<_> =
-            report.tasks.iter().zip(&report.evidence).filter(|(task, seen)| is_end(task, seen)).collect();
         // A handler that nobody notified is not needed, but what was never reached could have notified it.
-        let is_due =
-            |it: &&Declared| !ends.is_empty() || !expected.is_empty() || report.notified.contains(&it.uuid);
+        let is_cut = !expected.is_empty() || !notifiers.is_empty();
+        let is_due = |it: &&Declared| is_cut || report.notified.contains(&it.uuid);
         let due: Vec<_> = handlers.into_iter().filter(is_due).collect();
+        let ends = report.tasks.iter().zip(&report.evidence).filter(|(task, seen)| is_end(task, seen));
         // What a handler includes is not declared.
         let is_declared = |seen: &Evidence| report.declared.iter().any(|it| it.uuid == seen.uuid);
-        let rests = ends.iter().filter(|(_, seen)| seen.kind.is_assertion() && !is_declared(seen));
+        let rests = ends.filter(|(_, seen)| seen.kind.is_assertion() && !is_declared(seen));
         let rests =
             rests.map(|(task, _)| format!("the rest of the file after `{}` ({})", task.task, task.path));
         let missing: Vec<_> = expected.into_iter().chain(due).collect();

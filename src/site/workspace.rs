@@ -21,10 +21,11 @@ use crate::support::process::{Process, find_program, quote};
 use crate::support::ssh_access::SshAccess;
 
 /// The callback plugin, and its modules, which Ansible must not take for plugins.
-const PYTHON: [(&str, &str); 3] = [
+const PYTHON: [(&str, &str); 4] = [
     ("callback/boma_it.py", include_str!("callback/boma_it.py")),
     ("boma_it_evidence.py", include_str!("callback/boma_it_evidence.py")),
     ("boma_it_guard.py", include_str!("callback/boma_it_guard.py")),
+    ("boma_it_tasks.py", include_str!("callback/boma_it_tasks.py")),
 ];
 const SSH_PROGRAMS: [&str; 3] = ["ssh", "scp", "sftp"];
 

@@ -365,7 +365,7 @@ pub(crate) fn record(play: &str, tasks: &[Task]) -> String {
         let round = serde_json::json!({
             "event": "round", "uuid": name, "host": "askari", "action": if is_skipped { "none" } else { "returned" },
             "is_complete": true, "held": 1, "broke": usize::from(has_failed), "odd": 0, "false": usize::from(is_skipped),
-            "errors": 0, "parsed": 1, "garbled": 0, "become": false, "returned": {"failed": has_failed, "own": true},
+            "errors": 0, "parsed": 1, "garbled": 0, "commands": 0, "become": false, "returned": {"failed": has_failed, "own": true},
             "failed": has_failed, "changed": false, "skipped": is_skipped,
         });
         let _ = writeln!(script, "{round}");

@@ -4,8 +4,8 @@ Every line has an `event`: ansible, play, no_hosts_matched, start, refused, resu
 declared, notified, waived, unknown_play and round. The reader is `src/site/record.rs`. If a callback raises, Ansible only
 warns and the result is lost, so an exception in here is recorded as a `problem`, and the run counts as errored.
 
-The guard of connections is `boma_it_guard.py`, and the evidence of what was evaluated `boma_it_evidence.py`. Without them
-this file does not load, and the run fails.
+The guard of connections is `boma_it_guard.py`, the evidence of what was evaluated `boma_it_evidence.py`, and what a task is
+`boma_it_tasks.py`. Without them this file does not load, and the run fails.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from boma_it_evidence import continue_without_debugger, watch_tasks
 from boma_it_guard import guard_connections
+from boma_it_tasks import hosts_of, ignores_errors_itself, kind_of, name_of, never_fails, place_of
 
 DOCUMENTATION = r"""
 name: boma_it
@@ -90,13 +91,6 @@ def role_has_run(play, task, host):
     return any(role == task._role and role.has_run(host) for role in known)
 
 
-# Modules whose tasks are unknown until they run.
-INCLUDES = ("include_role", "include_tasks")
-
-# Modules that assert nothing, whatever their tags: a play's tags also apply to its fact gathering and includes.
-NO_ASSERTION = ("add_host", "debug", "gather_facts", "group_by", "meta", "set_fact", "setup")
-
-
 def recorded(method):
     """Records an exception in a callback instead of raising it."""
 
@@ -108,45 +102,6 @@ def recorded(method):
             self._record("problem", what=f"{method.__name__}: {type(error).__name__}: {error}")
 
     return wrapper
-
-
-def kind_of(task):
-    """What a task is for: module `assert` or `fail` by any name; tagged `assertion`; an include; or a probe of facts."""
-    module = str(task.action).rpartition(".")[2]
-    if module in ("assert", "fail"):
-        return module
-    if module in INCLUDES:
-        return "include"
-    if module in NO_ASSERTION or module.startswith(("include", "import_")):
-        return "probe"
-    return "tagged" if "assertion" in task.tags else "probe"
-
-
-def name_of(named):
-    """The name of a task or play: of a task with its role. It may be a number."""
-    return str(named.get_name()).strip()
-
-
-def hosts_of(play):
-    """The `hosts` of a play as written, one pattern each: a template is not replaced."""
-    hosts = (play.get_ds() or {}).get("hosts", play.hosts)
-    return [str(pattern) for pattern in (hosts if isinstance(hosts, (list, tuple)) else [hosts])]
-
-
-def place_of(task):
-    """`file:line` of a task; nothing if nobody wrote it, as the gathering of facts."""
-    return task.get_path() or ""
-
-
-def ignores_errors_itself(task):
-    """Whether the task itself has `ignore_errors`, and not its block or play for all that is in it."""
-    return "ignore_errors" in (task.get_ds() or {})
-
-
-def never_fails(task):
-    """Whether `failed_when: false` keeps a task from failing, whatever it finds."""
-    conditions = task.failed_when
-    return bool(conditions) and all(str(condition).strip().lower() == "false" for condition in conditions)
 
 
 def items_of(values):
@@ -261,10 +216,12 @@ class CallbackModule(CallbackBase):
     def _declare_task(self, task, play, part):
         self._written[uuid_of(task)] = name_of(task)
         kind = kind_of(task)
-        if kind != "probe":
+        # A probe is of interest if it notifies a handler: without it the handler does not run.
+        if kind != "probe" or task.notify:
             self._declared.append((play, task))
-            kind = "include" if kind == "include" else "assertion"
-            self._record("declared", uuid=uuid_of(task), kind=part or kind, task=name_of(task), path=place_of(task))
+            kind = {"include": "include", "probe": "notifier"}.get(kind, "assertion")
+            kind = kind if kind == "notifier" and part == "handler" else part or kind
+            self._record("declared", uuid=uuid_of(task), kind=kind, task=name_of(task), path=place_of(task))
 
     def _declare_the_rest(self):
         """Records what the plays that never started have for the host."""

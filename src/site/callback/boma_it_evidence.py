@@ -38,6 +38,23 @@ NOT_OWN = {
 }
 
 
+# Keys that the wrapper of a job in the background adds, also for a module that it killed or could not read.
+OF_A_JOB = {
+    "ansible_job_id",
+    "child_pid",
+    "cmd",
+    "data",
+    "finished",
+    "outdata",
+    "results_file",
+    "started",
+    "stderr",
+    "stderr_lines",
+    "stdout",
+    "stdout_lines",
+}
+
+
 class Round:
     """What is seen of a task, or of one item of its loop. Ansible runs one at a time in a process."""
 
@@ -53,8 +70,8 @@ class Round:
         self.false = 0
         # Conditions of either kind that could not be evaluated.
         self.errors = 0
-        # Results of modules that could be read, and that could not.
-        self.parsed = self.garbled = 0
+        # Results of modules that could be read, and that could not; and commands of a shell, for a module or by themselves.
+        self.parsed = self.garbled = self.commands = 0
         # Whether the action becomes another user.
         self.become = False
         self.values = {}
@@ -62,7 +79,7 @@ class Round:
     def start(self, become):
         """Starts an attempt: with `until`, only the last one counts."""
         self.action, self.in_action, self.become = "started", True, become
-        self.held = self.broke = self.odd = self.parsed = self.garbled = 0
+        self.held = self.broke = self.odd = self.parsed = self.garbled = self.commands = 0
         self.values = {}
 
     def condition(self, value):
@@ -76,7 +93,7 @@ class Round:
             self.odd += 1
 
     def fields(self, final):
-        counts = ("held", "broke", "odd", "false", "errors", "parsed", "garbled")
+        counts = ("held", "broke", "odd", "false", "errors", "parsed", "garbled", "commands")
         return {
             "action": self.action,
             **{name: getattr(self, name) for name in counts},
@@ -102,11 +119,13 @@ def is_failed(values):
 
 def summary(values):
     """What the values of an action's result show, without the values."""
-    facts = [key for key in values.get("ansible_facts") or {} if not key.startswith("discovered_interpreter")]
-    own = [key for key in values if key not in NOT_OWN and key != "ansible_facts" and not key.startswith("_ansible")]
-    rc = values.get("rc")
     # Module `command` notes when its program ended; it has none of that if there was no program to start.
     is_command = "cmd" in values and "end" in values
+    is_job = "ansible_job_id" in values
+    not_own = NOT_OWN | (OF_A_JOB if is_job else set())
+    facts = [key for key in values.get("ansible_facts") or {} if not key.startswith("discovered_interpreter")]
+    own = [key for key in values if key not in not_own and key != "ansible_facts" and not key.startswith("_ansible")]
+    rc = values.get("rc")
     return {
         "failed": is_failed(values),
         "rc": None if rc is None else str(rc)[:20],
@@ -115,7 +134,7 @@ def summary(values):
         "stderr": bool(values.get("stderr")),
         "own": bool(own or facts),
         # A job in the background that has not ended.
-        "pending": "ansible_job_id" in values and not values.get("finished"),
+        "pending": is_job and not values.get("finished"),
     }
 
 
@@ -238,7 +257,7 @@ def watch_run(action):
 
 def watch_modules():
     """Notes whether what came back from a module can be read: a missing interpreter or a traceback cannot."""
-    parse = ActionBase._parse_returned_data
+    parse, shell = ActionBase._parse_returned_data, ActionBase._low_level_execute_command
 
     @functools.wraps(parse)
     def watched(self, *args, **kwargs):
@@ -250,7 +269,15 @@ def watch_modules():
                 seen.garbled += 1
         return data
 
+    @functools.wraps(shell)
+    def watched_shell(self, *args, **kwargs):
+        result = shell(self, *args, **kwargs)
+        if seen := Round.current:
+            seen.commands += 1
+        return result
+
     ActionBase._parse_returned_data = watched
+    ActionBase._low_level_execute_command = watched_shell
 
 
 def watch_conditions():

@@ -223,7 +223,7 @@ fn failed_items_of_a_loop_are_shown_and_what_no_log_hides_is_not() {
 fn rounds_belong_to_the_next_result_of_their_task_on_their_host() {
     let round = |uuid: &str, host: &str| {
         format!(
-            r#"{{"event":"round","uuid":"{uuid}","host":"{host}","action":"returned","is_complete":true,"held":1,"broke":0,"odd":0,"false":0,"errors":0,"parsed":0,"garbled":0,"become":false,"returned":{{}},"failed":false,"changed":false,"skipped":false}}"#
+            r#"{{"event":"round","uuid":"{uuid}","host":"{host}","action":"returned","is_complete":true,"held":1,"broke":0,"odd":0,"false":0,"errors":0,"parsed":0,"garbled":0,"commands":0,"become":false,"returned":{{}},"failed":false,"changed":false,"skipped":false}}"#
         )
     };
     let mut collector = Collector::new("askari", &[]);

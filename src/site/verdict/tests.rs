@@ -13,6 +13,7 @@ fn returned(of: Returned) -> Round {
         errors: 0,
         parsed: 0,
         garbled: 0,
+        commands: 0,
         becomes: false,
         failed: of.failed,
         changed: false,
@@ -117,7 +118,7 @@ fn a_fail_failed_only_if_it_ran(#[case] round: Round, #[case] status: TaskStatus
 
 /// `raw`, by its exit status.
 fn raw(rc: &str) -> Round {
-    with(command(rc), |it| (it.parsed, it.returned.ended) = (0, None))
+    with(command(rc), |it| (it.parsed, it.commands, it.returned.ended) = (0, 1, None))
 }
 
 #[rstest::rstest]
@@ -140,6 +141,7 @@ fn raw(rc: &str) -> Round {
 #[case::garbled(with(module(), |it| it.garbled = 1), Verdict::Unknown(NotRun))]
 #[case::pending(with(command("0"), |it| it.returned.pending = true), Verdict::Unknown(Pending))]
 #[case::no_module(returned(Returned { own: true, ..Returned::default() }), Verdict::Unknown(NoModule))]
+#[case::pause(with(raw("0"), |it| it.commands = 0), Verdict::Unknown(NoModule))]
 #[case::raw_exits_0(raw("0"), Verdict::Passed)]
 #[case::raw_exits_1(raw("1"), Verdict::Failed)]
 #[case::raw_with_sudo(with(raw("1"), |it| it.becomes = true), Verdict::Unknown(NotRun))]
@@ -150,6 +152,16 @@ fn raw(rc: &str) -> Round {
 fn a_tagged_task_passed_or_failed_only_if_its_module_ran(#[case] round: Round, #[case] expected: Verdict) {
     let status = if round.failed { Failed } else { Ok };
     assert_verdict(TaskKind::Tagged, status, &[round], expected);
+}
+
+#[test]
+fn of_a_loop_a_failed_item_is_a_failure_though_another_reports_a_change() {
+    let changed = with(command("0"), |it| it.changed = true);
+    let failed = [changed.clone(), command("1")];
+    assert_verdict(TaskKind::Tagged, Failed, &failed, Verdict::Failed);
+    assert_verdict(TaskKind::Tagged, Ok, &[changed.clone(), command("0")], Verdict::Unknown(Changed));
+    let pending = with(command("0"), |it| it.returned.pending = true);
+    assert_verdict(TaskKind::Tagged, Failed, &[pending, command("1")], Verdict::Unknown(Pending));
 }
 
 #[test]
@@ -202,13 +214,13 @@ fn an_include_that_hides_its_assertions_is_unknown(
 /// Numbers of conditions, flags, and statuses.
 fn any_round() -> impl proptest::strategy::Strategy<Value = Round> {
     use proptest::prelude::*;
-    let counts = (0u32..3, 0u32..2, 0u32..2, 0u32..2, 0u32..2, 0u32..2, 0u32..2);
+    let counts = (0u32..3, 0u32..2, 0u32..2, 0u32..2, 0u32..2, 0u32..2, 0u32..2, 0u32..2);
     let action = prop_oneof![Just(Action::None), Just(Action::Raised), Just(Action::Returned)];
     let rc = prop_oneof![Just(None), Just(Some("0")), Just(Some("1")), Just(Some("127"))];
     let ended = prop_oneof![Just(None), Just(Some(true)), Just(Some(false))];
     let flags = proptest::collection::vec(any::<bool>(), 10);
     (counts, action, rc, ended, flags).prop_map(|(counts, action, rc, ended, flags)| {
-        let (held, broke, odd, refused, errors, parsed, garbled) = counts;
+        let (held, broke, odd, refused, errors, parsed, garbled, commands) = counts;
         let returned = Returned {
             failed: flags[0],
             rc: rc.map(str::to_owned),
@@ -230,6 +242,7 @@ fn any_round() -> impl proptest::strategy::Strategy<Value = Round> {
             errors,
             parsed,
             garbled,
+            commands,
             becomes,
             returned,
             failed,
@@ -252,7 +265,7 @@ proptest::proptest! {
             for it in rounds.iter().filter(|it| it.action != Action::None) {
                 proptest::prop_assert!(ran(it));
                 proptest::prop_assert!(kind != TaskKind::Assert || it.held + it.broke > 0 && it.odd == 0);
-                proptest::prop_assert!(kind != TaskKind::Tagged || !it.returned.pending);
+                proptest::prop_assert!(kind != TaskKind::Tagged || !it.returned.pending && it.parsed + it.commands > 0);
             }
         }
     }

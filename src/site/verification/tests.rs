@@ -33,6 +33,7 @@ fn evidence(name: &str, kind: TaskKind, status: TaskStatus) -> Evidence {
         errors: 0,
         parsed: 1,
         garbled: 0,
+        commands: 0,
         becomes: false,
         returned: Returned { failed, own: true, ..Returned::default() },
         failed,
@@ -65,7 +66,7 @@ fn gaps(found: &Verification) -> String {
 }
 
 use AssertionStatus::{Failed, Passed, Skipped};
-use DeclaredKind::{Assertion, Handler, Include, Rescue};
+use DeclaredKind::{Assertion, Handler, Include, Notifier, Rescue};
 
 #[test]
 fn an_ignored_failure_of_an_assertion_is_a_failure_and_later_assertions_are_listed() {
@@ -146,22 +147,27 @@ fn what_was_not_reached_is_inconclusive_if_nothing_failed() {
 }
 
 #[rstest::rstest]
-#[case::nobody_notified_it(TaskStatus::Ok, true, &[], 0)]
-#[case::it_was_notified(TaskStatus::Ok, true, &["handler"], 1)]
-#[case::the_playbook_ended(TaskStatus::Failed, false, &[], 1)]
-#[case::the_playbook_went_on(TaskStatus::Failed, true, &[], 0)]
+#[case::nobody_notified_it("sshd", Notifier, &[], 0)]
+#[case::it_was_notified("sshd", Notifier, &["handler"], 1)]
+#[case::what_would_notify_it_was_not_reached("later", Notifier, &[], 1)]
+#[case::an_assertion_was_not_reached("later", Assertion, &[], 2)]
+#[case::an_include_was_not_reached("later", Include, &[], 2)]
+#[case::a_rescue_was_not_needed("later", Rescue, &[], 0)]
 fn a_handler_is_due_if_it_was_notified_or_may_have_been(
-    #[case] status: TaskStatus,
-    #[case] ignored: bool,
+    #[case] name: &str,
+    #[case] kind: DeclaredKind,
     #[case] notified: &[&str],
     #[case] expected: usize,
 ) {
-    let mut ran = report(&[("ports", status, true), ("sshd", TaskStatus::Ok, true)]);
-    ran.tasks[0].ignored = ignored;
-    ran.declared = vec![declared(Handler, "handler", 50), declared(Assertion, "ports", 5)];
+    let mut ran = report(&[("ports", TaskStatus::Failed, true), ("sshd", TaskStatus::Ok, true)]);
+    ran.declared =
+        vec![declared(Handler, "handler", 50), declared(Assertion, "ports", 5), declared(kind, name, 9)];
     ran.notified = notified.iter().map(|it| (*it).to_owned()).collect();
-    let found = verification(&ran, "askari").map_or(1, |found| found.gaps.len());
-    assert_eq!(found, expected);
+    let missing = verification(&ran, "askari").unwrap().gaps.into_iter().map(|gap| match gap {
+        Gap::NotReached(names) => names.len(),
+        other => panic!("{other}"),
+    });
+    assert_eq!(missing.sum::<usize>(), expected);
 }
 
 #[test]

@@ -1,0 +1,48 @@
+"""What a task or a play of a playbook is: its kind, its name and its place, as the callback plugin records them."""
+
+from __future__ import annotations
+
+# Modules whose tasks are unknown until they run.
+INCLUDES = ("include_role", "include_tasks")
+
+# Modules that assert nothing, whatever their tags: a play's tags also apply to its fact gathering and includes.
+NO_ASSERTION = ("add_host", "debug", "gather_facts", "group_by", "meta", "set_fact", "setup")
+
+
+def kind_of(task):
+    """What a task is for: module `assert` or `fail` by any name; tagged `assertion`; an include; or a probe of facts."""
+    module = str(task.action).rpartition(".")[2]
+    if module in ("assert", "fail"):
+        return module
+    if module in INCLUDES:
+        return "include"
+    if module in NO_ASSERTION or module.startswith(("include", "import_")):
+        return "probe"
+    return "tagged" if "assertion" in task.tags else "probe"
+
+
+def name_of(named):
+    """The name of a task or play: of a task with its role. It may be a number."""
+    return str(named.get_name()).strip()
+
+
+def hosts_of(play):
+    """The `hosts` of a play as written, one pattern each: a template is not replaced."""
+    hosts = (play.get_ds() or {}).get("hosts", play.hosts)
+    return [str(pattern) for pattern in (hosts if isinstance(hosts, (list, tuple)) else [hosts])]
+
+
+def place_of(task):
+    """`file:line` of a task; nothing if nobody wrote it, as the gathering of facts."""
+    return task.get_path() or ""
+
+
+def ignores_errors_itself(task):
+    """Whether the task itself has `ignore_errors`, and not its block or play for all that is in it."""
+    return "ignore_errors" in (task.get_ds() or {})
+
+
+def never_fails(task):
+    """Whether `failed_when: false` keeps a task from failing, whatever it finds."""
+    conditions = task.failed_when
+    return bool(conditions) and all(str(condition).strip().lower() == "false" for condition in conditions)
