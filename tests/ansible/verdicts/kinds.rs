@@ -78,10 +78,6 @@ const TAGGED: Siblings = &[
     ("errored", tagged!("command: 'true', changed_when: nowhere")),
     ("errored", tagged!("command: 'true', until: nowhere, retries: 1, delay: 0")),
     ("errored", tagged!("command: 'true', loop: '{{ nowhere }}'")),
-    (
-        "errored",
-        tagged!("command: 'true', loop: [1], loop_control: {label: '{{ nowhere }}'}, changed_when: false"),
-    ),
     ("errored", tagged!("command: sleep 5, timeout: 1")),
     ("errored", tagged!("command: sleep 9, async: 2, poll: 1")),
     ("errored", tagged!("command: 'true', changed_when: false, loop: [1, 2], when: item == 1 or nowhere")),
