@@ -55,7 +55,8 @@ impl Run<'_> {
             return Ok(StageOutput::passed(summary));
         }
         let report = self.run_playbook(Phase::Apply, self.plan.harness.timeouts.apply)?;
-        self.log_in_anew(None)?;
+        let monitor = VmMonitor::from_now_on(self.hypervisor(), &self.vm()?.machine);
+        self.log_in_anew(monitor, None)?;
         let summary = format!("{} tasks, {} changed", report.ok, report.changed);
         let kept = self.keep_applied(&summary).map(|kept| format!(", {kept}")).unwrap_or_default();
         Ok(StageOutput::passed(summary + &kept))
@@ -101,6 +102,7 @@ impl Run<'_> {
             TaskEvent::Finished(result) => self.recorder.report(&Event::TaskFinished(result)),
         };
         let vars = vars(self.plan, vm.access.address, acme);
+        let monitor = VmMonitor::from_now_on(self.hypervisor(), &vm.machine);
         let ended = cancel_on_vm_failure(self.hypervisor(), &vm.machine, &deadline, |deadline| {
             workspace.run(phase, &vars, deadline, &mut on_task)
         });
@@ -110,15 +112,18 @@ impl Run<'_> {
                 role: task.role.clone(),
                 task: task.task.clone(),
             },
-            PlaybookError::Unreachable { .. } if phase == Phase::Apply => self.explain_unreachable(error),
+            PlaybookError::Unreachable { .. } if phase == Phase::Apply => {
+                self.explain_unreachable(monitor, error)
+            }
             other => StageError::Error(other.into()),
         })
     }
 
     /// Ansible reports a host as unreachable for a single refused connection, a slow sudo or a full disk. So we try ourselves.
-    fn explain_unreachable(&self, error: PlaybookError) -> StageError {
+    /// `monitor` has its mark at the beginning of the playbook, which may have restarted the guest.
+    fn explain_unreachable(&self, monitor: VmMonitor<'_>, error: PlaybookError) -> StageError {
         let error = anyhow::Error::from(error);
-        match self.log_in_anew(Some(&error)) {
+        match self.log_in_anew(monitor, Some(&error)) {
             Err(closed) => closed,
             Ok(()) => {
                 StageError::Error(error.context("SSH still answers, so this does not count as a lockout"))
@@ -127,10 +132,11 @@ impl Run<'_> {
     }
 
     /// Logs in with a new connection: Ansible's may have outlived what the playbook did to sshd, to the firewall or to the
-    /// account. `ansible` is what Ansible said, if it lost the guest.
-    fn log_in_anew(&self, ansible: Option<&anyhow::Error>) -> Result<(), StageError> {
+    /// account. A guest that restarted since the mark of `monitor` may just be booting. `ansible` is what Ansible said, if it
+    /// lost the guest.
+    fn log_in_anew(&self, monitor: VmMonitor<'_>, ansible: Option<&anyhow::Error>) -> Result<(), StageError> {
         let (vm, recorder) = (self.vm()?, &self.recorder);
-        let monitor = RefCell::new(VmMonitor::from_now_on(self.hypervisor(), &vm.machine));
+        let monitor = RefCell::new(monitor);
         let patience = self.patience(vm, SILENCE.min(self.plan.harness.timeouts.apply));
         let mut watch = LoginWatch::new(&monitor, &vm.access, patience);
         let deadline = recorder.deadline(watch.limit(), "a login after the playbook");
@@ -152,7 +158,9 @@ impl Run<'_> {
             error = error.context(format!("{ansible:#}"));
         }
         if monitor.borrow_mut().began_boots() > 0 {
-            return Err(error.context("the guest restarted by itself after the playbook").into());
+            return Err(error
+                .context("the guest restarted during or after the playbook, and nobody can log in")
+                .into());
         }
         let lockout = |why: String| format!("the apply locked out the account `{user}`: {why}");
         Err(match closed {

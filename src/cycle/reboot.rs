@@ -29,7 +29,7 @@ impl Run<'_> {
         monitor.mark();
         let old = self.restart(ready, &vm.machine, &deadline)?;
         let monitor = RefCell::new(monitor);
-        let patience = self.patience(vm, SILENCE.min(self.plan.harness.timeouts.reboot));
+        let patience = self.patience(vm, SILENCE.min(self.plan.harness.timeouts.reboot / 4));
         let mut watch = LoginWatch::new(&monitor, &vm.access, patience);
         let mut health_check = || monitor.borrow_mut().check();
         let mut give_up = |silence: &Silence<'_>| watch.gives_up_booted(silence);

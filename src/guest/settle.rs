@@ -147,7 +147,7 @@ pub(super) fn settle<P: Prober, T>(
                 match report.read_line(line) {
                     Some(ReportLine::Boot(boot_id)) => {
                         let busy = "no progress reported yet".into();
-                        contact = LastContact::Boot { boot_id, busy, jobs: None };
+                        contact = LastContact::Boot { boot_id, busy, jobs: contact.jobs_of(boot_id) };
                         is_old = awaited == Awaited::SettledAfter(boot_id);
                         if is_old {
                             show(&format!("still the old boot {}", boot_id.short()));
@@ -216,6 +216,14 @@ impl LastContact {
     fn set_busy(&mut self, words: String) {
         if let Self::Boot { busy, .. } = self {
             *busy = words;
+        }
+    }
+
+    /// The jobs that this very boot listed before.
+    fn jobs_of(&self, id: BootId) -> Option<(Vec<String>, Instant)> {
+        match self {
+            Self::Boot { boot_id, jobs, .. } if *boot_id == id => jobs.clone(),
+            _ => None,
         }
     }
 

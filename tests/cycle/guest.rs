@@ -62,6 +62,8 @@ pub(crate) enum OnRestart {
     ChangesState(DomainState),
     /// It comes back as another boot, prints the first text on its console and logs the second one.
     AnotherBootThatLogs(&'static str, &'static str),
+    /// It comes back as another boot, whose jobs are these and never end.
+    BootWaitsFor(&'static str),
     /// It boots, and its sshd has this configuration before its own. Its journal has what sshd says, and the end of the boot.
     LocksOut(&'static str),
 }
@@ -232,6 +234,11 @@ impl GuestThread {
                         self.fake.print(ASKARI, text);
                         self.fake.log(ASKARI, journal);
                         self.boot(1);
+                    }
+                    OnRestart::BootWaitsFor(units) => {
+                        let says = format!("boot {}\njobs {units}\n", BOOTS[1]);
+                        fs::write(self.folder.join("says.new"), says).unwrap();
+                        fs::rename(self.folder.join("says.new"), self.folder.join("says")).unwrap();
                     }
                     OnRestart::LocksOut(config) => {
                         self.server.end();

@@ -17,6 +17,7 @@ mod hypervisor_failures;
 mod layers;
 #[cfg(test)]
 mod lockout;
+mod lockout_at_apply;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
