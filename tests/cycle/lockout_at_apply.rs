@@ -38,7 +38,7 @@ fn cycle_after(script: impl Fn(&Fixture) -> String, declared: Option<ExpectedFau
     let _guest = Guest::start_with_journal(&fixture, &context, OnRestart::AnotherBoot);
     let mut plan = fixture.plan();
     plan.expect.fail = declared.map(|what| ExpectedFailure { at: Stage::Apply, what });
-    let report = run(&context, &plan, Job::Cycle).unwrap();
+    let report = run(&context, &plan, Job::Cycle).unwrap_or_else(|error| panic!("{error:#}"));
     fixture.assert_nothing_left(&report);
     (fixture, report)
 }
