@@ -125,11 +125,12 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<ErrorClass> {
         return match error {
             E::Inventory { .. } | E::UnknownHost { .. } | E::InvalidFile { .. } => Some(ErrorClass::Usage),
             E::BrokenPlaybook { .. } | E::NoPlay { .. } | E::UnknownRole { .. } => Some(ErrorClass::Usage),
+            E::NeverCounts { .. } | E::PlayForNobody { .. } => Some(ErrorClass::Usage),
             E::UnsupportedAnsible { .. } => Some(ErrorClass::MachineLacks { refused: false }),
             E::Process(ProcessError::Start { program, source }) if is_absent(program, source) => {
                 Some(ErrorClass::MachineLacks { refused: false })
             }
-            E::Process(_) | E::NoSsh { .. } | E::Io { .. } => None,
+            E::Process(_) | E::NoSsh { .. } | E::NoInterpreter | E::Io { .. } => None,
         };
     }
     if let Some(error) = error.downcast_ref::<SecretError>() {

@@ -1,4 +1,4 @@
-//! `ansible:` of `harness/harness.yml`: how Ansible's modules run in the guest.
+//! `ansible:` of `harness/harness.yml`: how Ansible's modules run in the guest, and what a playbook may do.
 
 use std::fmt;
 
@@ -14,6 +14,20 @@ pub(super) struct AnsibleFile {
     /// Whether the guest keeps the byte-code of Ansible's modules between tasks: `on`, `off`, or `auto`, which is on where
     /// the VM is emulated.
     pub(super) bytecode_cache: BytecodeCache,
+    /// What it means if a play of the site's playbook selects no host of the production inventory: `note` or `error`. In
+    /// `verify.yml` it always is an error.
+    pub(super) plays_for_nobody: PlaysForNobody,
+}
+
+/// What it means if a play of the site's playbook selects no host of the production inventory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlaysForNobody {
+    /// A note names the play.
+    #[default]
+    Note,
+    /// The run is refused.
+    Error,
 }
 
 /// When the guest keeps the byte-code of Ansible's modules.

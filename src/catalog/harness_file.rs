@@ -28,7 +28,7 @@ pub(super) struct HarnessFile {
     /// The Ansible side; boma-it never writes to it.
     #[serde(default)]
     site: SiteFile,
-    /// How Ansible's modules run in the guest.
+    /// How Ansible's modules run in the guest, and what a playbook may do.
     #[serde(default)]
     ansible: AnsibleFile,
     /// The golden image; `{source: official}` by default. A profile or a scenario can have its own.
@@ -265,6 +265,7 @@ pub(super) fn read(root: &Path, file: &Path) -> Result<Harness, ProjectError> {
             verify: verify.unwrap_or_default(),
             ansible,
             bytecode_cache: written.ansible.bytecode_cache,
+            plays_for_nobody: written.ansible.plays_for_nobody,
             ..SitePlan::default()
         },
         image: image.unwrap_or_default(),

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::ansible_section::BytecodeCache;
+pub use super::ansible_section::{BytecodeCache, PlaysForNobody};
 pub use super::image::{
     BuildId, DEBIAN_IMAGES, ImageSource, InvalidBuildId, InvalidPackage, Official, PackageName, Packages,
     Release,
@@ -129,6 +129,8 @@ pub struct SitePlan {
     pub ansible: Option<PathBuf>,
     /// When the guest keeps the byte-code of Ansible's modules.
     pub bytecode_cache: BytecodeCache,
+    /// What it means if a play of the site's playbook selects no host of the production inventory.
+    pub plays_for_nobody: PlaysForNobody,
     /// The override file of the host: absolute.
     pub overrides: PathBuf,
     /// Variables of the scenario; they replace those of the override.

@@ -67,7 +67,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print the plan of a trial as YAML, and do nothing
+    /// Print the plan of a trial as YAML, check the site for it, and do nothing
     Plan(Choice),
     /// Print the JSON Schema of a kind of file, for editors; needs no project
     Schema {

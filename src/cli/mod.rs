@@ -20,9 +20,12 @@ use crate::exit::{ErrorClass, Exit};
 use crate::machine::VmVolumes;
 use crate::machine::teardown::PruneScope;
 use crate::report::terminal::print_error;
+use crate::site::SiteError;
 use crate::support::deadline::{Deadline, Waited};
 use crate::support::env::{self, RepeatRemoved};
+use crate::support::interrupt::Interrupt;
 use crate::support::log;
+use crate::support::process::ProcessError;
 use crate::support::secret::Redactor;
 use args::{Cli, Command, RiskyChoice, Target};
 use driver::Driver;
@@ -66,11 +69,40 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Console(target) => console(&driver?, &target),
         Command::Ssh { target, command } => ssh(&driver?, &target, &command),
         Command::List { json } => list(&driver?, json),
-        Command::Plan(choice) => print(&serde_yaml::to_string(&driver?.plan(&choice.into())?)?),
+        Command::Plan(choice) => plan(&driver?, &choice.into()),
         Command::Image { command } => image::run(&driver?, &command),
         Command::Layer { command } => layer::run(&driver?, &command),
         Command::Schema { kind } => print(&schema::text(kind)),
     }
+}
+
+/// The plan on standard output; on standard error, what a run would say about the playbooks.
+fn plan(driver: &Driver, choice: &RiskyChoice) -> anyhow::Result<Exit> {
+    let plan = driver.plan(choice)?;
+    print(&serde_yaml::to_string(&plan)?)?;
+    let interrupt = Interrupt::from_signals().context("cannot listen for signals")?;
+    let notes = match cycle::check_site(&plan, &interrupt) {
+        Err(error) if is_without_ansible(&error) => {
+            vec![
+                "there is no Ansible here, so the site was not checked (`make setup` installs one)"
+                    .to_owned(),
+            ]
+        }
+        checked => checked?,
+    };
+    for note in notes {
+        eprintln!("note: {}", Redactor::of_process().redact(&note));
+    }
+    Ok(Exit::Passed)
+}
+
+/// Whether an error says that Ansible is not there.
+fn is_without_ansible(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::NotFound;
+    matches!(
+        error.downcast_ref(),
+        Some(SiteError::Process(ProcessError::Start { source, .. })) if source.kind() == NotFound
+    )
 }
 
 /// `up`, `apply`, `reboot`, `assert` and `cycle`: shown on the terminal, recorded in the run folder.

@@ -35,6 +35,7 @@ pub use admission::LockHeld;
 pub use context::{GuestLogin, Job, Keep, RunContext};
 pub use down::{Ended, Removed, down, prune};
 pub use errors::{BootIncomplete, VmFailure};
+pub use playbook::check_site;
 pub use running_vm::{NoRunningVm, RunningVm};
 pub use secrets::redact_secrets_of;
 
@@ -83,7 +84,7 @@ pub fn run(context: &RunContext, plan: &Plan, job: Job) -> anyhow::Result<RunRep
         None => (place.slot, context.prefix.machine(&plan.trial.host, place.slot)),
     };
     recorder.report(&Event::RunStarted { trial: job.title(plan), folder: folder.path().to_owned() });
-    notes.into_iter().for_each(|note| recorder.note(note));
+    notes.into_iter().chain(checked.notes.clone()).for_each(|note| recorder.note(note));
     let ownership = vm.as_ref().map(|vm| vm.ownership.clone());
     let cleanup = Cleanup::new(plan.harness.timeouts.down);
     let bytecode = BytecodeLog::default();

@@ -21,6 +21,8 @@ use crate::site::certs::Acme;
 use crate::site::{
     self, CheckedSite, HarnessVars, Phase, PlaybookError, PlaybookReport, TaskEvent, Workspace,
 };
+use crate::support::deadline::{Deadline, Waited};
+use crate::support::interrupt::Interrupt;
 
 /// How long listing a site's hosts and tags may take.
 const CHECK: Duration = Duration::from_secs(120);
@@ -30,10 +32,26 @@ const CHECK: Duration = Duration::from_secs(120);
 /// # Errors
 /// What is wrong with the playbooks, the inventory, the roles or Ansible itself.
 pub(super) fn check(plan: &Plan, recorder: &RunRecorder) -> anyhow::Result<CheckedSite> {
+    check_within(plan, &recorder.deadline(CHECK, "the check of the site"))
+}
+
+/// The same without a run. Returns what a person should know about the playbooks.
+///
+/// # Errors
+/// As [`check`]; and an interrupt.
+pub fn check_site(plan: &Plan, interrupt: &Interrupt) -> anyhow::Result<Vec<String>> {
+    let deadline = Deadline::after(CHECK, "the check of the site", interrupt.clone(), Waited::default());
+    Ok(check_within(plan, &deadline)?.notes)
+}
+
+fn check_within(plan: &Plan, deadline: &Deadline) -> anyhow::Result<CheckedSite> {
     // The address of the VM is not known yet. Nothing connects to it here.
     let unknown = IpAddr::V4(plan.harness.subnet.network);
-    let deadline = recorder.deadline(CHECK, "the check of the site");
-    Ok(site::check(&plan.site, &vars(plan, unknown, Acme::default()), &deadline)?)
+    let declared = match &plan.expect.fail {
+        Some(ExpectedFailure { at: Stage::Assert, what: ExpectedFault::Tasks(tasks) }) => tasks.as_slice(),
+        _ => &[],
+    };
+    Ok(site::check(&plan.site, &vars(plan, unknown, Acme::default()), declared, deadline)?)
 }
 
 /// The plan as variables for the site.
@@ -106,7 +124,9 @@ impl Run<'_> {
         let ended = cancel_on_vm_failure(self.hypervisor(), &vm.machine, &deadline, |deadline| {
             workspace.run(phase, &vars, deadline, &mut on_task)
         });
-        ended.context("the VM failed while Ansible ran")?.map_err(|error| match error {
+        let ended = ended.context("the VM failed while Ansible ran")?;
+        ended.iter().flat_map(|report| &report.notes).for_each(|note| self.recorder.note(note.clone()));
+        ended.map_err(|error| match error {
             PlaybookError::TaskFailed(task) => StageError::TaskFailed {
                 message: task.message.clone().unwrap_or_else(|| "no message".to_owned()),
                 role: task.role.clone(),

@@ -1,7 +1,6 @@
 //! Ansible's programs: how they are started, with the harness's configuration only and without what the caller's environment
 //! would add; and how their output is read.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -27,7 +26,13 @@ pub(super) struct Ansible {
 
 impl Ansible {
     /// `program` with the configuration file `config`. `wrappers` come first on the `PATH` of what it starts.
-    pub(super) fn program(&self, program: &str, config: &Path, wrappers: Option<&Path>) -> Process {
+    pub(super) fn program(
+        &self,
+        program: impl AsRef<Path>,
+        config: &Path,
+        wrappers: Option<&Path>,
+    ) -> Process {
+        let program = program.as_ref();
         let ours = [
             ("ANSIBLE_CONFIG", config.as_os_str().to_owned()),
             ("ANSIBLE_NOCOLOR", "1".into()),
@@ -39,7 +44,7 @@ impl Ansible {
         ];
         let executable = match &self.programs {
             Some(dir) => dir.join(program),
-            None => program.into(),
+            None => program.to_owned(),
         };
         let mut process = Process::new(executable).cwd(&self.site);
         for name in env::names_starting_with(UNWANTED) {
@@ -57,53 +62,6 @@ impl Ansible {
     }
 }
 
-/// A play as `ansible-playbook --list-hosts --list-tags` prints it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ListedPlay {
-    pub(super) name: String,
-    pub(super) hosts: Vec<String>,
-    /// All tags of the play and its tasks.
-    pub(super) tags: BTreeSet<String>,
-}
-
-/// The plays of each playbook, in the order of the command line.
-pub(super) fn parse_plays(stdout: &str) -> Vec<Vec<ListedPlay>> {
-    let mut playbooks: Vec<Vec<ListedPlay>> = Vec::new();
-    let mut in_hosts = false;
-    for line in stdout.lines() {
-        let text = line.trim();
-        let indent = line.len() - line.trim_start().len();
-        if indent == 0 && text.starts_with("playbook: ") {
-            playbooks.push(Vec::new());
-            continue;
-        }
-        let Some(plays) = playbooks.last_mut() else { continue };
-        if indent == 2 && text.starts_with("play #") {
-            let (head, tags) = text.split_once("\tTAGS: ").unwrap_or((text, "[]"));
-            let name = head.split_once("): ").map_or(head, |(_, name)| name);
-            plays.push(ListedPlay { name: name.to_owned(), tags: tag_list(tags), ..ListedPlay::default() });
-            in_hosts = false;
-            continue;
-        }
-        let Some(play) = plays.last_mut() else { continue };
-        if let Some(tags) = text.strip_prefix("TASK TAGS: ") {
-            play.tags.extend(tag_list(tags));
-            continue;
-        }
-        match indent {
-            4 => in_hosts = text.starts_with("hosts ("),
-            6 if in_hosts => play.hosts.push(text.to_owned()),
-            _ => {}
-        }
-    }
-    playbooks
-}
-
-fn tag_list(text: &str) -> BTreeSet<String> {
-    let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
-    inner.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
-}
-
 /// The version in a line such as `ansible-inventory [core 2.19.14]`, and its series if it is that of a release.
 pub(super) fn version(stderr: &str) -> Option<(Option<(u32, u32)>, &str)> {
     let text = stderr.split_once("[core ")?.1.split(']').next()?;
@@ -118,15 +76,21 @@ pub(super) fn version(stderr: &str) -> Option<(Option<(u32, u32)>, &str)> {
 /// The folders that may have an `ansible_collections`, from the lines that follow the version: those of the configuration, and
 /// the one that holds Ansible's own Python package.
 pub(super) fn collections(stderr: &str) -> Option<Vec<PathBuf>> {
-    let value = |key: &str| {
-        let of_line =
-            |line: &str| line.trim().strip_prefix(key)?.trim_start().strip_prefix("= ").map(str::to_owned);
-        stderr.lines().find_map(of_line)
-    };
-    let (configured, package) =
-        (value("ansible collection location")?, value("ansible python module location")?);
-    let beside_package = Path::new(&package).parent().map(Path::to_owned);
+    let configured = told(stderr, "ansible collection location")?;
+    let package = told(stderr, "ansible python module location")?;
+    let beside_package = Path::new(package).parent().map(Path::to_owned);
     Some(configured.split(':').map(PathBuf::from).chain(beside_package).collect())
+}
+
+/// The interpreter that runs Ansible, from those lines.
+pub(super) fn python(stderr: &str) -> Option<PathBuf> {
+    let (_, path) = told(stderr, "python version")?.rsplit_once("] (")?;
+    path.strip_suffix(')').filter(|path| path.starts_with('/')).map(PathBuf::from)
+}
+
+/// The value in a line such as `  key = value`.
+fn told<'a>(stderr: &'a str, key: &str) -> Option<&'a str> {
+    stderr.lines().find_map(|line| line.trim().strip_prefix(key)?.trim_start().strip_prefix("= "))
 }
 
 /// What Ansible printed about an error, indented: from the error on if that names a place, else from the first warning on.
@@ -159,28 +123,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listing_gives_plays_hosts_and_tags() {
-        let printed = "\nplaybook: v.yml\n\n  play #1 (localhost): localhost\tTAGS: []\n    pattern: ['localhost']\n    hosts (0):\n      TASK TAGS: []\n\nplaybook: site.yml\n\n  play #1 (all): everything (all of it)\tTAGS: [site]\n    pattern: ['all']\n    hosts (2):\n      askari\n      ubongo\n      TASK TAGS: [base, docker_host]\n";
-        let tags = ["base", "docker_host", "site"].map(str::to_owned).into();
-        assert_eq!(
-            parse_plays(printed),
-            [
-                vec![ListedPlay { name: "localhost".into(), ..ListedPlay::default() }],
-                vec![ListedPlay {
-                    name: "everything (all of it)".into(),
-                    hosts: vec!["askari".into(), "ubongo".into()],
-                    tags
-                }]
-            ]
-        );
-    }
-
-    #[test]
     fn the_folders_of_collections_follow_the_version() {
         let printed = "ansible-inventory [core 2.19.14]\n  config file = /x\n  ansible python module location = /v/site-packages/ansible\n  ansible collection location = /home/a/.ansible/collections:/usr/share/ansible/collections\n";
         let expected = ["/home/a/.ansible/collections", "/usr/share/ansible/collections", "/v/site-packages"];
         assert_eq!(collections(printed), Some(expected.map(PathBuf::from).into()));
         assert_eq!(collections("ansible-inventory [core 2.19.14]\n"), None);
+    }
+
+    #[test]
+    fn the_interpreter_of_ansible_is_the_last_word_about_its_python() {
+        let printed = "ansible-inventory [core 2.19.14]\n  python version = 3.13.5 (main, Aug 10 2026) [GCC (Debian) 14.2.0] (/srv/a (b)/bin/python3)\n  jinja version = 3.1.6\n";
+        assert_eq!(python(printed), Some("/srv/a (b)/bin/python3".into()));
+        assert_eq!(python("  python version = 3.13.5 (main) [GCC] ()\n"), None);
     }
 
     #[test]

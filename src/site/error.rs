@@ -64,6 +64,22 @@ pub enum SiteError {
         /// Names of its plays.
         plays: String,
     },
+    /// `ansible-inventory` does not say which Python runs it.
+    #[error(
+        "ansible-inventory -vv does not say which Python runs it: expected a line `python version = … (path)`"
+    )]
+    NoInterpreter,
+    /// Parts of `verify.yml` can never count.
+    #[error("{} has what can never count:\n{}", playbook.display(), indented(problems))]
+    NeverCounts {
+        /// `verify.yml`.
+        playbook: PathBuf,
+        /// Each with its place and remedy.
+        problems: Vec<String>,
+    },
+    /// A play of the site's playbook runs on no host, and `harness.yml` does not allow that.
+    #[error("{0} (`ansible.plays_for_nobody: error` in harness.yml)")]
+    PlayForNobody(String),
     /// A role of the profile is not a tag of the playbook.
     #[error(
         "role `{role}` of the profile is not a tag in {}, in a play for host `{host}`{}; the tags there are {known}",
@@ -91,6 +107,10 @@ pub enum SiteError {
         #[source]
         source: io::Error,
     },
+}
+
+fn indented(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 
 impl SiteError {
@@ -128,6 +148,9 @@ pub enum PlaybookError {
     /// There were plays, but no task ran on the host.
     #[error("no task ran on host `{0}`, and that never passes (do the tags select any task?)")]
     NothingRan(String),
+    /// A play that should have had the host, or was unknown before, ran on nobody.
+    #[error("{0}")]
+    PlayForNobody(String),
     /// Ansible could not load the playbook.
     #[error("ansible-playbook could not start ({exit})\n{output}")]
     BadPlaybook {

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::catalog::variables::is_connection_var;
@@ -26,8 +26,9 @@ pub(super) struct ProductionInventory {
     groups: BTreeMap<String, Group>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Group {
+/// A group: the hosts that it lists itself, and its child groups.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct Group {
     #[serde(default)]
     hosts: Vec<String>,
     #[serde(default)]
@@ -80,10 +81,26 @@ impl ProductionInventory {
         Ok(Self { hostvars: meta.hostvars, groups })
     }
 
+    /// Its groups, without variables.
+    pub(super) fn groups(&self) -> &BTreeMap<String, Group> {
+        &self.groups
+    }
+
+    /// The names of its groups and hosts.
+    pub(super) fn names(&self) -> BTreeSet<&str> {
+        // An empty group is in the list only as the child of another.
+        let children = self.groups.values().flat_map(|group| &group.children);
+        self.groups.keys().chain(children).map(String::as_str).chain(self.hosts()).collect()
+    }
+
+    fn hosts(&self) -> BTreeSet<&str> {
+        let listed = self.groups.values().flat_map(|group| &group.hosts);
+        listed.chain(self.hostvars.keys()).map(String::as_str).collect()
+    }
+
     /// The host of this name.
     pub(super) fn host(&self, name: &str) -> Result<HostEntry, UnknownHost> {
-        let listed = self.groups.values().flat_map(|group| &group.hosts);
-        let hosts: BTreeSet<&str> = listed.chain(self.hostvars.keys()).map(String::as_str).collect();
+        let hosts = self.hosts();
         if !hosts.contains(name) {
             return Err(UnknownHost {
                 host: name.to_owned(),

@@ -3,8 +3,8 @@
 //! In the order of a run:
 //!
 //! 1. [`secrets::read`] and [`check`], before any VM exists. The secrets that the roles need are there. Ansible is installed
-//!    and of a supported version, the host is in the production inventory, both playbooks load and have a play for it, and every role of
-//!    the profile is a tag there.
+//!    and of a supported version, the host is in the production inventory, both playbooks load and have a play for it, every role of
+//!    the profile is a tag there, and all of `verify.yml` can count.
 //! 2. [`Workspace::prepare`] in the run folder: a transient inventory of one host; and configurations of Ansible and SSH, and
 //!    a `known_hosts`, that know the VM and refuse every other host.
 //! 3. [`Workspace::run`] for each [`Phase`]: `ansible-playbook` as a child process. Its tasks are reported while it runs, and
@@ -25,7 +25,9 @@ mod bytecode;
 pub mod certs;
 mod error;
 mod inventory;
+mod never_counts;
 mod playbook;
+mod playbooks;
 mod preflight;
 mod record;
 mod results;

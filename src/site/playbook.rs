@@ -1,18 +1,19 @@
 //! One run of `ansible-playbook`: a child process with the harness's configuration. Its output is kept as a log, and its tasks
 //! are reported while it runs.
 
-use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::ansible::{describe_exit, error_text};
 use super::error::{PlaybookError, SiteError};
+use super::playbooks::missed;
 use super::record::RecordReader;
 use super::results::{Collector, PlaybookReport, TaskEvent};
 use super::secrets::SecretsFile;
 use super::ssh::ControlDir;
 use super::vars::{HarnessVars, Phase};
 use super::workspace::Workspace;
+use crate::catalog::plan::PlaysForNobody;
 use crate::support::deadline::Deadline;
 use crate::support::file::remove_if_exists;
 use crate::support::process::{Finished, Process, ProcessError};
@@ -48,10 +49,10 @@ impl Workspace {
         let control = ControlDir::create(&self.file("bin/ssh"))?;
         let pipe = control.path().join("tasks.jsonl");
         let mut reader = RecordReader::open(&pipe, &record).map_err(SiteError::io(&record))?;
-        let mut process = self
-            .playbook(vars, phase, control.path(), secrets.as_ref().map(SecretsFile::path))?
-            .env("BOMA_IT_RECORD", &pipe)
-            .log_to(log);
+        let arguments =
+            self.arguments(vars, phase, control.path(), secrets.as_ref().map(SecretsFile::path))?;
+        let mut process =
+            self.program("ansible-playbook").args(arguments).env("BOMA_IT_RECORD", &pipe).log_to(log);
         if phase.is_verify() {
             process = process.env("BOMA_IT_DECLARE", &self.host).arg(&self.site.verify);
         } else {
@@ -76,17 +77,16 @@ impl Workspace {
             Err(error) => return Err(PlaybookError::Process(error)),
         };
         let exit = (!finished.status.success()).then(|| describe_exit(finished.status));
-        collector.conclude(phase, exit.as_deref(), &error_text(&finished), started.elapsed().as_secs_f64())
-    }
-
-    /// The folders that paths of tasks are shown relative to: those that contain the site and `harness/`.
-    fn roots(&self) -> Vec<&Path> {
-        let verify = self.site.verify.parent().and_then(Path::parent);
-        [self.site.dir.parent(), verify]
-            .into_iter()
-            .flatten()
-            .filter(|path| path.parent().is_some())
-            .collect()
+        let seconds = started.elapsed().as_secs_f64();
+        let mut report = collector.conclude(phase, exit.as_deref(), &error_text(&finished), seconds)?;
+        let [site, verify] = &self.plays;
+        let missed = missed(if phase.is_verify() { verify } else { site }, &report.plays)?;
+        let is_error = phase.is_verify() || self.site.plays_for_nobody == PlaysForNobody::Error;
+        if let Some(play) = missed.first().filter(|_| is_error) {
+            return Err(PlaybookError::PlayForNobody(play.clone()));
+        }
+        report.notes = missed;
+        Ok(report)
     }
 }
 

@@ -1,34 +1,40 @@
 //! All checks of a site before any VM exists. Ansible starts twice, as each start takes most of a second: once to list the
-//! production inventory (and print its version), once to list both playbooks.
+//! production inventory (and print its version), once to read both playbooks.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::ansible::{self, Ansible, ListedPlay, error_text};
+use super::ansible::{self, Ansible, error_text};
 use super::error::SiteError;
 use super::inventory::{ProductionInventory, enumerate};
+use super::never_counts::{Findings, findings};
+use super::playbooks::{self, Play, Playbooks, Selection};
 use super::search::{Sources, obstacle};
 use super::secrets::Secrets;
-use super::ssh::ControlDir;
-use super::vars::{HarnessVars, Overrides, Phase};
+use super::vars::{HarnessVars, Overrides};
 use super::workspace::{CheckedSite, Workspace, read_site_config};
 use super::{NEWEST_ANSIBLE, OLDEST_ANSIBLE};
-use crate::catalog::plan::{BytecodeCache, SitePlan};
+use crate::catalog::plan::{BytecodeCache, PlaysForNobody, SitePlan};
 use crate::catalog::variables::is_reserved;
 use crate::support::deadline::Deadline;
 use crate::support::name::near_miss;
 use crate::support::ssh_access::SshAccess;
 
 /// Checks whether the site can be run for `vars.host`, on this machine alone. `vars` are those of the run; while the VM's
-/// address is unknown, any will do.
+/// address is unknown, any will do. `declared` are the assertions that the scenario expects to fail.
 ///
 /// # Errors
 /// [`SiteError`].
-pub fn check(site: &SitePlan, vars: &HarnessVars, deadline: &Deadline) -> Result<CheckedSite, SiteError> {
+pub fn check(
+    site: &SitePlan,
+    vars: &HarnessVars,
+    declared: &[String],
+    deadline: &Deadline,
+) -> Result<CheckedSite, SiteError> {
     let overrides = check_variables(site)?;
     let scratch = tempfile::Builder::new().prefix("boma-it-check-").tempdir();
     let scratch = scratch.map_err(SiteError::io(&std::env::temp_dir()))?;
-    let Listed { ansible, collections, production } = list_inventory(site, scratch.path(), deadline)?;
+    let Listed { ansible, python, collections, production } = list_inventory(site, scratch.path(), deadline)?;
     let mut entry = production
         .host(&vars.host)
         .map_err(|source| SiteError::UnknownHost { path: site.inventory.clone(), source })?;
@@ -46,8 +52,8 @@ pub fn check(site: &SitePlan, vars: &HarnessVars, deadline: &Deadline) -> Result
     };
     let workspace =
         Workspace::fill(scratch.path(), site, &entry, (None, 1), &nowhere, !overrides.is_empty())?;
-    let playbooks = list_playbooks(&workspace, vars, deadline)?;
-    check_plays(site, &vars.host, &playbooks)?;
+    let playbooks = playbooks::read(&workspace, vars, &python, &production, deadline)?;
+    let notes = check_plays(site, &vars.host, declared, &playbooks, &production)?;
     let config = read_site_config(&site.dir)?;
     let sources = Sources { site, config: &config, entry: &entry, collections: collections.as_deref() };
     let is_wanted = site.bytecode_cache != BytecodeCache::Off;
@@ -60,6 +66,8 @@ pub fn check(site: &SitePlan, vars: &HarnessVars, deadline: &Deadline) -> Result
         python: None,
         collections,
         patience: 1,
+        notes,
+        plays: playbooks.expected(&vars.host, &production),
         overrides,
         secrets,
     })
@@ -69,6 +77,8 @@ pub fn check(site: &SitePlan, vars: &HarnessVars, deadline: &Deadline) -> Result
 struct Listed {
     /// Version of ansible-core.
     ansible: String,
+    /// Python that runs it.
+    python: PathBuf,
     /// Folders that may have an `ansible_collections`; none if it does not say.
     collections: Option<Vec<PathBuf>>,
     production: ProductionInventory,
@@ -108,54 +118,49 @@ fn list_inventory(site: &SitePlan, scratch: &Path, deadline: &Deadline) -> Resul
     }
     let production =
         ProductionInventory::parse(&finished.stdout).map_err(|error| invalid(format!("  {error}")))?;
-    Ok(Listed { ansible: found, collections: ansible::collections(&finished.stderr), production })
+    let python = ansible::python(&finished.stderr).ok_or(SiteError::NoInterpreter)?;
+    Ok(Listed { ansible: found, python, collections: ansible::collections(&finished.stderr), production })
 }
 
-/// The plays of the site playbook and those of `verify.yml`.
-fn list_playbooks(
-    workspace: &Workspace,
-    vars: &HarnessVars,
-    deadline: &Deadline,
-) -> Result<Vec<Vec<ListedPlay>>, SiteError> {
-    let control = ControlDir::create(&workspace.file("bin/ssh"))?;
-    let finished = workspace
-        .playbook(vars, Phase::Apply, control.path(), None)?
-        .args(["--list-hosts", "--list-tags"])
-        .arg(&workspace.site.playbook)
-        .arg(&workspace.site.verify)
-        .run(deadline)
-        .map_err(SiteError::Process)?;
-    if !finished.status.success() {
-        return Err(SiteError::BrokenPlaybook(error_text(&finished)));
-    }
-    Ok(ansible::parse_plays(&finished.stdout))
-}
-
-/// Both playbooks have a play for the host, and each role of the profile is a tag there.
-fn check_plays(site: &SitePlan, host: &str, playbooks: &[Vec<ListedPlay>]) -> Result<(), SiteError> {
-    let for_host = |index: usize, playbook: &Path| {
-        let plays = playbooks.get(index).map(Vec::as_slice).unwrap_or_default();
-        let matching: Vec<_> =
-            plays.iter().filter(|play| play.hosts.iter().any(|name| name == host)).collect();
-        if matching.is_empty() {
-            let plays = enumerate(plays.iter().map(|play| play.name.as_str()), "none");
-            return Err(SiteError::NoPlay { playbook: playbook.to_owned(), host: host.to_owned(), plays });
+/// Both playbooks have a play for the host, each role of the profile is a tag there, and all of `verify.yml` can count.
+fn check_plays(
+    site: &SitePlan,
+    host: &str,
+    declared: &[String],
+    playbooks: &Playbooks,
+    production: &ProductionInventory,
+) -> Result<Vec<String>, SiteError> {
+    let for_host = |plays: &[Play], playbook: &Path| {
+        let is_ours =
+            |play: &Play| matches!(play.selection(host, production), Selection::Host | Selection::Unknown(_));
+        if plays.iter().any(is_ours) {
+            return Ok(());
         }
-        Ok(matching)
+        let plays = enumerate(plays.iter().map(|play| play.name.as_str()), "none");
+        Err(SiteError::NoPlay { playbook: playbook.to_owned(), host: host.to_owned(), plays })
     };
-    let plays = for_host(0, &site.playbook)?;
-    for_host(1, &site.verify)?;
-    let tags: BTreeSet<&str> = plays.iter().flat_map(|play| &play.tags).map(String::as_str).collect();
-    match site.roles.iter().find(|role| !tags.contains(role.as_str())) {
-        None => Ok(()),
-        Some(role) => Err(SiteError::UnknownRole {
+    for_host(&playbooks.site, &site.playbook)?;
+    let Findings { problems, notes } = findings(&playbooks.verify, host, production, declared);
+    if !problems.is_empty() {
+        return Err(SiteError::NeverCounts { playbook: site.verify.clone(), problems });
+    }
+    for_host(&playbooks.verify, &site.verify)?;
+    let for_nobody = playbooks.for_nobody(host, production);
+    if let Some(play) = for_nobody.first().filter(|_| site.plays_for_nobody == PlaysForNobody::Error) {
+        return Err(SiteError::PlayForNobody(play.clone()));
+    }
+    let ours = playbooks.site.iter().filter(|play| play.selection(host, production) == Selection::Host);
+    let tags: BTreeSet<&str> = ours.flat_map(|play| &play.tags).map(String::as_str).collect();
+    if let Some(role) = site.roles.iter().find(|role| !tags.contains(role.as_str())) {
+        return Err(SiteError::UnknownRole {
             role: role.clone(),
             playbook: site.playbook.clone(),
             host: host.to_owned(),
             near: near_miss(role, tags.iter().copied()).map(str::to_owned),
             known: enumerate(tags, "none"),
-        }),
+        });
     }
+    Ok([for_nobody, playbooks.notes(host, production), notes].concat())
 }
 
 /// The variables of the override file. Neither it nor the scenario can redirect the run.

@@ -37,6 +37,8 @@ pub struct PlaybookReport {
     pub skipped: usize,
     /// Seconds from start to end of `ansible-playbook`.
     pub seconds: f64,
+    /// What a person should know: the plays that ran on nobody.
+    pub notes: Vec<String>,
     /// The plays that started, in order. A play with `serial` is one for each batch.
     pub(super) plays: Vec<PlayRecord>,
     /// What the record has of each task beside its result, in the same order.

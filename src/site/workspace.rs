@@ -1,5 +1,6 @@
 //! The folder that Ansible runs from: everything that it reads beside the site itself.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -12,6 +13,7 @@ use super::ansible_cfg::SiteConfig;
 use super::bytecode::{GuestPython, another};
 use super::error::SiteError;
 use super::inventory::{HostEntry, INTERPRETER};
+use super::playbooks::ExpectedPlay;
 use super::secrets::{Secrets, SecretsFile, lay_over};
 use super::ssh::{ssh_config, wrapper};
 use super::vars::{HarnessVars, Overrides, Phase};
@@ -20,8 +22,9 @@ use crate::support::env;
 use crate::support::process::{Process, find_program, quote};
 use crate::support::ssh_access::SshAccess;
 
-/// The callback plugin, and its modules, which Ansible must not take for plugins.
-const PYTHON: [(&str, &str); 4] = [
+/// The callback plugin, and its modules, which Ansible must not take for plugins; and what reads playbooks.
+const PYTHON: [(&str, &str); 5] = [
+    ("read.py", include_str!("playbooks/read.py")),
     ("callback/boma_it.py", include_str!("callback/boma_it.py")),
     ("boma_it_evidence.py", include_str!("callback/boma_it_evidence.py")),
     ("boma_it_guard.py", include_str!("callback/boma_it_guard.py")),
@@ -44,6 +47,10 @@ pub struct CheckedSite {
     pub(super) collections: Option<Vec<PathBuf>>,
     /// How many times slower than with KVM the host is; 1 until that is known.
     pub patience: u32,
+    /// What a person should know about the playbooks.
+    pub notes: Vec<String>,
+    /// The plays of the site's playbook and those of `verify.yml`.
+    pub(super) plays: [Vec<ExpectedPlay>; 2],
     pub(super) overrides: Overrides,
     pub(super) secrets: Secrets,
 }
@@ -82,6 +89,8 @@ pub struct Workspace {
     has_overrides: bool,
     /// Extra variables with the secrets, in a file only while a playbook runs.
     secrets: Map<String, Value>,
+    /// The plays of the site's playbook and those of `verify.yml`.
+    pub(super) plays: [Vec<ExpectedPlay>; 2],
 }
 
 impl Workspace {
@@ -97,12 +106,13 @@ impl Workspace {
         checked: &CheckedSite,
         access: &SshAccess,
     ) -> Result<Self, SiteError> {
-        let CheckedSite { entry, overrides, secrets, python, patience, .. } = checked;
+        let CheckedSite { entry, overrides, secrets, python, patience, plays, .. } = checked;
         let scenario: Map<String, Value> = site.vars.clone().into_iter().collect();
         let overridden = overrides.values_for(secrets, &site.overrides)?;
         let secrets = lay_over(secrets, &[&entry.vars, &overridden, &scenario]);
         Ok(Self {
             secrets,
+            plays: plays.clone(),
             ..Self::fill(folder, site, entry, (python.as_ref(), *patience), access, !overrides.is_empty())?
         })
     }
@@ -116,7 +126,8 @@ impl Workspace {
         has_overrides: bool,
     ) -> Result<Self, SiteError> {
         let (folder, site, host) = (folder.to_owned(), site.clone(), entry.host.clone());
-        let workspace = Self { folder, site, host, has_overrides, secrets: Map::new() };
+        let workspace =
+            Self { folder, site, host, has_overrides, secrets: Map::new(), plays: <_>::default() };
         let config = read_site_config(&workspace.site.dir)?;
         workspace.write("ansible.cfg", &config.render(&workspace.file("callback"), patience))?;
         let own = another(entry.interpreter.as_deref()).or(another(config.interpreter.as_deref()));
@@ -137,6 +148,22 @@ impl Workspace {
         Ok(workspace)
     }
 
+    /// The folders that paths of tasks are shown relative to: those that contain the site and `harness/`.
+    pub(super) fn roots(&self) -> Vec<&Path> {
+        let verify = self.site.verify.parent().and_then(Path::parent);
+        [self.site.dir.parent(), verify]
+            .into_iter()
+            .flatten()
+            .filter(|path| path.parent().is_some())
+            .collect()
+    }
+
+    /// `path`, a file and a line, relative to one of the roots.
+    pub(super) fn relative(&self, path: &str) -> String {
+        let inside = self.roots().into_iter().find_map(|root| Path::new(path).strip_prefix(root).ok());
+        inside.unwrap_or(Path::new(path)).display().to_string()
+    }
+
     /// A file of the workspace.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -148,15 +175,21 @@ impl Workspace {
         needed.then(|| SecretsFile::write(&self.folder, self.secrets.clone())).transpose()
     }
 
-    /// Writes the variables of a phase. Returns `ansible-playbook` with the arguments and environment of every run.
-    /// `control` is the folder of SSH's sockets, `secrets` the file with the secrets.
-    pub(super) fn playbook(
+    /// A program of Ansible's, or another with its environment.
+    pub(super) fn program(&self, program: impl AsRef<Path>) -> Process {
+        let ansible = Ansible { programs: self.site.ansible.clone(), site: self.site.dir.clone() };
+        ansible.program(program, &self.file("ansible.cfg"), Some(&self.file("bin")))
+    }
+
+    /// Writes the variables of a phase. Returns the arguments that `ansible-playbook` has in every run. `control` is the
+    /// folder of SSH's sockets, `secrets` the file with the secrets.
+    pub(super) fn arguments(
         &self,
         vars: &HarnessVars,
         phase: Phase,
         control: &Path,
         secrets: Option<&Path>,
-    ) -> Result<Process, SiteError> {
+    ) -> Result<Vec<OsString>, SiteError> {
         // Later files win: the scenario over the override, the secrets over both, the harness's variables over all.
         let scenario: Map<String, Value> = self.site.vars.clone().into_iter().collect();
         let scenario = self.write("scenario.vars.json", &format!("{:#}\n", Value::Object(scenario)))?;
@@ -166,16 +199,11 @@ impl Workspace {
         let harness = self.write(&name, &format!("{:#}\n", Value::Object(harness)))?;
         let overrides = self.has_overrides.then(|| self.site.overrides.clone());
         let files = [overrides, Some(scenario), secrets.map(Path::to_owned), Some(harness)];
-        let ansible = Ansible { programs: self.site.ansible.clone(), site: self.site.dir.clone() };
-        let mut process = ansible
-            .program("ansible-playbook", &self.file("ansible.cfg"), Some(&self.file("bin")))
-            .arg("--inventory")
-            .arg(self.file("inventory.json"))
-            .args(["--limit", &self.host]);
-        for file in files.into_iter().flatten() {
-            process = process.arg("--extra-vars").arg(format!("@{}", file.display()));
-        }
-        Ok(process)
+        let inventory = self.file("inventory.json").into_os_string();
+        let fixed = ["--inventory".into(), inventory, "--limit".into(), OsString::from(&self.host)];
+        let each = files.into_iter().flatten();
+        let each = each.flat_map(|file| ["--extra-vars".into(), format!("@{}", file.display()).into()]);
+        Ok(fixed.into_iter().chain(each).collect())
     }
 
     /// Variables that no play, role or override can change, for every host that a task is delegated to: extra variables
@@ -200,7 +228,7 @@ impl Workspace {
     }
 
     /// Writes a file, mode 0600, and its folder, mode 0700.
-    fn write(&self, name: &str, text: &str) -> Result<PathBuf, SiteError> {
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf, SiteError> {
         let path = self.file(name);
         let write = || {
             DirBuilder::new().recursive(true).mode(0o700).create(path.parent().unwrap_or(&self.folder))?;

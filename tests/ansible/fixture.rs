@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use boma_it::catalog::plan::{BytecodeCache, SitePlan, Tier};
+use boma_it::catalog::plan::{BytecodeCache, PlaysForNobody, SitePlan, Tier};
 use boma_it::site::certs::Acme;
 use boma_it::site::{
     CheckedSite, HarnessVars, Phase, PlaybookError, PlaybookReport, SiteError, TaskEvent, Workspace, check,
@@ -56,6 +56,8 @@ pub(crate) struct TestSite {
     pub(crate) dir: TempDir,
     pub(crate) plan: SitePlan,
     pub(crate) access: SshAccess,
+    /// The assertions that the scenario expects to fail.
+    pub(crate) declared: Vec<String>,
 }
 
 impl TestSite {
@@ -74,6 +76,7 @@ impl TestSite {
             verify: at("harness/verify.yml"),
             ansible: shipped_ansible(),
             bytecode_cache: BytecodeCache::Auto,
+            plays_for_nobody: PlaysForNobody::Note,
             overrides: at("overrides/askari.yml"),
             vars: Default::default(),
             roles: vec!["base".into()],
@@ -85,7 +88,7 @@ impl TestSite {
             private_key: at("no-key"),
             host_key: "ssh-ed25519 AAAA".into(),
         };
-        Self { dir, plan, access }
+        Self { dir, plan, access, declared: Vec::new() }
     }
 
     /// The same with `version` of Ansible. `None` if this machine does not have it; under CI that is a failure.
@@ -132,7 +135,7 @@ impl TestSite {
     }
 
     pub(crate) fn check(&self, host: &str) -> Result<CheckedSite, SiteError> {
-        check(&self.plan, &self.vars(host), &minute())
+        check(&self.plan, &self.vars(host), &self.declared, &minute())
     }
 
     /// The error of [`check`] with its causes; `.` stands for the folder of the site.

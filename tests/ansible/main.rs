@@ -12,6 +12,8 @@ mod fixture;
 #[cfg(test)]
 mod playbook_runs;
 #[cfg(test)]
+mod plays;
+#[cfg(test)]
 mod scripted_ansible;
 #[cfg(test)]
 mod sshd;

@@ -11,16 +11,18 @@ use boma_it::support::process::{Process, ProcessError};
 use crate::fixture::{TestSite, minute};
 
 const INVENTORY: &str = r#"echo 'ansible-inventory [core 2.19.0]' >&2
+echo "  python version = 3.11.2 (main) [GCC] ($(dirname "$0")/python3)" >&2
 echo '{"_meta": {"hostvars": {}}, "edge": {"hosts": ["askari"]}}'"#;
 
-/// Lists both playbooks correctly, and does `run` otherwise. Has functions for the lines of a good record.
+/// Stands for Ansible's Python, which reads both playbooks.
+const PYTHON: &str = r#"play() { printf '[{"name": "edge", "path": "%s.yml:1", "pattern": ["edge"], "here": ["askari"], "production": ["askari"],
+"local": false, "unmatched": [], "tags": ["base"], "tasks": []}]' "$1"; }
+echo "[$(play site), $(play verify)]" > "$3""#;
+
+/// Does `run`. Has functions for the lines of a good record.
 fn playbook(run: &str) -> String {
     format!(
-        r#"case "$*" in *--list-hosts*)
-printf 'playbook: s\n\n  play #1 (edge): edge\tTAGS: []\n    hosts (1):\n      askari\n      TASK TAGS: [base]\n'
-printf 'playbook: v\n\n  play #1 (edge): edge\tTAGS: []\n    hosts (1):\n      askari\n      TASK TAGS: []\n'
-exit 0;; esac
-say() {{ echo "$1" >> "$BOMA_IT_RECORD"; }}
+        r#"say() {{ echo "$1" >> "$BOMA_IT_RECORD"; }}
 begin() {{
 say '{{"event":"ansible","version":"2.19.0"}}'
 say '{{"event":"play","play":"edge"}}'
@@ -33,8 +35,11 @@ stats() {{ say '{{"event":"stats","hosts":{{"askari":{{"ok":1}}}}}}'; }}
 }
 
 fn site(run: &str) -> TestSite {
-    TestSite::new(&[])
-        .with_programs(&[("ansible-inventory", INVENTORY), ("ansible-playbook", &playbook(run))])
+    TestSite::new(&[]).with_programs(&[
+        ("ansible-inventory", INVENTORY),
+        ("python3", PYTHON),
+        ("ansible-playbook", &playbook(run)),
+    ])
 }
 
 #[rstest::rstest]

@@ -286,6 +286,33 @@ fn a_tier_with_unmet_requirements() {
 }
 
 #[test]
+fn a_verification_that_can_never_count_is_refused_by_a_run_and_by_its_plan() {
+    let project = Project::with_hypervisor();
+    project.write(
+        "harness/verify.yml",
+        "- {name: empty, hosts: all, gather_facts: false, tasks: [{name: nothing, assert: {that: []}}]}
+- {name: misspelt, hosts: docker_hots, gather_facts: false, tasks: [{name: unseen, assert: {that: false}}]}\n",
+    );
+    let run = refused(&project, &["cycle", "--host", "askari"], 2);
+    let plan = project.run(&["plan", "--host", "askari"]);
+    assert_eq!((plan.code, &plan.stderr), (Some(2), &run.stderr));
+    insta::assert_snapshot!(run);
+}
+
+#[test]
+fn a_plan_without_ansible_says_that_the_site_was_not_checked() {
+    let project = Project::new();
+    project.write("harness/verify.yml", "- {name: empty, hosts: all, tasks: [{assert: {that: []}}]}\n");
+    fs::remove_file(project.path(".venv")).unwrap();
+    let transcript = project.run_with(&["plan", "--host", "askari"], &[("PATH", "/nonexistent")]);
+    assert_eq!(transcript.code, Some(0), "{transcript}");
+    assert_eq!(
+        transcript.stderr,
+        "note: there is no Ansible here, so the site was not checked (`make setup` installs one)\n"
+    );
+}
+
+#[test]
 fn a_tier_that_needs_egress_without_egress() {
     let project = Project::new();
     project

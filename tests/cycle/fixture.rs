@@ -24,6 +24,7 @@ use boma_it::support::deadline::Deadline;
 use boma_it::support::interrupt::Interrupt;
 use boma_it::support::lock::{Busy, FileLock};
 use boma_it::support::process::Process;
+use serde_json::json;
 
 /// The domain of askari's plain cycle.
 pub(crate) const ASKARI: &str = "boma-it-askari";
@@ -141,22 +142,24 @@ impl Fixture {
     }
 
     fn write_ansible(&self) {
-        let mut listing = String::new();
-        for playbook in ["site", "verify"] {
-            let _ = write!(
-                listing,
-                "\nplaybook: {playbook}.yml\n\n  play #1 (all): {playbook}\tTAGS: []\n    pattern: ['all']\n    hosts (2):\n      askari\n      ubongo\n      TASK TAGS: [base]\n"
-            );
-        }
-        self.write("ansible/listing", &listing);
+        let both = ["askari", "ubongo"];
+        let play = |playbook: &str| {
+            json!([{
+                "name": playbook, "path": format!("{playbook}.yml:1"), "pattern": ["all"], "here": both,
+                "production": both, "local": false, "unmatched": [], "tags": ["base"], "tasks": [],
+            }])
+        };
+        self.write("ansible/plays", &json!([play("site"), play("verify")]).to_string());
         let programs = [
+            // It reads the playbooks.
+            ("python3", "cp \"$(dirname \"$0\")/plays\" \"$3\"\n"),
             (
                 "ansible-inventory",
-                "printf '%s\\n' 'ansible-inventory [core 2.19.4]' '  ansible python module location = /nowhere/ansible' \\\n  '  ansible collection location = /nowhere' >&2\necho '{\"all\": {\"hosts\": [\"askari\", \"ubongo\"]}}'\n",
+                "printf '%s\\n' 'ansible-inventory [core 2.19.4]' '  ansible python module location = /nowhere/ansible' \\\n  '  ansible collection location = /nowhere' \\\n  \"  python version = 3 (main) [GCC] ($(dirname \"$0\")/python3)\" >&2\necho '{\"all\": {\"hosts\": [\"askari\", \"ubongo\"]}}'\n",
             ),
             (
                 "ansible-playbook",
-                "here=$(dirname \"$0\")\ncase \" $* \" in *' --list-hosts '*) exec cat \"$here/listing\" ;; esac\n\
+                "here=$(dirname \"$0\")\n\
                  phase=$(printf '%s\\n' \"$@\" | sed -n 's,^@.*/\\(apply\\|before\\|assert\\)\\.vars\\.json$,\\1,p')\n\
                  . \"$here/$phase\"\n",
             ),
