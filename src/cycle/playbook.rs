@@ -13,7 +13,7 @@ use super::recorder::RunRecorder;
 use super::run::Run;
 use super::vm_monitor::{SILENCE, VmMonitor, cancel_on_vm_failure};
 use crate::catalog::Plan;
-use crate::catalog::plan::{Expectation, ExpectedFault, ExpectedResult};
+use crate::catalog::plan::{Expectation, ExpectedFailure, ExpectedFault, ExpectedResult};
 use crate::event::Event;
 use crate::guest::{ReadyError, Silence, SshError, log_in};
 use crate::outcome::{Assertion, Outcome, Stage};
@@ -51,7 +51,8 @@ fn check_within(plan: &Plan, deadline: &Deadline) -> anyhow::Result<CheckedSite>
         Some(ExpectedFailure { at: Stage::Assert, what: ExpectedFault::Tasks(tasks) }) => tasks.as_slice(),
         _ => &[],
     };
-    Ok(site::check(&plan.site, &vars(plan, unknown, Acme::default()), declared, deadline)?)
+    let checked = site::check(&plan.site, &vars(plan, unknown, Acme::default()), declared, deadline)?;
+    Ok(checked.that_can_count(&plan.site)?)
 }
 
 /// The plan as variables for the site.

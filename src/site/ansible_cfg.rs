@@ -2,49 +2,26 @@
 //!
 //! Ansible reads only the one written here. A site often relies on its own, so settings about *where files are* and *how the
 //! site is written* are taken over from `ansible.cfg` in the site's folder, with absolute paths. Settings about *which hosts,
-//! reached how, with which secrets* are not: inventory, SSH, vault passwords, callbacks and fact caches stay the harness's.
+//! reached how, with which secrets* are not. [`super::settings`] decides each setting.
 //! No plugin of variables runs either. `host_vars/` and `group_vars/`, beside the inventory and beside the playbook, are already
 //! flattened into the inventory of the one host. If they were read again, they would override how the VM is reached.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use configparser::ini::Ini;
 
-/// Lists of paths in section `defaults` that are taken over.
-const PATHS: [&str; 10] = [
-    "roles_path",
-    "collections_path",
-    "collections_paths",
-    "library",
-    "module_utils",
-    "action_plugins",
-    "filter_plugins",
-    "lookup_plugins",
-    "test_plugins",
-    "strategy_plugins",
-];
-/// Other settings in section `defaults` that are taken over.
-const OPTIONS: [&str; 8] = [
-    "hash_behaviour",
-    "jinja2_extensions",
-    "jinja2_native",
-    "gathering",
-    "gather_subset",
-    "inject_facts_as_vars",
-    "force_handlers",
-    "remote_tmp",
-];
-/// Settings in section `privilege_escalation` that are taken over.
-const ESCALATION: [&str; 3] = ["become", "become_method", "become_user"];
+use super::settings::{Carried, Decision, carried};
+
+/// Lines of a configuration, by section.
+type Lines = BTreeMap<&'static str, String>;
 
 /// Settings taken over from the site's `ansible.cfg`, each as a line of the new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SiteConfig {
-    defaults: String,
-    escalation: String,
-    /// Inventory plugins, and plugins of variables: only for listing the production inventory.
-    inventory_plugins: String,
-    vars_plugins: String,
+    run: Lines,
+    /// Only for listing the production inventory.
+    listing: Lines,
     /// Every path of a list that is taken over, with the setting that names it: `~`, variables and macros as written.
     pub(super) paths: Vec<(&'static str, String)>,
     /// Python on the host, if the site names one, or a word such as `auto_silent`.
@@ -65,35 +42,29 @@ impl SiteConfig {
         ini.set_inline_comment_symbols(Some(&[]));
         ini.read(without_inline_comments(text))?;
         let get = |section: &str, key: &str| ini.get(section, key).map(|value| value.replace('\n', ""));
-        let path = |key: &str| get("defaults", key).map(|list| format!("{key} = {}\n", absolute(&list, dir)));
-        let option = |section: &str, key: &str| get(section, key).map(|value| format!("{key} = {value}\n"));
-        let roles = dir.join("roles");
-        let roles =
-            path("roles_path").is_none().then(|| format!("roles_path = {}:{USUAL_ROLES}\n", roles.display()));
-        let listed = |key| {
-            let usual = (key == "roles_path").then(|| USUAL_ROLES.to_owned());
-            get("defaults", key).map(|list| absolute(&list, dir)).or(usual).map(|list| (key, list))
+        let found = |decision: Decision| {
+            carried(decision).filter_map(move |it| get(it.section, it.key).map(|value| (it, value)))
         };
-        let each = |(key, list): (&'static str, String)| {
-            list.split(':').map(|path| (key, path.to_owned())).collect::<Vec<_>>()
-        };
-        let paths = PATHS.into_iter().filter_map(listed).flat_map(each);
-        let interpreter = get("defaults", "interpreter_python").map(|it| it.trim().to_owned());
-        let options = OPTIONS.into_iter().filter_map(|key| option("defaults", key));
-        Ok(Self {
-            defaults: roles.into_iter().chain(PATHS.into_iter().filter_map(path)).chain(options).collect(),
-            escalation: ESCALATION
-                .into_iter()
-                .filter_map(|key| option("privilege_escalation", key))
-                .collect(),
-            inventory_plugins: option("inventory", "enable_plugins").unwrap_or_default(),
-            vars_plugins: [path("vars_plugins"), option("defaults", "vars_plugins_enabled")]
-                .into_iter()
-                .flatten()
-                .collect(),
-            paths: paths.filter(|(_, path)| !path.is_empty()).collect(),
-            interpreter: interpreter.filter(|it| !it.is_empty()),
-        })
+        let paths = |decision| found(decision).map(|(it, list)| (it, absolute(&list, dir)));
+        let mut config = Self::default();
+        let mut lists: Vec<(Carried, String)> = paths(Decision::Paths).collect();
+        for (it, value) in lists.iter().cloned().chain(found(Decision::Value)) {
+            add(&mut config.run, it, &value);
+        }
+        if !lists.iter().any(|(it, _)| it.key == "roles_path") {
+            let roles = Carried { section: "defaults", key: "roles_path" };
+            add(&mut config.run, roles, &format!("{}:{USUAL_ROLES}", dir.join("roles").display()));
+            // The site's own folder is searched anyway.
+            lists.push((roles, USUAL_ROLES.to_owned()));
+        }
+        for (it, value) in paths(Decision::ListingPaths).chain(found(Decision::ListingValue)) {
+            add(&mut config.listing, it, &value);
+        }
+        let each = lists.iter().flat_map(|(it, list)| list.split(':').map(|path| (it.key, path.to_owned())));
+        config.paths = each.filter(|(_, path)| !path.is_empty()).collect();
+        let interpreter = ini.get("defaults", "interpreter_python").map(|it| it.trim().to_owned());
+        config.interpreter = interpreter.filter(|it| !it.is_empty());
+        Ok(config)
     }
 
     /// The configuration of a run. `callbacks` is the folder of the callback plugin; `patience` is how many times slower than
@@ -101,43 +72,56 @@ impl SiteConfig {
     pub(super) fn render(&self, callbacks: &Path, patience: u32) -> String {
         // For a connection, and for sudo: a guest that is emulated and busy needs more than half a minute for either.
         let timeout = 30 * patience;
-        let plugins = callbacks.display();
-        let Self { defaults, escalation, .. } = self;
-        format!(
-            "# Written by boma-it for one run; Ansible does not read the site's own.\n\
-             [defaults]\n\
-             {defaults}\
-             callback_plugins = {plugins}\n\
-             callbacks_enabled = boma_it\n\
-             stdout_callback = ansible.builtin.default\n\
-             callback_result_format = yaml\n\
-             host_key_checking = True\n\
-             retry_files_enabled = False\n\
-             nocows = True\n\
-             vars_plugins_enabled =\n\
-             fact_caching = memory\n\
-             timeout = {timeout}\n\
-             \n\
-             [privilege_escalation]\n\
-             {escalation}\
-             \n\
-             [inventory]\n\
-             enable_plugins = ansible.builtin.yaml\n\
-             any_unparsed_is_failed = True\n\
-             \n\
-             [connection]\n\
-             pipelining = True\n"
-        )
+        let mut lines = self.run.clone();
+        let ours = [
+            (
+                "defaults",
+                format!(
+                    "callback_plugins = {}\n\
+                     callbacks_enabled = boma_it\n\
+                     stdout_callback = ansible.builtin.default\n\
+                     callback_result_format = yaml\n\
+                     host_key_checking = True\n\
+                     retry_files_enabled = False\n\
+                     nocows = True\n\
+                     vars_plugins_enabled =\n\
+                     fact_caching = memory\n\
+                     timeout = {timeout}\n",
+                    callbacks.display()
+                ),
+            ),
+            (
+                "inventory",
+                "enable_plugins = ansible.builtin.yaml\nany_unparsed_is_failed = True\n".to_owned(),
+            ),
+            // The inventory of a run is a JSON file, whatever the site calls its own.
+            ("inventory_plugin_yaml", "yaml_valid_extensions = .json\n".to_owned()),
+            ("connection", "pipelining = True\n".to_owned()),
+        ];
+        for (section, text) in ours {
+            lines.entry(section).or_default().push_str(&text);
+        }
+        format!("# Written by boma-it for one run; Ansible does not read the site's own.\n{}", render(&lines))
     }
 
     /// The configuration for listing the production inventory.
     pub(super) fn render_for_inventory(&self) -> String {
-        let Self { defaults, inventory_plugins, vars_plugins, .. } = self;
-        format!(
-            "[defaults]\n{defaults}{vars_plugins}\n[inventory]\n{inventory_plugins}any_unparsed_is_failed = True\n\
-             unparsed_is_failed = True\n"
-        )
+        let mut lines = self.run.clone();
+        for (section, text) in &self.listing {
+            lines.entry(section).or_default().push_str(text);
+        }
+        let strict = "any_unparsed_is_failed = True\nunparsed_is_failed = True\n";
+        lines.entry("inventory").or_default().push_str(strict);
+        render(&lines)
     }
+}
+
+fn add(lines: &mut Lines, Carried { section, key }: Carried, value: &str) {
+    lines.entry(section).or_default().push_str(&format!("{key} = {value}\n"));
+}
+
+fn render(lines: &Lines) -> String {
+    lines.iter().map(|(section, text)| format!("[{section}]\n{text}")).collect::<Vec<_>>().join("\n")
 }
 
 /// Ansible's parser (Python's configparser with `inline_comment_prefixes=(';',)`) takes `;` for the start of a comment only
@@ -175,10 +159,25 @@ vars_plugins_enabled = host_group_vars, ours
 vault_password_file = ~/.vault
 host_key_checking = False
 hash_behaviour = merge
+allow_broken_conditionals = True
+module_strict_utf8_response = False
+plugin_filters_cfg = filters.yml
+inventory_plugins = plugins/inventory
 
 [privilege_escalation]
 become = True
 become_ask_pass = True
+become_flags = -H -n
+
+[sudo_become_plugin]
+flags = -H
+password = hunter2
+
+[jinja2]
+dont_type_filters = to_json
+
+[tags]
+skip = slow
 
 [ssh_connection]
 ssh_args = -J bastion
@@ -193,11 +192,17 @@ enable_plugins = yaml,
         let site = SiteConfig::parse(SITE, Path::new("/srv/site")).unwrap();
         insta::assert_snapshot!(site.render(Path::new("/runs/1/ansible/callback"), 4), @r"
         # Written by boma-it for one run; Ansible does not read the site's own.
+        [connection]
+        pipelining = True
+
         [defaults]
         roles_path = /srv/site/roles:/srv/site/vendor/roles:~/.ansible/roles
         filter_plugins = /srv/site/plugins/filter
         lookup_plugins = /srv/site/plugins;lookup # no comment
+        plugin_filters_cfg = /srv/site/filters.yml
+        allow_broken_conditionals = True
         hash_behaviour = merge
+        module_strict_utf8_response = False
         callback_plugins = /runs/1/ansible/callback
         callbacks_enabled = boma_it
         stdout_callback = ansible.builtin.default
@@ -209,22 +214,33 @@ enable_plugins = yaml,
         fact_caching = memory
         timeout = 120
 
-        [privilege_escalation]
-        become = True
-
         [inventory]
         enable_plugins = ansible.builtin.yaml
         any_unparsed_is_failed = True
 
-        [connection]
-        pipelining = True
+        [inventory_plugin_yaml]
+        yaml_valid_extensions = .json
+
+        [jinja2]
+        dont_type_filters = to_json
+
+        [privilege_escalation]
+        become = True
+        become_flags = -H -n
+
+        [sudo_become_plugin]
+        flags = -H
         ");
         insta::assert_snapshot!(site.render_for_inventory(), @r"
         [defaults]
         roles_path = /srv/site/roles:/srv/site/vendor/roles:~/.ansible/roles
         filter_plugins = /srv/site/plugins/filter
         lookup_plugins = /srv/site/plugins;lookup # no comment
+        plugin_filters_cfg = /srv/site/filters.yml
+        allow_broken_conditionals = True
         hash_behaviour = merge
+        module_strict_utf8_response = False
+        inventory_plugins = /srv/site/plugins/inventory
         vars_plugins = /srv/site/plugins/vars
         vars_plugins_enabled = host_group_vars, ours
 
@@ -232,6 +248,16 @@ enable_plugins = yaml,
         enable_plugins = yaml,constructed
         any_unparsed_is_failed = True
         unparsed_is_failed = True
+
+        [jinja2]
+        dont_type_filters = to_json
+
+        [privilege_escalation]
+        become = True
+        become_flags = -H -n
+
+        [sudo_become_plugin]
+        flags = -H
         ");
     }
 
@@ -239,7 +265,7 @@ enable_plugins = yaml,
     fn the_roles_of_a_site_without_a_configuration_are_found() {
         let site = SiteConfig::parse("", Path::new("/srv/site")).unwrap();
         assert_eq!(
-            site.defaults,
+            site.run["defaults"],
             "roles_path = /srv/site/roles:~/.ansible/roles:/usr/share/ansible/roles:/etc/ansible/roles\n"
         );
     }

@@ -33,6 +33,7 @@ mod record;
 mod results;
 mod search;
 pub mod secrets;
+pub mod settings;
 mod ssh;
 mod vars;
 mod verdict;

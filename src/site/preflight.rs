@@ -53,7 +53,7 @@ pub fn check(
     let workspace =
         Workspace::fill(scratch.path(), site, &entry, (None, 1), &nowhere, !overrides.is_empty())?;
     let playbooks = playbooks::read(&workspace, vars, &python, &production, deadline)?;
-    let notes = check_plays(site, &vars.host, declared, &playbooks, &production)?;
+    let Findings { problems, notes } = check_plays(site, &vars.host, declared, &playbooks, &production)?;
     let config = read_site_config(&site.dir)?;
     let sources = Sources { site, config: &config, entry: &entry, collections: collections.as_deref() };
     let is_wanted = site.bytecode_cache != BytecodeCache::Off;
@@ -67,6 +67,7 @@ pub fn check(
         collections,
         patience: 1,
         notes,
+        problems,
         plays: playbooks.expected(&vars.host, &production),
         overrides,
         secrets,
@@ -122,14 +123,14 @@ fn list_inventory(site: &SitePlan, scratch: &Path, deadline: &Deadline) -> Resul
     Ok(Listed { ansible: found, python, collections: ansible::collections(&finished.stderr), production })
 }
 
-/// Both playbooks have a play for the host, each role of the profile is a tag there, and all of `verify.yml` can count.
+/// Both playbooks have a play for the host, and each role of the profile is a tag there.
 fn check_plays(
     site: &SitePlan,
     host: &str,
     declared: &[String],
     playbooks: &Playbooks,
     production: &ProductionInventory,
-) -> Result<Vec<String>, SiteError> {
+) -> Result<Findings, SiteError> {
     let for_host = |plays: &[Play], playbook: &Path| {
         let is_ours =
             |play: &Play| matches!(play.selection(host, production), Selection::Host | Selection::Unknown(_));
@@ -141,10 +142,10 @@ fn check_plays(
     };
     for_host(&playbooks.site, &site.playbook)?;
     let Findings { problems, notes } = findings(&playbooks.verify, host, production, declared);
-    if !problems.is_empty() {
-        return Err(SiteError::NeverCounts { playbook: site.verify.clone(), problems });
+    // A play for nobody has a better reason among the problems.
+    if problems.is_empty() {
+        for_host(&playbooks.verify, &site.verify)?;
     }
-    for_host(&playbooks.verify, &site.verify)?;
     let for_nobody = playbooks.for_nobody(host, production);
     if let Some(play) = for_nobody.first().filter(|_| site.plays_for_nobody == PlaysForNobody::Error) {
         return Err(SiteError::PlayForNobody(play.clone()));
@@ -160,7 +161,8 @@ fn check_plays(
             known: enumerate(tags, "none"),
         });
     }
-    Ok([for_nobody, playbooks.notes(host, production), notes].concat())
+    let notes = [for_nobody, playbooks.notes(host, production), notes].concat();
+    Ok(Findings { problems, notes })
 }
 
 /// The variables of the override file. Neither it nor the scenario can redirect the run.

@@ -49,6 +49,8 @@ pub struct CheckedSite {
     pub patience: u32,
     /// What a person should know about the playbooks.
     pub notes: Vec<String>,
+    /// What of `verify.yml` can never count.
+    pub(super) problems: Vec<String>,
     /// The plays of the site's playbook and those of `verify.yml`.
     pub(super) plays: [Vec<ExpectedPlay>; 2],
     pub(super) overrides: Overrides,
@@ -70,6 +72,17 @@ impl CheckedSite {
             // The program and the byte-code are part of the state.
             json!([site.bytecode_cache, self.bytecode_obstacle]).to_string(),
         ]
+    }
+
+    /// Refuses a `verify.yml` with parts that can never count.
+    ///
+    /// # Errors
+    /// [`SiteError::NeverCounts`].
+    pub fn that_can_count(self, site: &SitePlan) -> Result<Self, SiteError> {
+        match self.problems.is_empty() {
+            true => Ok(self),
+            false => Err(SiteError::NeverCounts { playbook: site.verify.clone(), problems: self.problems }),
+        }
     }
 
     /// Adds the secrets that its roles need.

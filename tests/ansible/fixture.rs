@@ -138,9 +138,10 @@ impl TestSite {
         check(&self.plan, &self.vars(host), &self.declared, &minute())
     }
 
-    /// The error of [`check`] with its causes; `.` stands for the folder of the site.
+    /// The error of [`check`], or what refuses `verify.yml`, with its causes; `.` stands for the folder of the site.
     pub(crate) fn check_error(&self, host: &str) -> String {
-        self.without_folder(&self.check(host).unwrap_err().into())
+        let checked = self.check(host).and_then(|checked| checked.that_can_count(&self.plan));
+        self.without_folder(&checked.unwrap_err().into())
     }
 
     pub(crate) fn without_folder(&self, error: &anyhow::Error) -> String {

@@ -16,6 +16,8 @@ mod plays;
 #[cfg(test)]
 mod scripted_ansible;
 #[cfg(test)]
+mod settings;
+#[cfg(test)]
 mod sshd;
 #[cfg(test)]
 mod vault;

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use boma_it::catalog::schema::{FileKind, schema};
 use boma_it::cli::args::{Cli, EXIT_CODES};
 use boma_it::site::VARIABLES;
+use boma_it::site::settings::{Decision, SETTINGS, Settings};
 use boma_it::support::env;
 use clap::{Arg, Command, CommandFactory, ValueEnum};
 use serde_json::Value;
@@ -24,9 +25,34 @@ SNAPSHOTS=overwrite cargo test --test docs reference
 ```
 
 - [Sub-commands](#sub-commands) · [Environment](#environment) · [Exit codes](#exit-codes)
-- [Variables for the site](#variables-for-the-site)
+- [Variables for the site](#variables-for-the-site) · [Settings of Ansible](#settings-of-ansible)
 - [Profile](#profile) · [Scenario](#scenario) · [Harness](#harness)
 ";
+
+const SETTINGS_HEAD: &str = "
+## Settings of Ansible
+
+Every setting of ansible-core, and what a run does with the one in the site's `ansible.cfg`. What is carried over has its place
+there, as `section.key`; the rest has the name that `ansible-config list` gives it. Settings of plugins that are not here are
+left out. Variables of the environment (`ANSIBLE_…`) are never passed on.
+
+";
+
+/// A row of the table of settings.
+fn setting(settings: &Settings) -> [String; 3] {
+    let what = match settings.decision {
+        Decision::Paths => "carried over, relative paths made absolute",
+        Decision::Value => "carried over",
+        Decision::ListingPaths => {
+            "carried over where the inventory is listed, not into a run; relative paths made absolute"
+        }
+        Decision::ListingValue => "carried over where the inventory is listed, not into a run",
+        Decision::Set => "set by boma-it",
+        Decision::LeftOut => "left out",
+    };
+    let names: Vec<_> = settings.names().map(|(name, place)| code(place.unwrap_or(name))).collect();
+    [what.to_owned(), settings.reason.to_owned(), names.join(", ")]
+}
 
 #[test]
 fn the_reference_is_up_to_date() {
@@ -50,6 +76,8 @@ fn reference() -> String {
     text += "\n`boma-it ssh` ends with the exit code of the command that it ran.\n";
     let rows = VARIABLES.iter().map(|(name, meaning)| [code(name), (*meaning).to_owned()]);
     text += &format!("\n## Variables for the site\n\n{}", table(["variable", "meaning"], rows));
+    text += SETTINGS_HEAD;
+    text += &table(["what", "why", "settings"], SETTINGS.iter().map(setting));
     for kind in FileKind::value_variants() {
         let schema = schema(*kind);
         let mut rows = Vec::new();

@@ -45,4 +45,6 @@ def ignores_errors_itself(task):
 def never_fails(task):
     """Whether `failed_when: false` keeps a task from failing, whatever it finds."""
     conditions = task.failed_when
+    # Until 2.20 it always is a list.
+    conditions = conditions if isinstance(conditions, (list, tuple)) else [conditions]
     return bool(conditions) and all(str(condition).strip().lower() == "false" for condition in conditions)

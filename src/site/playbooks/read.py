@@ -23,9 +23,7 @@ from ansible.playbook.block import Block
 from ansible.playbook.play import Play
 
 # Beside this file in a workspace.
-sys.path.append(str(Path(__file__).resolve().parent / "callback"))
-
-from boma_it import ignores_errors_itself, kind_of, name_of, never_fails, place_of
+from boma_it_tasks import ignores_errors_itself, kind_of, name_of, never_fails, place_of
 
 # What a task can be, besides an include and a probe.
 ASSERTIONS = ("assert", "fail", "tagged")
