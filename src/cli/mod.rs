@@ -7,6 +7,7 @@ mod driver;
 mod image;
 pub(crate) mod layer;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -91,7 +92,7 @@ fn plan(driver: &Driver, choice: &RiskyChoice) -> anyhow::Result<Exit> {
         checked => checked?,
     };
     for note in notes {
-        eprintln!("note: {}", Redactor::of_process().redact(&note));
+        let _ = writeln!(std::io::stderr(), "note: {}", Redactor::of_process().redact(&note));
     }
     Ok(Exit::Passed)
 }

@@ -47,7 +47,7 @@ else
     done
     [ -e "$root/run/cloud-init/result.json" ] ||
         systemctl list-unit-files 'cloud-*' --plain --no-legend --no-pager 2>/dev/null |
-        while read -r unit state _; do echo "cloud-init-unit $unit $state"; done
+        while read -r unit enabled _; do echo "cloud-init-unit $unit $enabled"; done
 fi
 [ "$state" = running ] ||
     systemctl list-units --failed --plain --no-legend --no-pager | while read -r unit _; do echo "failed $unit"; done

@@ -1,11 +1,11 @@
 """Records a playbook run: one JSON object a line, written to the pipe that BOMA_IT_RECORD names.
 
 Every line has an `event`: ansible, play, no_hosts_matched, start, refused, result, stats or problem; and of verify.yml
-declared, notified, waived, unknown_play and round. The reader is `src/site/record.rs`. If a callback raises, Ansible only
-warns and the result is lost, so an exception in here is recorded as a `problem`, and the run counts as errored.
+declared, notified, waived, unknown_play and round. The reader is `src/site/record.rs`. If a callback raises, Ansible
+only warns and the result is lost, so an exception in here is recorded as a `problem`, and the run counts as errored.
 
-The guard of connections is `boma_it_guard.py`, the evidence of what was evaluated `boma_it_evidence.py`, and what a task is
-`boma_it_tasks.py`. Without them this file does not load, and the run fails.
+The guard of connections is `boma_it_guard.py`, the evidence of what was evaluated `boma_it_evidence.py`, and what a
+task is `boma_it_tasks.py`. Without them this file does not load, and the run fails.
 """
 
 from __future__ import annotations

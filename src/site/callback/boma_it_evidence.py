@@ -16,12 +16,18 @@ from ansible.executor.task_executor import TaskExecutor
 from ansible.playbook.conditional import Conditional
 from ansible.plugins.action import ActionBase
 from ansible.plugins.strategy import Debugger, NextAction
+from ansible.template import Templar
 
 try:
     from ansible._internal._templating._engine import TemplateEngine
 except ImportError:
     # Before 2.19.
     TemplateEngine = None
+try:
+    from ansible._internal._task import TaskContext
+except ImportError:
+    # Before 2.19.
+    TaskContext = None
 
 # Keys of a result that Ansible itself adds, or that every failure has: they do not show that a module did its work.
 NOT_OWN = {
@@ -70,7 +76,7 @@ class Round:
         self.false = 0
         # Conditions of either kind that could not be evaluated.
         self.errors = 0
-        # Results of modules that could be read, and that could not; and commands of a shell, for a module or by themselves.
+        # Results of modules that could be read, and that could not; and commands of a shell, for a module or alone.
         self.parsed = self.garbled = self.commands = 0
         # Whether the action becomes another user.
         self.become = False
@@ -169,7 +175,7 @@ def watch_tasks(record):
         result = run(self, *args, **kwargs)
         final = values_of(result)
         if not getattr(self, "boma_it_rounds", 0) and final.get("skipped"):
-            # A loop over an empty list. Ansible has not evaluated `when`, which may say that the task is not for the host.
+            # A loop over an empty list. Ansible has not evaluated `when`, by which the task may not be for the host.
             seen = Round()
             seen.false = int(is_kept_off(self))
             write(self, final, seen, is_complete=True)
@@ -184,19 +190,13 @@ def is_kept_off(executor):
     """Whether the task's `when` is false without an item of its loop."""
     task = executor._task
     if TemplateEngine is None:
-        from ansible.template import Templar
-
         variables = executor._job_vars
 
         def holds():
             return task.evaluate_conditional(Templar(loader=executor._loader, variables=variables), variables)
     else:
-        variables = getattr(executor, "_job_vars", None)
-        if variables is None:
-            # Since 2.21.
-            from ansible._internal._task import TaskContext
-
-            variables = TaskContext.current().task_vars
+        # Since 2.21 they are those of the context.
+        variables = getattr(executor, "_job_vars", None) or TaskContext.current().task_vars
 
         def holds():
             return task._resolve_conditional(task.when, variables)

@@ -10,7 +10,7 @@ NO_ASSERTION = ("add_host", "debug", "gather_facts", "group_by", "meta", "set_fa
 
 
 def kind_of(task):
-    """What a task is for: module `assert` or `fail` by any name; tagged `assertion`; an include; or a probe of facts."""
+    """What a task is for: `assert` or `fail` by any name; tagged `assertion`; an include; or a probe of facts."""
     module = str(task.action).rpartition(".")[2]
     if module in ("assert", "fail"):
         return module

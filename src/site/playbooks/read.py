@@ -2,9 +2,9 @@
 
     python3 read.py QUESTION ANSWER ARGUMENT...
 
-The arguments are those of `ansible-playbook`, with a playbook for each phase of the question. The question and the answer
-are files; `src/site/playbooks.rs` writes the one and reads the other. Ansible's own loader finds plays, roles and imports,
-and its own patterns select hosts: here, in the inventory of the run, and in production.
+The arguments are those of `ansible-playbook`, with a playbook for each phase of the question. The question and the
+answer are files; `src/site/playbooks.rs` writes the one and reads the other. Ansible's own loader finds plays, roles
+and imports, and its own patterns select hosts: here, in the inventory of the run, and in production.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import ansible.cli.playbook
-from ansible import constants as C
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.executor.playbook_executor import PlaybookExecutor
 from ansible.inventory.manager import InventoryManager, split_host_pattern
@@ -29,7 +29,7 @@ from boma_it_tasks import ignores_errors_itself, kind_of, name_of, never_fails, 
 ASSERTIONS = ("assert", "fail", "tagged")
 
 # A play that selects only these runs on this machine, and a run is limited to the host under test.
-LOCAL = {*C.LOCALHOST}
+LOCAL = {*constants.LOCALHOST}
 
 # Fields of a task that hold the list of a loop have these names in a playbook.
 LOOPS = ("loop", "with_items", "with_list", "with_flattened", "with_dict")
@@ -88,14 +88,15 @@ class Reader(PlaybookExecutor):
         production = production_of(question["production"], self._loader)
         for playbook, variables in zip(self._playbooks, question["phases"], strict=True):
             self._variable_manager.extra_vars.update(variables)
-            executor = PlaybookExecutor([playbook], self._inventory, self._variable_manager, self._loader, self.passwords)
+            known = (self._inventory, self._variable_manager, self._loader)
+            executor = PlaybookExecutor([playbook], *known, self.passwords)
             (entry,) = executor.run()
             answer.append([self.play(play, playbook, production) for play in entry["plays"]])
         ANSWER.write_text(json.dumps(answer, default=str), encoding="utf-8", errors="surrogateescape")
         return 0
 
     def play(self, play, playbook, production):
-        self._loader.set_basedir(play._included_path or os.path.realpath(os.path.dirname(playbook)))
+        self._loader.set_basedir(play._included_path or os.path.realpath(Path(playbook).parent))
         unknown = getattr(play, "boma_it_unknown", None)
         pattern = [str(part) for part in as_list(play.hosts)]
         parts = [part for part in split_host_pattern(pattern) if part and part[0] not in "!&"]
@@ -126,7 +127,7 @@ class Reader(PlaybookExecutor):
 
 def tasks_of(block):
     if not isinstance(block, Block):
-        if not (block.action in C._ACTION_META and block.implicit):
+        if not (block.action in constants._ACTION_META and block.implicit):
             yield block
         return
     for section in (block.block, block.rescue, block.always):
