@@ -148,6 +148,21 @@ pub enum PlaybookError {
     /// There were plays, but no task ran on the host.
     #[error("no task ran on host `{0}`, and that never passes (do the tags select any task?)")]
     NothingRan(String),
+    /// The site's playbook gathered no facts, ignored that, and did nothing else.
+    #[error("no task ran on the host but `{}`, which failed{}", .0.task, after_colon(.0))]
+    OnlyFacts(Box<TaskResult>),
+    /// Every task of the site's playbook was skipped.
+    #[error(
+        "all {count} tasks were skipped on host `{host}`, and that never passes (first `{first}`: do its conditions hold in a run?)"
+    )]
+    AllSkipped {
+        /// The host.
+        host: String,
+        /// How many there are.
+        count: usize,
+        /// The first of them.
+        first: String,
+    },
     /// A play that should have had the host, or was unknown before, ran on nobody.
     #[error("{0}")]
     PlayForNobody(String),

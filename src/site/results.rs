@@ -213,6 +213,9 @@ impl Collector {
             return Err(PlaybookError::NoHostMatched(self.host));
         }
         let facts = |task: &TaskResult| matches!(short(&task.action), "setup" | "gather_facts");
+        if let (Phase::Apply, Some(why)) = (phase, self.report.did_nothing(&self.host, facts)) {
+            return Err(why);
+        }
         // Facts that could not be gathered are told by the verification.
         let has_failed = self.report.tasks.iter().any(|task| task.status == TaskStatus::Failed);
         if counted.is_none() || self.report.tasks.iter().all(facts) && !has_failed {
@@ -258,6 +261,23 @@ impl Collector {
 }
 
 impl PlaybookReport {
+    /// The error if the site's playbook had tasks for the host, and none of them did anything.
+    fn did_nothing(&self, host: &str, is_facts: impl Fn(&TaskResult) -> bool) -> Option<PlaybookError> {
+        let (facts, work): (Vec<_>, Vec<_>) = self.tasks.iter().partition(|task| is_facts(task));
+        if work.iter().any(|task| task.status != TaskStatus::Skipped) {
+            return None;
+        }
+        let failed = facts.into_iter().find(|task| task.status == TaskStatus::Failed);
+        match (failed, work.first()) {
+            (Some(facts), _) => Some(PlaybookError::OnlyFacts(Box::new(facts.clone()))),
+            (None, Some(first)) => {
+                let (host, first) = (host.to_owned(), first.task.clone());
+                Some(PlaybookError::AllSkipped { host, count: work.len(), first })
+            }
+            (None, None) => None,
+        }
+    }
+
     /// The tasks that failed and were neither ignored nor rescued.
     pub fn fatal(&self) -> impl Iterator<Item = &TaskResult> {
         self.tasks.iter().filter(|task| task.status == TaskStatus::Failed && !task.ignored)

@@ -124,6 +124,40 @@ fn a_rescue_in_an_always_section_does_not_rescue_the_failure_before_it(
     }
 }
 
+#[rstest::rstest]
+#[case::no_python("vars: {ansible_python_interpreter: /nonexistent/python}", "/nonexistent/python")]
+#[case::a_python_that_fails("vars: {ansible_python_interpreter: /bin/false}", "")]
+#[case::no_sudo(
+    "become: true\n  become_user: nobody\n  vars: {ansible_become_exe: /nonexistent/sudo}",
+    "/nonexistent/sudo"
+)]
+fn facts_that_cannot_be_gathered_end_the_apply_with_their_cause(
+    #[case] broken: &str,
+    #[case] cause: &str,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
+) {
+    let sshd = Sshd::start();
+    for ignored in ["false", "true"] {
+        let play = format!(
+            "- name: edge hosts\n  hosts: edge\n  ignore_errors: {ignored}\n  {broken}\n  tasks: [{{meta: noop, tags: [base]}}]\n"
+        );
+        let Some(site) = TestSite::with_ansible(version, &[("site/site.yml", &play)]) else { return };
+        let error = site.reached_by(&sshd).run_error(Phase::Apply);
+        assert!(error.contains("`Gathering Facts`") && error.contains(cause), "{error}");
+        assert!(!error.contains("tags select"), "{error}");
+    }
+}
+
+#[test]
+fn an_apply_whose_tasks_are_all_skipped_is_an_error() {
+    let tasks = "- {name: one, command: 'true', when: false}\n- {name: two, command: 'true', when: nowhere is defined}\n";
+    let site = TestSite::new(&[("site/roles/base/tasks/main.yml", tasks)]);
+    assert_eq!(
+        site.run_error(Phase::Apply),
+        "all 2 tasks were skipped on host `askari`, and that never passes (first `base : one`: do its conditions hold in a run?)"
+    );
+}
+
 #[test]
 fn a_vaulted_value_stays_vaulted_and_inventory_dir_is_that_of_production() {
     let vaulted = "token: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  6162\n";

@@ -110,6 +110,14 @@ def items_of(values):
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
+def failed_modules(values):
+    """What the modules said that could not gather facts: the message of `gather_facts` has only their names."""
+    modules = values.get("failed_modules")
+    said = modules.values() if isinstance(modules, dict) else []
+    said = [it.get("module_stderr") or it.get("msg") for it in said if isinstance(it, dict)]
+    return "\n".join(str(it).strip() for it in said if it)
+
+
 def text(value):
     """A value as text, shortened to its end; None if it is empty."""
     if value is None or value == "" or value == []:
@@ -367,7 +375,7 @@ class CallbackModule(CallbackBase):
             "reason": text(values.get("skip_reason")),
             # For an assert, the condition that did not hold.
             "condition": text(values.get("assertion")),
-            "stderr": text(values.get("stderr") or values.get("module_stderr")),
+            "stderr": text(values.get("stderr") or values.get("module_stderr") or failed_modules(values)),
             "stdout": text(values.get("stdout") or values.get("module_stdout")) if failed else None,
             "rc": str(values["rc"]) if isinstance(values.get("rc"), int) else None,
         }

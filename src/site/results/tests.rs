@@ -254,6 +254,28 @@ fn facts_that_cannot_be_gathered_are_not_nothing_in_a_verification() {
     assert!(error.starts_with("task `base : rules`"), "{error}");
 }
 
+#[test]
+fn an_apply_that_skips_every_task_never_passes() {
+    let skipped = result("").replace(r#""status":"ok""#, r#""status":"skipped""#);
+    let facts = result("").replace("ansible.builtin.template", "ansible.builtin.gather_facts");
+    let all = |lines: &[&str]| conclude(Phase::Apply, lines, None);
+    let error = all(&[BEGIN, &facts, &skipped, &skipped, &stats(FINE)]).unwrap_err();
+    insta::assert_snapshot!(error, @"all 2 tasks were skipped on host `askari`, and that never passes (first `base : rules`: do its conditions hold in a run?)");
+    // One that ran, or whose failure is ignored, is enough.
+    assert_eq!(all(&[BEGIN, &skipped, &result(""), &stats(FINE)]).unwrap().skipped, 1);
+    let ignored = failed("").replace(r#""ignored":false"#, r#""ignored":true"#);
+    assert_eq!(all(&[BEGIN, &skipped, &ignored, &stats(FINE)]).unwrap().skipped, 1);
+}
+
+#[test]
+fn an_apply_that_ignores_that_it_has_no_facts_and_does_nothing_else_says_why() {
+    let facts = failed(r#","output":{"msg":"no sudo"}"#)
+        .replace("ansible.builtin.template", "ansible.builtin.gather_facts")
+        .replace(r#""ignored":false"#, r#""ignored":true"#);
+    let error = conclude(Phase::Apply, &[BEGIN, &facts, &stats(FINE)], None).unwrap_err();
+    insta::assert_snapshot!(error, @"no task ran on the host but `base : rules`, which failed: no sudo");
+}
+
 proptest::proptest! {
     #[test]
     fn no_record_panics_or_passes_with_a_bad_exit(lines in proptest::collection::vec(".{0,60}", 0..6)) {
