@@ -150,6 +150,7 @@ class CallbackModule(CallbackBase):
         self._host = os.environ.get("BOMA_IT_DECLARE")
         self._started = set()
         self._declared = []
+        self._handlers = []
         guard_connections(connection_loader, lambda wanted: self._record("refused", wanted=wanted))
         continue_without_debugger()
         path = os.environ.get("BOMA_IT_RECORD")
@@ -227,6 +228,8 @@ class CallbackModule(CallbackBase):
         # A probe is of interest if it notifies a handler: without it the handler does not run.
         if kind != "probe" or task.notify:
             self._declared.append((play, task))
+            if part == "handler":
+                self._handlers.append(task)
             kind = {"include": "include", "probe": "notifier"}.get(kind, "assertion")
             kind = kind if kind == "notifier" and part == "handler" else part or kind
             self._record("declared", uuid=uuid_of(task), kind=kind, task=name_of(task), path=place_of(task))
@@ -254,6 +257,15 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_notify(self, handler, host):
         if host.name == self._host:
             self._record("notified", uuid=uuid_of(handler))
+
+    def _notify(self, names):
+        """Records handlers that a changed task notifies: Ansible tells so only when it is about to run them."""
+        for name in names:
+            # The last one of a name runs, and every one that listens. A template can be any.
+            named = [it for it in self._handlers if name in (it.name, it.get_name().strip())][-1:]
+            listening = [it for it in self._handlers if "{{" in str(name) or name in (it.listen or [])]
+            for handler in named + listening:
+                self._record("notified", uuid=uuid_of(handler))
 
     @recorded
     def v2_playbook_on_no_hosts_matched(self):
@@ -333,6 +345,8 @@ class CallbackModule(CallbackBase):
 
     def _result(self, result, status, ignored=False, rescued=False):
         task, host, values = parts_of(result)
+        if status == "ok" and values.get("changed") and host == self._host:
+            self._notify(task.notify or [])
         uuid, now = uuid_of(task), time.monotonic()
         begun = self._begun.get((host, uuid), self._begun.get(uuid, now))
         ends = self._items.pop((host, uuid), [])
