@@ -21,12 +21,10 @@ use crate::exit::{ErrorClass, Exit};
 use crate::machine::VmVolumes;
 use crate::machine::teardown::PruneScope;
 use crate::report::terminal::print_error;
-use crate::site::SiteError;
 use crate::support::deadline::{Deadline, Waited};
 use crate::support::env::{self, RepeatRemoved};
 use crate::support::interrupt::Interrupt;
 use crate::support::log;
-use crate::support::process::ProcessError;
 use crate::support::secret::Redactor;
 use args::{Cli, Command, RiskyChoice, Target};
 use driver::Driver;
@@ -83,11 +81,8 @@ fn plan(driver: &Driver, choice: &RiskyChoice) -> anyhow::Result<Exit> {
     print(&serde_yaml::to_string(&plan)?)?;
     let interrupt = Interrupt::from_signals().context("cannot listen for signals")?;
     let notes = match cycle::check_site(&plan, &interrupt) {
-        Err(error) if is_without_ansible(&error) => {
-            vec![
-                "there is no Ansible here, so the site was not checked (`make setup` installs one)"
-                    .to_owned(),
-            ]
+        Err(error) if matches!(ErrorClass::of(&error), ErrorClass::MachineLacks { .. }) => {
+            vec![format!("the site was not checked: {error:#}")]
         }
         checked => checked?,
     };
@@ -95,15 +90,6 @@ fn plan(driver: &Driver, choice: &RiskyChoice) -> anyhow::Result<Exit> {
         let _ = writeln!(std::io::stderr(), "note: {}", Redactor::of_process().redact(&note));
     }
     Ok(Exit::Passed)
-}
-
-/// Whether an error says that Ansible is not there.
-fn is_without_ansible(error: &anyhow::Error) -> bool {
-    use std::io::ErrorKind::NotFound;
-    matches!(
-        error.downcast_ref(),
-        Some(SiteError::Process(ProcessError::Start { source, .. })) if source.kind() == NotFound
-    )
 }
 
 /// `up`, `apply`, `reboot`, `assert` and `cycle`: shown on the terminal, recorded in the run folder.

@@ -308,8 +308,20 @@ fn a_plan_without_ansible_says_that_the_site_was_not_checked() {
     assert_eq!(transcript.code, Some(0), "{transcript}");
     assert_eq!(
         transcript.stderr,
-        "note: there is no Ansible here, so the site was not checked (`make setup` installs one)\n"
+        "note: the site was not checked: cannot run Ansible: cannot start `ansible-inventory`; is it installed and on PATH? \
+         (`make setup` installs what boma-it needs): No such file or directory (os error 2)\n"
     );
+}
+
+#[test]
+fn a_plan_with_an_ansible_that_lost_its_interpreter_is_an_error() {
+    let project = Project::new();
+    fs::remove_file(project.path(".venv")).unwrap();
+    project.write("bin/ansible-inventory", "#!/nonexistent/python3\n");
+    fs::set_permissions(project.path("bin/ansible-inventory"), fs::Permissions::from_mode(0o755)).unwrap();
+    let bin = project.path("bin").to_string_lossy().into_owned();
+    let transcript = project.run_with(&["plan", "--host", "askari"], &[("PATH", &bin)]);
+    assert_eq!(transcript.code, Some(3), "{transcript}");
 }
 
 #[test]
