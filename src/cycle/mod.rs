@@ -22,6 +22,7 @@ mod place;
 mod playbook;
 mod reboot;
 mod recorder;
+mod restart_failure;
 mod run;
 mod running_vm;
 mod secrets;

@@ -1,16 +1,16 @@
 //! The stage `reboot`: restart the VM as the plan says, and prove the restart by the boot id.
 
 use std::cell::RefCell;
-use std::time::Duration;
 
 use anyhow::Context;
 
-use super::errors::{StageError, StageOutput, VmFailure};
-use super::lockout::{Closed, LoginWatch};
+use super::errors::{StageError, StageOutput};
+use super::lockout::LoginWatch;
+use super::restart_failure::classify;
 use super::run::Run;
 use super::vm_monitor::{SILENCE, VmMonitor};
-use crate::catalog::plan::{ExpectedFault, Restart};
-use crate::guest::{Baseline, Ready, ReadyError, RebootError, Silence, Witness, prove_reboot, wait_ready};
+use crate::catalog::plan::Restart;
+use crate::guest::{Baseline, Ready, Silence, Witness, prove_reboot, wait_ready};
 use crate::machine::RestartMethod;
 use crate::support::deadline::{Deadline, format_duration};
 
@@ -63,60 +63,4 @@ impl Run<'_> {
         self.hypervisor().restart(machine, method).context("cannot restart the VM")?;
         Ok(baseline)
     }
-}
-
-/// What a failed restart means. It is the site's doing only if that is proven: by a fault of the one new boot that the guest's
-/// own software shows; by a boot that ended, with nobody able to log in (a guest that hangs while booting is just as silent);
-/// or by a job that the guest itself says it waits for, and has for `patience`.
-fn classify(
-    error: RebootError,
-    closed: Option<Closed>,
-    patience: Duration,
-    user: &str,
-    monitor: &mut VmMonitor<'_>,
-) -> StageError {
-    let hung = hung_job(&error, patience);
-    let is_unreachable = matches!(error, RebootError::Unreachable { .. });
-    let error = anyhow::Error::from(error);
-    if let Some(fault) = VmFailure::in_chain(&error).and_then(VmFailure::fault) {
-        return match monitor.began_one_boot() {
-            Ok(_) => StageError::Fault(fault, error),
-            Err(why) => StageError::Error(error.context(why)),
-        };
-    }
-    if let Some(job) = hung {
-        return StageError::Fault(ExpectedFault::Hung, error.context(job));
-    }
-    if !is_unreachable {
-        return error.into();
-    }
-    match (monitor.ended_boot(), closed) {
-        (Ok(_), Some(Closed::KeyType(words))) => {
-            StageError::Error(error.context(format!("sshd does not take our kind of key: {words}")))
-        }
-        (Ok(line), Some(Closed::Proven(words))) => StageError::Fault(
-            ExpectedFault::Unreachable,
-            error.context(format!(
-                "the guest booted (`{line}`), and the account `{user}` is locked out: sshd says {words}"
-            )),
-        ),
-        (Ok(line), _) => StageError::Fault(
-            ExpectedFault::Unreachable,
-            error.context(format!("the guest booted (`{line}`), but SSH does not answer")),
-        ),
-        (Err(why), _) => match monitor.stuck_job(patience) {
-            Some(job) => StageError::Fault(ExpectedFault::Hung, error.context(why).context(job)),
-            None => StageError::Error(error.context(why)),
-        },
-    }
-}
-
-/// The jobs that the guest, over SSH, says that it still waits for after all that time. cloud-init is the harness's own.
-fn hung_job(error: &RebootError, patience: Duration) -> Option<String> {
-    let RebootError::NotReady(ReadyError::NotSettled { jobs: Some(jobs), .. }) = error else { return None };
-    let is_site = !jobs.units.is_empty() && !jobs.units.iter().any(|unit| unit.starts_with("cloud-"));
-    (is_site && jobs.unchanged_for >= patience).then(|| {
-        let (units, time) = (jobs.units.join(", "), format_duration(jobs.unchanged_for));
-        format!("the boot does not end: it has waited for {units} for {time}")
-    })
 }

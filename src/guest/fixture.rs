@@ -50,7 +50,7 @@ impl ScriptedGuest {
 }
 
 /// The boot id of the `n`th boot.
-pub(super) fn id(n: u32) -> BootId {
+pub(crate) fn id(n: u32) -> BootId {
     BootId::parse(&format!("{n:08x}-0000-4000-8000-000000000000")).unwrap()
 }
 

@@ -10,7 +10,7 @@ mod boot_count;
 mod boot_log;
 pub mod diagnostics;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod guest_report;
 mod identity;
 mod prober;

@@ -270,3 +270,13 @@ proptest::proptest! {
         }
     }
 }
+
+#[rstest::rstest]
+#[case(TaskKind::Assert, true)]
+#[case(TaskKind::Fail, true)]
+#[case(TaskKind::Tagged, true)]
+#[case(TaskKind::Include, false)]
+#[case(TaskKind::Probe, false)]
+fn an_include_and_a_probe_are_no_assertions(#[case] kind: TaskKind, #[case] is_assertion: bool) {
+    assert_eq!(kind.is_assertion(), is_assertion);
+}
