@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use super::vm_monitor::VmMonitor;
-use crate::guest::{Refusal, Silence, SshdLog, goes_down};
+use crate::guest::{Refusal, RefusalCause, Silence, SshError, SshdLog, goes_down};
 use crate::support::ssh_access::SshAccess;
 
 /// How long sshd must listen elsewhere: it may be about to restart.
@@ -20,7 +20,7 @@ const LAST_CHANCE: u32 = 4;
 /// What is known of a guest that gave no login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Closed {
-    /// sshd's own words.
+    /// sshd's own words, and what a login needs instead.
     Proven(String),
     /// It takes no key of our kind, in sshd's own words. So nothing is known of other keys.
     KeyType(String),
@@ -117,16 +117,36 @@ impl<'w, 'm> LoginWatch<'w, 'm> {
 
     /// Whether sshd's own words show it: those in `recent` about our logins, those in `boot` about where it listens.
     fn is_proven(&mut self, silence: &Silence<'_>, recent: &str, boot: &str) -> bool {
-        self.closed = match SshdLog::read(recent).refusal(&self.access.user, silence.refused) {
-            Some(Refusal::Account(words)) => Some(Closed::Proven(words)),
+        let (user, peer) = (&self.access.user, self.access.peer());
+        self.closed = match SshdLog::read(recent).refusal(user, silence.refused) {
+            Some(Refusal::Account(words, cause)) => Some(Closed::Proven(words + &needed(cause, user))),
             Some(Refusal::KeyType(words)) => Some(Closed::KeyType(words)),
             None if silence.refused.is_empty() && silence.length >= STEADY => {
-                SshdLog::read(boot).listens_elsewhere(self.access.peer()).map(Closed::Proven)
+                let words = SshdLog::read(boot).listens_elsewhere(peer);
+                words.map(|words| Closed::Proven(format!("{words}; boma-it needs it to listen on {peer}")))
             }
             None => None,
         };
         self.closed.is_some()
     }
+}
+
+/// What boma-it needs in order to log in as `user`, after sshd's words.
+fn needed(cause: RefusalCause, user: &str) -> String {
+    match cause {
+        RefusalCause::Named => format!("; boma-it needs to log in as `{user}` with its key alone"),
+        RefusalCause::NoShell => format!("; boma-it needs a shell of `{user}` that runs its commands"),
+        RefusalCause::Unnamed => format!(
+            " and names no reason; boma-it needs its key in the authorized_keys of `{user}` (`exclusive: false` keeps \
+             it), and a login with that key alone"
+        ),
+    }
+}
+
+/// The client's error, unless sshd's own words say why it was refused: the client can only guess.
+pub(super) fn unexplained(client: SshError, closed: Option<&Closed>) -> Option<SshError> {
+    let sshd_says = matches!(closed, Some(Closed::Proven(_) | Closed::KeyType(_)));
+    (!sshd_says || !matches!(client, SshError::AuthRefused { .. })).then_some(client)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::errors::{StageError, StageOutput};
-use super::lockout::{Closed, LoginWatch};
+use super::lockout::{Closed, LoginWatch, unexplained};
 use super::observed::count;
 use super::recorder::RunRecorder;
 use super::run::Run;
@@ -174,31 +174,33 @@ impl Run<'_> {
             }
         };
         let (user, is_mute) = (&vm.access.user, matches!(*last, SshError::Mute { .. }));
-        let mut error = anyhow::Error::from(*last);
-        if let Some(ansible) = ansible {
-            error = error.context(format!("{ansible:#}"));
-        }
+        let client = unexplained(*last, closed.as_ref()).map(anyhow::Error::from);
+        let error = |why: String| match (client, ansible.map(|error| format!("{error:#}"))) {
+            (Some(client), Some(ansible)) => client.context(ansible).context(why),
+            (Some(client), None) => client.context(why),
+            (None, Some(ansible)) => anyhow::Error::msg(ansible).context(why),
+            (None, None) => anyhow::Error::msg(why),
+        };
         if monitor.borrow_mut().began_boots() > 0 {
-            return Err(error
-                .context("the guest restarted during or after the playbook, and nobody can log in")
-                .into());
+            let why = "the guest restarted during or after the playbook, and nobody can log in";
+            return Err(error(why.to_owned()).into());
         }
         let lockout = |why: String| format!("the apply locked out the account `{user}`: {why}");
         Err(match closed {
-            Some(Closed::Proven(words)) => StageError::Fault(
-                ExpectedFault::Unreachable,
-                error.context(lockout(format!("sshd says {words}"))),
-            ),
+            Some(Closed::Proven(words)) => {
+                StageError::Fault(ExpectedFault::Unreachable, error(lockout(format!("sshd says {words}"))))
+            }
             Some(Closed::Silent(life)) if !is_mute => StageError::Fault(
                 ExpectedFault::Unreachable,
-                error.context(lockout(format!("nobody can log in, though the guest is up: {life}"))),
+                error(lockout(format!("nobody can log in, though the guest is up: {life}"))),
             ),
             Some(Closed::KeyType(words)) => {
-                error.context(format!("sshd does not take our kind of key: {words}")).into()
+                error(format!("sshd does not take our kind of key: {words}")).into()
             }
-            Some(Closed::Silent(_)) | None => error
-                .context("nobody can log in after the playbook, and nothing proves that this is a lockout")
-                .into(),
+            Some(Closed::Silent(_)) | None => {
+                let why = "nobody can log in after the playbook, and nothing proves that this is a lockout";
+                error(why.to_owned()).into()
+            }
         })
     }
 }

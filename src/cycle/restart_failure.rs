@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::errors::{StageError, VmFailure};
-use super::lockout::Closed;
+use super::lockout::{Closed, unexplained};
 use super::vm_monitor::VmMonitor;
 use crate::catalog::plan::ExpectedFault;
 use crate::guest::{ReadyError, RebootError};
@@ -13,7 +13,7 @@ use crate::support::deadline::format_duration;
 /// software shows; by a boot that ended, with nobody able to log in (a guest that hangs while booting is just as silent);
 /// or by a job that the guest itself says it waits for, and has for `patience`.
 pub(super) fn classify(
-    error: RebootError,
+    mut error: RebootError,
     closed: Option<Closed>,
     patience: Duration,
     user: &str,
@@ -21,6 +21,9 @@ pub(super) fn classify(
 ) -> StageError {
     let hung = hung_job(&error, patience);
     let is_unreachable = matches!(error, RebootError::Unreachable { .. });
+    if let RebootError::Unreachable { last, .. } = &mut error {
+        *last = last.take().and_then(|last| unexplained(*last, closed.as_ref())).map(Box::new);
+    }
     let error = anyhow::Error::from(error);
     if let Some(fault) = VmFailure::in_chain(&error).and_then(VmFailure::fault) {
         return match monitor.began_one_boot() {

@@ -28,4 +28,4 @@ pub use readiness::{Baseline, BootFacts, BootId, CloudInit, Ready, ReadyError, R
 pub use reboot::{RebootError, RebootProof, prove_reboot};
 pub use settle::{log_in, wait_ready};
 pub use ssh::{CommandOutput, CommandStatus, Session, Silence, SshError};
-pub(crate) use sshd_log::{Refusal, SshdLog};
+pub(crate) use sshd_log::{Refusal, RefusalCause, SshdLog};

@@ -17,6 +17,8 @@ const SHOWN: usize = 3;
 const ENOUGH: usize = 2;
 /// How sshd says that it does not take our *kind* of key (sshd_config(5), `PubkeyAcceptedAlgorithms`).
 const KEY_TYPE: &str = "not in PubkeyAccepted";
+/// How sshd says that nothing more is needed to log in.
+const ACCEPTED: &str = "Accepted ";
 
 /// The lines of sshd in a journal.
 pub(crate) struct SshdLog<'a>(Vec<Line<'a>>);
@@ -29,10 +31,21 @@ struct Line<'a> {
 /// What sshd says about a login that it gave no session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It refused the account; its own words.
-    Account(String),
+    /// It refused the account; its own words, and what they show of the cause.
+    Account(String, RefusalCause),
     /// It takes no key of our kind, so nothing is known about other keys; its own words.
     KeyType(String),
+}
+
+/// Why sshd refused an account, as far as it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusalCause {
+    /// Its words name the cause.
+    Named,
+    /// It accepted the key, and no command ran.
+    NoShell,
+    /// It says only that it ended the connection.
+    Unnamed,
 }
 
 impl<'a> SshdLog<'a> {
@@ -52,10 +65,15 @@ impl<'a> SshdLog<'a> {
         let (about, mut reasons): (Vec<_>, Vec<_>) =
             said.partition(|message| has_word(message, &end_of(ours)));
         let is_key_type = reasons.iter().any(|message| message.contains(KEY_TYPE));
+        let cause = match reasons.is_empty() {
+            _ if about.iter().any(|message| message.starts_with(ACCEPTED)) => RefusalCause::NoShell,
+            true => RefusalCause::Unnamed,
+            false => RefusalCause::Named,
+        };
         // A reason does not repeat the connection; beside it, how the connection ended.
         reasons.truncate(SHOWN);
         let words = quoted(reasons.into_iter().chain(about.last().copied()));
-        Some(if is_key_type { Refusal::KeyType(words) } else { Refusal::Account(words) })
+        Some(if is_key_type { Refusal::KeyType(words) } else { Refusal::Account(words, cause) })
     }
 
     /// The process that served the connection with this end of ours, if it named the account too.

@@ -18,13 +18,18 @@ pub(crate) const NO_GROUP: &str = "AllowGroups nobody-has-this-group";
 
 /// The figure holds after the restart, too.
 #[rstest::rstest]
-#[case::no_group(NO_GROUP, "not allowed because none of user")]
-#[case::another_user("AllowUsers backup", "not listed in AllowUsers")]
-#[case::no_keys("AuthorizedKeysFile none", " 127.0.0.1 port ")]
-#[case::a_shell_that_refuses("ForceCommand echo Password change required >&2; exit 1", "session")]
+#[case::no_group(NO_GROUP, "not allowed because none of user", "needs to log in as")]
+#[case::another_user("AllowUsers backup", "not listed in AllowUsers", "needs to log in as")]
+#[case::no_keys("AuthorizedKeysFile none", " 127.0.0.1 port ", "needs its key in the authorized_keys")]
+#[case::a_shell_that_refuses(
+    "ForceCommand echo Password change required >&2; exit 1",
+    "session",
+    "needs a shell"
+)]
 fn a_restart_after_which_sshd_refuses_the_account_locks_it_out(
     #[case] config: &'static str,
     #[case] words: &str,
+    #[case] needs: &str,
 ) {
     for (declared, outcome) in [
         (Some(ExpectedFault::Unreachable), Outcome::Passed),
@@ -42,6 +47,7 @@ fn a_restart_after_which_sshd_refuses_the_account_locks_it_out(
         assert_eq!(report.outcome, outcome, "{}", report.seen);
         let error = report.error.unwrap();
         assert!(error.contains("is locked out: sshd says `") && error.contains(words), "{error}");
+        assert!(error.contains(&format!("; boma-it {needs}")) && !error.contains("(so far)"), "{error}");
         assert!(took < Duration::from_secs(20), "{took:?}");
     }
 }

@@ -67,6 +67,10 @@ fn sshd_s_own_words_prove_a_lockout_within_seconds() {
     assert!(gives_up);
     let Some(Closed::Proven(words)) = closed else { panic!("{closed:?}") };
     assert!(words.contains("none of user's groups are listed in AllowGroups"), "{words}");
+    assert!(
+        words.ends_with("[preauth]`; boma-it needs to log in as `ansible` with its key alone"),
+        "{words}"
+    );
     // sshd may be about to say something else, or may mean somebody else.
     assert_eq!(running(&refusals(GROUPS), soon, 1, true), (false, None));
     assert_eq!(running(&refusals(GROUPS), soon, 0, true), (false, None));
@@ -76,7 +80,8 @@ fn sshd_s_own_words_prove_a_lockout_within_seconds() {
 #[test]
 fn an_sshd_that_listens_elsewhere_proves_a_lockout_once_it_has_for_some_seconds() {
     assert_eq!(running(MOVED, STEADY - Duration::from_millis(1), 0, true), (false, None));
-    let words = "`Server listening on 0.0.0.0 port 2222.`".to_owned();
+    let words =
+        "`Server listening on 0.0.0.0 port 2222.`; boma-it needs it to listen on 10.213.47.10:22".to_owned();
     assert_eq!(running(MOVED, STEADY, 0, true), (true, Some(Closed::Proven(words))));
     // One that talked to us does listen where we knock.
     assert_eq!(running(MOVED, STEADY, 1, true), (false, None));

@@ -64,11 +64,18 @@ fn journal(lines: &str) -> String {
 fn connections_that_sshd_ended_prove_a_lockout_in_its_own_words(#[case] lines: &str) {
     let journal = journal(lines);
     let refusal = SshdLog::read(&journal).refusal(USER, &connections(&OURS));
-    let Some(Refusal::Account(words)) = refusal else { panic!("{refusal:?}") };
+    let Some(Refusal::Account(words, cause)) = refusal else { panic!("{refusal:?}") };
     // The reason comes first. Where sshd gives none, there is only the end.
     let reason = lines.lines().find(|line| !line.contains("PORT"));
     let shown = reason.or(lines.lines().last()).unwrap().replace("PORT", "44090");
     assert!(words.starts_with(&format!("`{shown}`")), "{words}");
+    let is_accepted = lines.contains("Accepted publickey for ansible");
+    let expected = match reason {
+        _ if is_accepted => RefusalCause::NoShell,
+        Some(_) => RefusalCause::Named,
+        None => RefusalCause::Unnamed,
+    };
+    assert_eq!(cause, expected);
 }
 
 /// Neither the harness's own trouble nor a single bad moment is one.
