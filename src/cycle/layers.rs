@@ -23,7 +23,9 @@ use crate::guest::{BootFacts, CloudInit, Ready, RunKeys, SystemState, renew};
 use crate::machine::guard::Refusal;
 use crate::machine::image::Image;
 use crate::machine::layer::store::LayerStore;
-use crate::machine::layer::{Applied, AppliedKey, LayerKind, LayerName, LayerOrigin, LayerRecord, ReadyKey};
+use crate::machine::layer::{
+    Applied, AppliedKey, Layer, LayerKind, LayerName, LayerOrigin, LayerRecord, ReadyKey,
+};
 use crate::machine::seed::KeyPair;
 use crate::machine::teardown::teardown_within;
 use crate::machine::{HypervisorError, Ownership, VmVolumes};
@@ -88,7 +90,9 @@ impl Run<'_> {
         let (context, names) = (self.context, layers.all());
         self.cleanup.push("unfinished layers", move |_| {
             let store = context.layers();
-            for name in names {
+            // The locks are one user's: a VM that uses one by now is another user's.
+            let unused = store.list()?.into_iter().filter(|it| it.user.is_none() && names.contains(&it.name));
+            for Layer { name, .. } in unused {
                 if store.find(&name, Timestamp::now())?.is_none() {
                     store.remove(&name)?;
                 }
@@ -244,9 +248,13 @@ impl Run<'_> {
     /// After a failed restore: removes what there is of the VM, and the layer, so that the VM can boot from the image.
     ///
     /// # Errors
-    /// The error itself, if it has nothing to do with the layer: an interrupt, or a refusal.
+    /// The error itself, if it has nothing to do with the layer: an interrupt, a refusal, or another run's VM of that name.
     pub(super) fn discard_layer(&self, name: &LayerName, error: anyhow::Error) -> anyhow::Result<()> {
-        if self.context.interrupt.check().is_err() || error.is::<Refusal>() {
+        let is_theirs = |ours| admission::belongs_to_another(self.context, &self.machine, ours);
+        if self.context.interrupt.check().is_err()
+            || error.is::<Refusal>()
+            || self.ownership.as_ref().map(is_theirs).transpose()? == Some(true)
+        {
             return Err(error);
         }
         self.recorder.note(format!(

@@ -66,7 +66,6 @@ impl Run<'_> {
         }
         ownership.makes = self.layers.as_ref().map(RunLayers::all).unwrap_or_default();
         self.own(&ownership);
-        self.clear_layers(&ownership.makes)?;
         let vm = self.define(ownership)?;
         admission::check_start(self.context, self.plan, &self.machine, self.slot)?;
         self.hypervisor().start(&self.machine).context("cannot start the VM")?;
@@ -199,6 +198,8 @@ impl Run<'_> {
         self.hypervisor()
             .define(&spec)
             .map_err(|error| admission::not_defined(context, plan, &self.machine, error))?;
+        // Not before: without the domain, they may be what another user's VM of that name is making.
+        self.clear_layers(&ownership.makes)?;
         let keys = self.make_keys()?;
         self.upload_seed(&self.seed(&keys, &ownership.run)?)?;
         let image = context.prefix.image_volume(&ownership.image);

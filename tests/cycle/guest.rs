@@ -82,21 +82,40 @@ pub(crate) struct Guest {
 impl Guest {
     /// Starts a guest for every domain of askari that the fixture's hypervisor starts from now on.
     pub(crate) fn start(fixture: &Fixture, context: &RunContext, on_restart: OnRestart) -> Self {
+        Self::start_as(ASKARI, "guest", fixture, context, on_restart)
+    }
+
+    /// The same for every domain of that name, with its files in a folder of the fixture.
+    pub(crate) fn start_as(
+        domain: &'static str,
+        folder: &str,
+        fixture: &Fixture,
+        context: &RunContext,
+        on_restart: OnRestart,
+    ) -> Self {
         let stop = Interrupt::never();
-        let script = fixture.path("guest");
+        let script = fixture.path(folder);
         let happened = Arc::new(OnceLock::new());
         let server = Arc::new(Server::default());
         let gone = server.clone();
         let folder = script.clone();
         // A layer has the keys of the run that made it.
-        fixture.fake.after(Verb::Save, move |_| {
+        fixture.fake.after(Verb::Save, move |saved| {
+            if saved != domain {
+                return;
+            }
             for name in ["host", "authorized"] {
                 fs::copy(folder.join(name), folder.join(format!("layer-{name}"))).unwrap();
             }
         });
         // The sshd ends with its domain: the next domain has other keys at the same address.
-        fixture.fake.after(Verb::Undefine, move |_| gone.end());
+        fixture.fake.after(Verb::Undefine, move |undefined| {
+            if undefined == domain {
+                gone.end();
+            }
+        });
         let guest = GuestThread {
+            domain,
             fake: fixture.fake.clone(),
             events: fixture.events.clone(),
             port: context.login.port,
@@ -163,6 +182,7 @@ fn stream(fake: &Fake, log: &Path, is_open: &Mutex<bool>, stop: Interrupt) {
 }
 
 struct GuestThread {
+    domain: &'static str,
     fake: Arc<Fake>,
     events: Arc<RecordedEvents>,
     port: u16,
@@ -216,7 +236,7 @@ impl GuestThread {
                         self.boot(1);
                     }
                     OnRestart::BootHangs => {
-                        self.fake.print(ASKARI, STALLS);
+                        self.fake.print(self.domain, STALLS);
                         self.sees(&[Verb::Restart], &mut calls);
                         self.boot(1);
                     }
@@ -224,15 +244,15 @@ impl GuestThread {
                     OnRestart::Silent => self.server.end(),
                     OnRestart::Prints(text) => {
                         self.server.end();
-                        self.fake.print(ASKARI, text);
+                        self.fake.print(self.domain, text);
                     }
                     OnRestart::PrintsAndLogs(text, journal) => {
                         self.server.end();
                         self.print_and_log(text, journal);
                     }
                     OnRestart::AnotherBootThatLogs(text, journal) => {
-                        self.fake.print(ASKARI, text);
-                        self.fake.log(ASKARI, journal);
+                        self.fake.print(self.domain, text);
+                        self.fake.log(self.domain, journal);
                         self.boot(1);
                     }
                     OnRestart::BootWaitsFor(units) => {
@@ -243,12 +263,12 @@ impl GuestThread {
                     OnRestart::LocksOut(config) => {
                         self.server.end();
                         self.print_and_log(BEGUN, "[   30.000000] kernel: Linux version 6.12\n");
-                        self.fake.log(ASKARI, END);
+                        self.fake.log(self.domain, END);
                         self.server.begin(|| self.configure(config));
                     }
                     OnRestart::ChangesState(state) => {
                         self.server.end();
-                        self.fake.set_state(ASKARI, state.clone());
+                        self.fake.set_state(self.domain, state.clone());
                     }
                 }
                 let _ = self.happened.set(Instant::now());
@@ -264,13 +284,13 @@ impl GuestThread {
             let call = (Verb::Download, volume);
             self.fake.calls().iter().filter(|it| **it == call).count()
         };
-        let (console, streamed) = (VmVolumes(ASKARI).console(), VmVolumes(ASKARI).journal());
+        let (console, streamed) = (VmVolumes(self.domain).console(), VmVolumes(self.domain).journal());
         let before = look(console.clone());
-        self.fake.print(ASKARI, text);
+        self.fake.print(self.domain, text);
         self.wait(&mut || look(console.clone()) > before + 1);
         let before = look(streamed.clone());
         self.wait(&mut || look(streamed.clone()) > before);
-        self.fake.log(ASKARI, journal);
+        self.fake.log(self.domain, journal);
     }
 
     /// Waits for the next call of one of `verbs`, after the first `calls` ones, which it then counts. None at the test's end.
@@ -278,7 +298,8 @@ impl GuestThread {
         let mut seen = None;
         self.wait(&mut || {
             let new = self.fake.calls().into_iter().enumerate().skip(*calls);
-            seen = new.map(|(at, (verb, _))| (at, verb)).find(|(_, verb)| verbs.contains(verb));
+            let mut ours = new.filter(|(_, (_, name))| name == self.domain).map(|(at, (verb, _))| (at, verb));
+            seen = ours.find(|(_, verb)| verbs.contains(verb));
             seen.is_some()
         });
         let (at, verb) = seen?;
@@ -310,7 +331,7 @@ impl GuestThread {
 
     /// Writes the configuration of the domain's sshd, if there is a domain. What sshd reads first counts.
     fn configure(&self, first: &str) -> Option<PathBuf> {
-        let owned = self.fake.spec(ASKARI)?.ownership;
+        let owned = self.fake.spec(self.domain)?.ownership;
         let keys = owned.run_folder.join("keys");
         let (folder, keys_folder) = (self.folder.display(), keys.display());
         let answer = format!(

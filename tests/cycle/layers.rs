@@ -16,7 +16,7 @@ use boma_it::outcome::{Outcome, Stage};
 use crate::fixture::{ASKARI, Fixture, PORTS, Task, record, stage};
 use crate::guest::{Guest, OnRestart};
 
-fn plan(fixture: &Fixture) -> Plan {
+pub(crate) fn plan(fixture: &Fixture) -> Plan {
     let mut plan = fixture.plan();
     plan.harness.layers = Layers::Ready;
     plan
@@ -29,28 +29,28 @@ fn second_look(fixture: &Fixture) -> Plan {
     plan
 }
 
-fn layers(context: &RunContext) -> Vec<Layer> {
+pub(crate) fn layers(context: &RunContext) -> Vec<Layer> {
     context.layers().list().unwrap()
 }
 
-fn only_layer(context: &RunContext) -> Layer {
+pub(crate) fn only_layer(context: &RunContext) -> Layer {
     let mut layers = layers(context);
     assert_eq!(layers.len(), 1, "{layers:?}");
     layers.remove(0)
 }
 
-fn count(fixture: &Fixture, verb: Verb) -> usize {
+pub(crate) fn count(fixture: &Fixture, verb: Verb) -> usize {
     fixture.fake.calls().iter().filter(|(called, _)| *called == verb).count()
 }
 
 /// Everything on the hypervisor but images and the volumes of this layer.
-fn left_beside(fixture: &Fixture, layer: &LayerName) -> Vec<String> {
+pub(crate) fn left_beside(fixture: &Fixture, layer: &LayerName) -> Vec<String> {
     let volumes = [layer.disk(), layer.memory(), layer.record()];
     fixture.left().into_iter().filter(|name| !volumes.contains(name)).collect()
 }
 
 #[track_caller]
-fn assert_passed(report: &RunReport) {
+pub(crate) fn assert_passed(report: &RunReport) {
     assert_eq!(report.outcome, Outcome::Passed, "{:?}", report.error);
 }
 

@@ -15,6 +15,7 @@ mod guest;
 mod hypervisor_failures;
 #[cfg(test)]
 mod layers;
+mod layers_at_once;
 #[cfg(test)]
 mod lockout;
 mod lockout_at_apply;

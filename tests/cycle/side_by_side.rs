@@ -44,7 +44,7 @@ fn start(fixture: &Arc<Fixture>, session: &'static str, host: &'static str) -> J
 }
 
 #[track_caller]
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
     let waited = deadline.wait_for(what, Duration::from_millis(5), || {
         Ok(if is_so() { Progress::Ready(()) } else { Progress::Pending("not yet".into()) })
