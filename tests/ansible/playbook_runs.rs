@@ -178,7 +178,8 @@ fn a_vaulted_value_stays_vaulted_and_inventory_dir_is_that_of_production() {
 fn callback_and_document_name_the_versions_that_are_installed() {
     let pinned = |requirements: &str| {
         let text = fs::read_to_string(checkout(requirements)).unwrap();
-        text.lines().find_map(|line| line.strip_prefix("ansible-core==").map(str::to_owned)).unwrap()
+        let (_, pin) = text.split_once("\nansible-core==").unwrap();
+        pin.split_whitespace().next().unwrap().to_owned()
     };
     let files = ["requirements-oldest.txt", "requirements.txt", "requirements-newest.txt"];
     let pins = files.map(|file| pinned(&format!("tools/{file}")));
