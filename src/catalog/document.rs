@@ -2,16 +2,19 @@
 //! YAML goes through `serde_yaml`, JSON through `serde_json` (YAML readers reject some of its escapes).
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use saphyr_parser::{Event, Marker, Parser};
 use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny};
 
 use super::position::{Find, Target};
 use super::problem::{self, Position, Problem, ProjectError, suggestion};
+use crate::support::file::read_input;
 
+/// How deep lists and mappings may be nested. No file of ours needs a tenth of it.
+const DEEPEST: usize = 100;
 /// The endings of files we read.
 pub(super) const ENDINGS: [&str; 3] = ["yml", "yaml", "json"];
 
@@ -28,7 +31,7 @@ type DocumentError = (String, Option<Position>);
 impl Document {
     /// Reads `file`, which is relative to `root`.
     pub(super) fn read(root: &Path, file: &Path) -> Result<Self, Problem> {
-        let bytes = fs::read(root.join(file)).map_err(|error| match error.kind() {
+        let bytes = read_input(&root.join(file)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Problem::of_file(file, "no such file"),
             _ => Problem::of_file(file, format!("the file cannot be read: {error}")),
         })?;
@@ -45,11 +48,49 @@ impl Document {
                 ..Problem::of_file(&file, "the file is not UTF-8 from here on: save it as UTF-8")
             }
         })?;
+        // Some editors begin a file with a byte order mark, which is no part of its text.
+        let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
         let blank = |line: &str| line.trim().is_empty() || line.starts_with('#') || line.trim_end() == "---";
         if text.lines().all(blank) {
             return Err(Problem::of_file(&file, "the file is empty: it must hold a mapping (`{}` at least)"));
         }
-        Ok(Self { file, text })
+        let document = Self { file, text };
+        match document.depth_problem() {
+            Some(problem) => Err(problem),
+            None => Ok(document),
+        }
+    }
+
+    /// What is wrong with a YAML file of deeply nested lists and mappings in brackets. `serde_yaml` reads the whole file before
+    /// it looks at the depth, in a time that grows with the square of it.
+    fn depth_problem(&self) -> Option<Problem> {
+        if self.is_json() || self.text.matches(['[', '{']).count() <= DEEPEST {
+            return None;
+        }
+        let problem = |at: Marker, message: String| Problem {
+            position: Some(Position { line: at.line(), column: Some(at.col() + 1) }),
+            ..Problem::of_file(&self.file, message)
+        };
+        let mut depth = 0_usize;
+        for event in Parser::new_from_str(&self.text) {
+            match event {
+                Ok((Event::SequenceStart(..) | Event::MappingStart(..), _)) if depth == DEEPEST => {
+                    let message = format!("lists and mappings are nested more than {DEEPEST} deep here");
+                    return event.ok().map(|(_, at)| problem(at.start, message));
+                }
+                Ok((Event::SequenceStart(..) | Event::MappingStart(..), _)) => depth += 1,
+                Ok((Event::SequenceEnd | Event::MappingEnd, _)) => depth -= 1,
+                Ok(_) => {}
+                // The depth of what follows is not known.
+                Err(error) => {
+                    return Some(problem(
+                        *error.marker(),
+                        format!("this cannot be read as YAML: {}", error.info()),
+                    ));
+                }
+            }
+        }
+        None
     }
 
     /// The text of the file.

@@ -14,6 +14,7 @@ use super::image::ImageSource;
 use super::plan::{PLAIN, TrialName};
 use super::problem::{Problem, ProjectError, collect, suggestion};
 use super::sections::unreadable;
+use crate::support::file::read_input;
 use crate::support::name::Name;
 
 /// The files of a folder by name, relative to the root; more than one for a name is a duplicate.
@@ -171,7 +172,7 @@ fn profile_of(root: &Path, file: &Path, name: &Name) -> Result<Name, Problem> {
         let message = format!("`{PLAIN}` is the name of every host's plain trial: rename the scenario");
         return Err(Problem::of_file(file, message));
     }
-    let bytes = fs::read(root.join(file))
+    let bytes = read_input(&root.join(file))
         .map_err(|error| Problem::of_file(file, format!("the file cannot be read: {error}")))?;
     if let Some(profile) = profile_line(&bytes) {
         return Ok(profile);

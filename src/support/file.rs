@@ -1,10 +1,34 @@
-//! File operations that several modules need, each in one place: replacing a file in one step, and removing one that may
-//! not exist. Small, because every other use of files is plain `std::fs`.
+//! File operations that several modules need, each in one place: reading what a person wrote, replacing a file in one step,
+//! and removing one that may not exist. Small, because every other use of files is plain `std::fs`.
 
 use std::fs::{self, File, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// How large a file may be that a person wrote.
+const LARGEST: u64 = 1 << 20;
+
+/// The content of a file that a person wrote. Never waits, as a pipe or a device would make it.
+///
+/// # Errors
+/// When it cannot be read, is no regular file, or has more than 1 MiB.
+pub(crate) fn read_input(path: &Path) -> io::Result<Vec<u8>> {
+    let refused = |why: &str| Err(io::Error::other(why));
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    if !file.metadata()?.is_file() {
+        return refused("it is no regular file");
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 <= LARGEST {
+        true => Ok(bytes),
+        false => refused("it has more than 1 MiB"),
+    }
+}
 
 /// Replaces the file at `path` by what `write` writes. A reader sees the old file or the whole new one, never a part; on
 /// an error the old file stays. The new file has the permissions `mode`, less the umask.
@@ -41,6 +65,26 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn only_a_regular_file_of_at_most_1_mib_is_input() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let error = |name: &str| read_input(&path(name)).unwrap_err().to_string();
+        fs::write(path("largest"), vec![b'x'; 1 << 20]).unwrap();
+        fs::write(path("larger"), vec![b'x'; (1 << 20) + 1]).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RUSR).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", path("device")).unwrap();
+        std::os::unix::fs::symlink("largest", path("link")).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        assert_eq!(read_input(&path("largest")).unwrap().len(), 1 << 20);
+        assert_eq!(read_input(&path("link")).unwrap().len(), 1 << 20);
+        assert_eq!(error("larger"), "it has more than 1 MiB");
+        for name in ["pipe", "device", "."] {
+            assert_eq!(error(name), "it is no regular file", "{name}");
+        }
+        assert!(error("socket").starts_with("No such device or address"), "{}", error("socket"));
+    }
 
     #[test]
     fn a_file_is_replaced_whole_with_the_given_mode() {

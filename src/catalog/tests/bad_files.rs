@@ -290,3 +290,64 @@ fn errors_in_the_secrets_of_a_profile() {
     let cases = ["[vault.gandi.pats]", "[vault.gandi.pat, vault.gandi.pat]", "vault.gandi.pat", "[1]"];
     insta::assert_snapshot!(cases.map(told).join("\n"));
 }
+
+#[test]
+fn deep_nesting_is_refused_before_it_costs_time() {
+    let deep = ["[", "{a: ", "[\"]\", ", "[ # ]\n", "[a, [], ", "? [", "[']', \"}\", "];
+    for text in deep.map(|one| format!("deep: {}\n", one.repeat(12_000))) {
+        let fixture = Fixture::valid();
+        fixture.write("overrides/askari.yml", text.as_bytes());
+        let begun = std::time::Instant::now();
+        let told = fixture.errors();
+        assert!(begun.elapsed().as_secs() < 5, "{} s for {:.20}", begun.elapsed().as_secs(), text);
+        let line = told.lines().next_back().unwrap();
+        assert!(line.starts_with("overrides/askari.yml:"), "{line}");
+    }
+}
+
+#[test]
+fn wide_files_and_files_that_are_deep_within_reason_are_read() {
+    let wide = format!("wide: [{}]\n", "[], {a: b}, ".repeat(5_000));
+    let deep = format!("deep: {}{}\n", "[".repeat(99), "]".repeat(99));
+    for text in [wide, deep] {
+        let fixture = Fixture::valid();
+        fixture.write("overrides/askari.yml", text.as_bytes());
+        assert_eq!(fixture.errors(), "", "{text:.20}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_file() {
+    let fixture = Fixture::valid();
+    for file in ["harness/harness.yml", "profiles/askari.yml", "scenarios/incident-2026-06-17.yml"] {
+        let text = std::fs::read(fixture.root().join(file)).unwrap();
+        fixture.write(file, &[b"\xef\xbb\xbf", &text[..]].concat());
+    }
+    fixture.write(
+        "scenarios/other.json",
+        "\u{feff}{\"version\": 1, \"profile\": \"askari\", \"description\": \"x\"}".as_bytes(),
+    );
+    assert_eq!(fixture.errors(), "");
+    assert_eq!(fixture.load().unwrap().trials().len(), 3);
+}
+
+#[test]
+fn what_is_no_regular_file_of_a_sane_size_is_not_read() {
+    let told = |file: &str, make: &dyn Fn(&std::path::Path)| {
+        let fixture = Fixture::valid();
+        fixture.remove(file);
+        make(&fixture.root().join(file));
+        errors_of(file, &fixture)
+    };
+    let pipe =
+        |path: &std::path::Path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR).unwrap();
+    let device = |path: &std::path::Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    let large = |path: &std::path::Path| std::fs::write(path, vec![b'#'; (1 << 20) + 1]).unwrap();
+    let shown = [
+        told("profiles/askari.yml", &pipe),
+        told("scenarios/incident-2026-06-17.yml", &device),
+        told("overrides/askari.yml", &large),
+        told("harness/harness.yml", &pipe),
+    ];
+    insta::assert_snapshot!(shown.join("\n"));
+}
