@@ -261,3 +261,16 @@ fn a_long_list_is_quick() {
     }
     panic!("the quickest took {best:?}");
 }
+
+/// `.ci/run` takes a share of these trials and leaves out the others by name, so a wrong name would run or leave out nothing.
+#[test]
+fn every_slow_trial_exists() {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for line in fs::read_to_string(checkout.join(".ci/slow")).unwrap().lines() {
+        let (trial, root) = line.split_once(' ').unwrap_or((line, "."));
+        let output =
+            Command::new(binary()).arg("--list").env("BOMA_IT_ROOT", checkout.join(root)).output().unwrap();
+        let listed = String::from_utf8(output.stdout).unwrap();
+        assert!(listed.lines().any(|line| line == format!("{trial}: test")), "{line}: {listed}");
+    }
+}

@@ -188,8 +188,15 @@ fn failed(assertions: &[Assertion]) -> Vec<&str> {
     assertions.iter().filter(|it| it.is_failed()).map(|it| it.name.as_str()).collect()
 }
 
+/// The names, or the first of many: the comparison has them all.
 fn list(names: &[impl AsRef<str>]) -> String {
-    names.iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ")
+    let shown = if names.len() > 4 { 3 } else { names.len() };
+    let mut text =
+        names[..shown].iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ");
+    if shown < names.len() {
+        text += &format!(" and {} more", names.len() - shown);
+    }
+    text
 }
 
 /// The expectation in words.
@@ -202,7 +209,8 @@ fn describe(expect: &Expectation) -> String {
     let then = match &expect.fail {
         None => "every assertion passes after the reboot".to_owned(),
         Some(ExpectedFailure { at, what: ExpectedFault::Tasks(tasks) }) => {
-            format!("at {at}, {} fails and nothing else", list(tasks))
+            let verb = if tasks.len() == 1 { "fails" } else { "fail" };
+            format!("at {at}, {} {verb} and nothing else", list(tasks))
         }
         Some(ExpectedFailure { at, what }) => format!("at {at}, the guest is {}", fault_words(what)),
     };

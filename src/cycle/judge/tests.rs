@@ -307,3 +307,16 @@ fn expected_is_compared_with_observed() {
     .concat();
     insta::assert_snapshot!(text);
 }
+
+#[test]
+fn of_many_declared_assertions_the_words_name_the_first() {
+    let expect = |names: &[&str]| {
+        let tasks = names.iter().map(|name| (*name).to_owned()).collect();
+        judge(&fails(Stage::Assert, ExpectedFault::Tasks(tasks)), &end(&["-a"])).expected
+    };
+    assert_eq!(expect(&["a", "b", "c", "d"]), "at assert, `a`, `b`, `c`, `d` fail and nothing else");
+    assert_eq!(
+        expect(&["a", "b", "c", "d", "e"]),
+        "at assert, `a`, `b`, `c` and 2 more fail and nothing else"
+    );
+}
