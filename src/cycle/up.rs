@@ -312,27 +312,16 @@ pub(super) fn describe_image(name: &str, folder: &RunFolder) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::machine::image::Origin;
+    use crate::machine::image::sample;
 
     #[test]
     fn a_later_step_still_reports_the_image_and_its_origin() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(dir.path(), "askari", &Zoned::now()).unwrap();
-        let image = Image {
-            name: "debian-13-0123456789ab".into(),
-            path: "/cache/debian-13-0123456789ab.qcow2".into(),
-            format: "qcow2".into(),
-            virtual_size: 4 << 30,
-            file_size: 5,
-            sha256: "abcd".into(),
-            origin: Origin::Build {
-                recipe: "0123456789abcdef".into(),
-                built: "2026-06-17T12:00:00Z".parse().unwrap(),
-                seconds: 61.5,
-                tools: vec![],
-            },
-        };
+        let image = sample(Path::new("/cache"));
         assert_eq!(describe_image(&image.name, &folder), "debian-13-0123456789ab");
         record_image(&image, &folder).unwrap();
         assert_eq!(

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 pub(crate) use record::Image;
 #[cfg(test)]
-pub(crate) use record::Origin;
+pub(crate) use record::tests::sample;
 pub use store::ImageStore;
 
 use self::official::OfficialError;

@@ -113,10 +113,11 @@ pub(super) fn modified(file: &fs::Metadata) -> io::Result<Timestamp> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn image(dir: &Path) -> Image {
+    /// A built image in `dir`; its file does not exist.
+    pub(crate) fn sample(dir: &Path) -> Image {
         Image {
             name: "debian-13-0123456789ab".into(),
             path: dir.join("debian-13-0123456789ab.qcow2"),
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_record_is_json_with_the_origin_inline() {
-        let text = serde_json::to_string_pretty(&image(Path::new("/cache"))).unwrap();
+        let text = serde_json::to_string_pretty(&sample(Path::new("/cache"))).unwrap();
         insta::assert_snapshot!(text, @r#"
         {
           "name": "debian-13-0123456789ab",
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn a_record_counts_only_while_its_file_has_the_recorded_size() {
         let dir = tempfile::tempdir().unwrap();
-        let (image, record) = (image(dir.path()), dir.path().join("record.json"));
+        let (image, record) = (sample(dir.path()), dir.path().join("record.json"));
         image.save(&record).unwrap();
         assert_eq!(Image::load(&record), None, "the file is missing");
         fs::write(&image.path, "12345").unwrap();

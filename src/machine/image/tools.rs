@@ -93,6 +93,15 @@ mod tests {
         pub(in crate::machine::image) fn only(dir: &Path) -> Self {
             Self { path: dir.into() }
         }
+
+        /// Puts a program into `dir`, a shell script. A program that was just written can be busy: see scripted_program.sh.
+        pub(in crate::machine::image) fn script(dir: &Path, program: &str, body: &str) {
+            std::fs::write(dir.join(format!("{program}.body")), format!("{body}\n")).unwrap();
+            let scripted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ansible/scripted_program.sh");
+            if !dir.join(program).exists() {
+                std::os::unix::fs::symlink(scripted, dir.join(program)).unwrap();
+            }
+        }
     }
 
     #[test]

@@ -1,24 +1,16 @@
+use std::path::Path;
+
 use super::*;
 use crate::machine::Accelerator;
 use crate::machine::Ownership;
 use crate::machine::domain::DiskCache;
 use crate::machine::domain::tests::sample as domain;
+use crate::machine::image::sample;
 use crate::machine::network::{Egress, Slot};
 use crate::machine::ownership::tests::sample as ownership;
 
 fn image() -> Image {
-    Image {
-        name: "debian-13-0123456789ab".into(),
-        path: "/cache/debian-13-0123456789ab.qcow2".into(),
-        format: "qcow2".into(),
-        virtual_size: 4 << 30,
-        file_size: 5,
-        sha256: "abcd".into(),
-        origin: crate::machine::image::Origin::Path {
-            read: "2026-06-17T12:00:00Z".parse().unwrap(),
-            modified: "2026-06-17T12:00:00Z".parse().unwrap(),
-        },
-    }
+    sample(Path::new("/cache"))
 }
 
 fn host() -> HostInfo {

@@ -84,10 +84,16 @@ const UNREACHED: Cell = Errored("it ended before");
 
 /// Evaluated as usual.
 const USUAL: [Cell; 8] = [Passed, Failed, Failed, Passed, Failed, Nothing, PROBE, Nothing];
-const OFF: [Cell; 8] =
-    [DoesNotApply, DoesNotApply, DoesNotApply, DoesNotApply, DoesNotApply, Nothing, Nothing, Nothing];
-const UNDEFINED: [Cell; 8] =
-    [UNEVALUATED, UNEVALUATED, UNEVALUATED, UNEVALUATED, UNEVALUATED, PROBE, PROBE, INCLUDE];
+const OFF: [Cell; 8] = cells([DoesNotApply; 5], [Nothing; 2], Nothing);
+const UNDEFINED: [Cell; 8] = cells([UNEVALUATED; 5], [PROBE; 2], INCLUDE);
+/// Ansible's word for it stands against its own conditions.
+const CONTRADICTED: [Cell; 8] = cells([OVERRULED, Failed, Failed, Failed, Failed], [PROBE; 2], Impossible);
+
+/// Those of the assertions, of the probes and of the include.
+const fn cells(assertions: [Cell; 5], probes: [Cell; 2], include: Cell) -> [Cell; 8] {
+    let ([a, b, c, d, e], [f, g]) = (assertions, probes);
+    [a, b, c, d, e, f, g, include]
+}
 
 /// `cells` for a keyword that Ansible does not allow on an include.
 const fn no_include(mut cells: [Cell; 8]) -> [Cell; 8] {
@@ -122,57 +128,37 @@ pub(crate) const ROWS: [Row; 35] = [
     row("a loop", Play("loop: [1, 2]"), USUAL),
     row("a loop, one item left out", Play("loop: [1, 2], when: item == 1"), USUAL),
     row("a loop, all items left out", Play("loop: [1, 2], when: item == 3"), OFF),
-    row(
-        "a loop over nothing",
-        Play("loop: []"),
-        [EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, Nothing, Nothing, EMPTY],
-    ),
+    row("a loop over nothing", Play("loop: []"), cells([EMPTY; 5], [Nothing; 2], EMPTY)),
     row("a loop over nothing, its `when` is false", Play("loop: [], when: 1 == 2"), OFF),
     row("a loop over something undefined", Play("loop: '{{ nowhere }}'"), UNDEFINED),
     row("a loop over no list", Play("loop: '{{ 5 }}'"), UNDEFINED),
-    row(
-        "`failed_when: false`",
-        Play("failed_when: false"),
-        no_include([NEVER, NEVER, NEVER, NEVER, NEVER, Nothing, Nothing, Impossible]),
-    ),
-    row(
-        "`failed_when` is true",
-        Play("failed_when: 1 == 1"),
-        no_include([OVERRULED, Failed, Failed, Failed, Failed, PROBE, PROBE, Impossible]),
-    ),
+    row("`failed_when: false`", Play("failed_when: false"), cells([NEVER; 5], [Nothing; 2], Impossible)),
+    row("`failed_when` is true", Play("failed_when: 1 == 1"), CONTRADICTED),
     row("`failed_when` is undefined", Play("failed_when: nowhere"), no_include(UNDEFINED)),
     row(
         "it reports a change",
         Play("CHANGED: true"),
-        no_include([Passed, Failed, Failed, CHANGED, Failed, Nothing, PROBE, Impossible]),
+        cells([Passed, Failed, Failed, CHANGED, Failed], [Nothing, PROBE], Impossible),
     ),
-    row(
-        "`until` never holds",
-        Play("until: 1 == 2, retries: 1, delay: 0"),
-        no_include([OVERRULED, Failed, Failed, Failed, Failed, PROBE, PROBE, Impossible]),
-    ),
+    row("`until` never holds", Play("until: 1 == 2, retries: 1, delay: 0"), CONTRADICTED),
     row("`until` is undefined", Play("until: nowhere, retries: 1, delay: 0"), no_include(UNDEFINED)),
     row("`delegate_to` is undefined", Play("DELEGATE: '{{ nowhere }}'"), no_include(UNDEFINED)),
     row(
         "`async` with `poll`",
         Play("async: 30, poll: 1"),
-        no_include([NOT_RUN, NOT_RUN, NOT_RUN, Passed, Failed, PROBE, PROBE, Impossible]),
+        cells([NOT_RUN, NOT_RUN, NOT_RUN, Passed, Failed], [PROBE; 2], Impossible),
     ),
     row(
         "`async` without `poll`",
         Play("async: 30, poll: 0"),
-        no_include([NOT_RUN, NOT_RUN, NOT_RUN, PENDING, PENDING, PROBE, PROBE, Impossible]),
+        cells([NOT_RUN, NOT_RUN, NOT_RUN, PENDING, PENDING], [PROBE; 2], Impossible),
     ),
     row(
         "`check_mode`",
         Play("check_mode: true"),
-        no_include([Passed, Failed, Failed, ITSELF, ITSELF, Nothing, Nothing, Impossible]),
+        cells([Passed, Failed, Failed, ITSELF, ITSELF], [Nothing; 2], Impossible),
     ),
-    row(
-        "not reached",
-        Place::AfterAFailure,
-        [UNREACHED, UNREACHED, UNREACHED, UNREACHED, UNREACHED, Nothing, Nothing, UNREACHED],
-    ),
+    row("not reached", Place::AfterAFailure, cells([UNREACHED; 5], [Nothing; 2], UNREACHED)),
 ];
 
 impl Cell {

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha512};
@@ -68,13 +67,7 @@ impl Fixture {
     }
 
     fn tool(&self, program: &str, script: &str) {
-        let bin = self.dir.path().join("bin");
-        fs::write(bin.join(format!("{program}.body")), format!("{script}\n")).unwrap();
-        // A symlink, as a program that was just written can be busy: see scripted_program.sh.
-        let scripted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ansible/scripted_program.sh");
-        if !bin.join(program).exists() {
-            symlink(scripted, bin.join(program)).unwrap();
-        }
+        Toolbox::script(&self.dir.path().join("bin"), program, script);
     }
 
     fn publish(&self, build: &str, bytes: &[u8]) {

@@ -1,7 +1,6 @@
 //! The store with fake programs: shell scripts that record their run and do as little as needed.
 
 use std::cell::RefCell;
-use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use super::*;
@@ -50,13 +49,7 @@ impl Fixture {
     }
 
     fn tool(&self, program: &str, script: &str) {
-        let bin = self.dir.path().join("bin");
-        fs::write(bin.join(format!("{program}.body")), format!("{script}\n")).unwrap();
-        // A symlink, as a program that was just written can be busy: see scripted_program.sh.
-        let scripted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ansible/scripted_program.sh");
-        if !bin.join(program).exists() {
-            symlink(scripted, bin.join(program)).unwrap();
-        }
+        Toolbox::script(&self.dir.path().join("bin"), program, script);
     }
 
     fn store(&self) -> ImageStore {
