@@ -285,10 +285,23 @@ pub(crate) fn stage(report: &RunReport, stage: Stage) -> &StageReport {
     found.unwrap_or_else(|| panic!("the stage {stage} did not run: {:#?}", report.stages))
 }
 
+/// Compares with a figure that holds where the machine has time for a test. Where it has not, everything is slower, also the
+/// run's first stage.
+#[track_caller]
+pub(crate) fn assert_within(figure: Duration, took: Duration, report: &RunReport) {
+    let up = stage(report, Stage::Up).took;
+    assert!(took < figure.max(10 * up), "it took {took:?}, and `up` {up:?}");
+}
+
 /// What differs from run to run in a text of ours, as a regular expression, and what a snapshot has instead.
 pub(crate) const VARYING: &[(&str, &str)] = &[
     (r"127\.83\.\d+\.10:\d+", "[guest]"),
     (r"(after|for the last) [\d.]+m?s\b", "$1 [time]"),
+    // The deadline cuts an attempt short, or ends the pause after one.
+    (
+        "the last attempt had come to an SSH connection",
+        "[guest] refused the connection: no sshd listens there",
+    ),
     (r"\d{8}T\d{6}", "[time]"),
     (r"(process \[ours\]) on [^;]+", "$1 on [host]"),
 ];

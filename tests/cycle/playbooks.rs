@@ -11,8 +11,9 @@ use boma_it::machine::{DomainState, Hypervisor};
 use boma_it::outcome::{AssertionStatus, Outcome, Stage};
 use rstest::Context;
 
-use crate::fixture::{ASKARI, Fixture, PORTS, Task, assert_text, begin, json, record};
+use crate::fixture::{ASKARI, Fixture, PORTS, Task, assert_text, assert_within, begin, json, record};
 use crate::guest::{Guest, OnRestart};
+use crate::side_by_side::wait_until;
 
 /// A cycle in which `ansible-playbook` does `script` in `phase`. Nothing may be left.
 fn cycle_with(phase: &str, script: &str) -> (Fixture, RunReport) {
@@ -135,14 +136,9 @@ fn a_vm_that_fails_during_a_playbook_ends_it_at_once(
     let _guest = Guest::start(&fixture, &context, OnRestart::AnotherBoot);
     let (fake, watched) = (fixture.fake.clone(), pid.clone());
     let died = std::thread::spawn(move || {
-        use boma_it::support::deadline::{Deadline, Progress};
-        let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
-        deadline
-            .wait_for("the playbook", Duration::from_millis(5), || {
-                let begun = std::fs::read_to_string(&watched).is_ok_and(|text| text.ends_with('\n'));
-                Ok(if begun { Progress::Ready(()) } else { Progress::Pending("not yet".into()) })
-            })
-            .unwrap();
+        wait_until("the playbook", || {
+            std::fs::read_to_string(&watched).is_ok_and(|text| text.ends_with('\n'))
+        });
         match domain {
             true => fake.set_state(ASKARI, DomainState::ShutOff(StopReason::Crashed)),
             false => fake.print(ASKARI, "Kernel panic - not syncing: Fatal exception\r\n"),
@@ -154,7 +150,7 @@ fn a_vm_that_fails_during_a_playbook_ends_it_at_once(
     plan.expect.fail = Some(ExpectedFailure { at: stage, what: ExpectedFault::Unreachable });
     let report = run(&context, &plan, Job::Cycle).unwrap();
     let took = died.join().unwrap().elapsed();
-    assert!(took < Duration::from_secs(5), "told {took:?} late");
+    assert_within(Duration::from_secs(5), took, &report);
     fixture.assert_nothing_left(&report);
     assert_eq!((report.outcome, last_before_down(&report)), (Outcome::Errored, (stage, Outcome::Errored)));
     assert_text!(case, report.seen);
@@ -187,20 +183,15 @@ fn an_interrupt_ends_the_playbook_and_leaves_nothing() {
     let interrupt = fixture.interrupt.clone();
     let watched = pid.clone();
     let raised = std::thread::spawn(move || {
-        use boma_it::support::deadline::{Deadline, Progress};
-        let deadline = Deadline::uninterrupted(Duration::from_secs(60), "the test");
-        deadline
-            .wait_for("the playbook", Duration::from_millis(5), || {
-                let begun = std::fs::read_to_string(&watched).is_ok_and(|text| text.ends_with('\n'));
-                Ok(if begun { Progress::Ready(()) } else { Progress::Pending("not yet".into()) })
-            })
-            .unwrap();
+        wait_until("the playbook", || {
+            std::fs::read_to_string(&watched).is_ok_and(|text| text.ends_with('\n'))
+        });
         interrupt.raise(2);
         Instant::now()
     });
     let report = run(&context, &fixture.plan(), Job::Cycle).unwrap();
     let took = raised.join().unwrap().elapsed();
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_within(Duration::from_secs(3), took, &report);
     fixture.assert_nothing_left(&report);
     assert_eq!(report.outcome, Outcome::Interrupted);
     let pid = std::fs::read_to_string(pid).unwrap();

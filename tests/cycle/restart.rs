@@ -10,7 +10,7 @@ use boma_it::machine::{DomainState, Hypervisor, Lifetime};
 use boma_it::outcome::{Outcome, Stage};
 use rstest::Context;
 
-use crate::fixture::{ASKARI, Fixture, Task, assert_text, json, record, stage};
+use crate::fixture::{ASKARI, Fixture, Task, assert_text, assert_within, json, record, stage};
 use crate::guest::{Guest, OLD, OnRestart};
 
 /// A deadline for what only a deadline can show, four times as long under TCG. Long enough for a busy machine.
@@ -105,7 +105,7 @@ fn emergency_mode_after_the_restart_is_noticed_at_once_and_passes_only_if_declar
         let report = run_with_failing_restart(OnRestart::Prints(says), declared, Duration::from_secs(60));
         assert_eq!(report.outcome, outcome, "{}", report.seen);
         let reboot = &stage(&report, Stage::Reboot);
-        assert!(reboot.stage == Stage::Reboot && reboot.took < Duration::from_secs(6), "{reboot:?}");
+        assert_within(Duration::from_secs(6), reboot.took, &report);
         told += &format!("{case}:\n{}\n{}\n\n", report.seen, report.error.unwrap());
     }
     assert_text!(told);
@@ -249,11 +249,7 @@ fn a_kernel_that_hangs_after_its_init_started_is_an_error_at_once(
     );
     assert_eq!(report.outcome, Outcome::Errored);
     assert_text!(context, report.seen);
-    assert!(
-        stage(&report, Stage::Reboot).took < Duration::from_secs(6),
-        "{:?}",
-        stage(&report, Stage::Reboot)
-    );
+    assert_within(Duration::from_secs(6), stage(&report, Stage::Reboot).took, &report);
 }
 
 #[rstest::rstest]
@@ -344,7 +340,7 @@ fn the_steps_of_separate_processes_find_the_vm_by_its_metadata() {
     let started = Instant::now();
     let ended = Ended { machine: ASKARI.to_owned(), folder: up.folder.clone() };
     assert_eq!(down(&context("five"), &plan.trial).unwrap(), Some(ended));
-    assert!(started.elapsed() < Duration::from_secs(3), "teardown took {:?}", started.elapsed());
+    assert_within(Duration::from_secs(3), started.elapsed(), &up);
     assert_eq!(fixture.left(), Vec::<String>::new());
     assert!(!up.folder.join("keys").exists() && up.folder.join("console.log").exists());
 }
