@@ -44,7 +44,9 @@ pub(super) fn findings(
         found.problems.extend(not_declarable(name, &assertions));
     }
     let is_disabled = |task: &&&Task| task.tags.contains("never");
-    found.notes.extend(list("does not run (tag `never`)", assertions.iter().filter(is_disabled).copied()));
+    let is_wanted = |task: &&&Task| task.kind != TaskKind::Probe;
+    let disabled = tasks.iter().filter(is_wanted).filter(is_disabled);
+    found.notes.extend(list("does not run (tag `never`)", disabled.copied()));
     let is_ignored = |task: &&Task| task.kind == TaskKind::Probe && task.ignored;
     found.notes.extend(list(
         "may fail unseen (`ignore_errors`, `failed_when: false`)",

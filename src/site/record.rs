@@ -69,6 +69,9 @@ pub(super) struct Declared {
     pub(super) kind: DeclaredKind,
     pub(super) task: String,
     pub(super) path: String,
+    /// Its column in that line: two tasks may be on one.
+    #[serde(default)]
+    pub(super) column: Option<u64>,
 }
 
 /// The role of a task in a verification.
@@ -78,7 +81,8 @@ pub(super) enum DeclaredKind {
     Assertion,
     /// Its tasks are unknown until it runs.
     Include,
-    /// An assertion or include in a `rescue`, which runs only after a failure.
+    /// An assertion or include in a `rescue`, which runs only after a failure. Once that starts, it is declared again as what
+    /// it is.
     Rescue,
     /// An assertion or include in a handler, which runs only if a task notifies it.
     Handler,
@@ -123,6 +127,8 @@ pub(super) struct TaskRecord {
     result: TaskResult,
     #[serde(default)]
     pub(super) uuid: String,
+    #[serde(default)]
+    column: Option<u64>,
     #[serde(default)]
     kind: TaskKind,
     #[serde(default)]
@@ -175,8 +181,8 @@ impl TaskRecord {
 
     /// What the record has of it beside its result.
     pub(super) fn evidence(&self, rounds: Vec<Round>) -> Evidence {
-        let Self { kind, ignores_itself, never_fails, rescued, .. } = *self;
-        Evidence { uuid: self.uuid.clone(), kind, ignores_itself, never_fails, rescued, rounds }
+        let Self { column, kind, ignores_itself, never_fails, rescued, .. } = *self;
+        Evidence { uuid: self.uuid.clone(), column, kind, ignores_itself, never_fails, rescued, rounds }
     }
 
     pub(super) fn host(&self) -> &str {

@@ -285,7 +285,7 @@ impl PlaybookReport {
 }
 
 /// A module's name without its collection.
-fn short(action: &str) -> &str {
+pub(super) fn short(action: &str) -> &str {
     action.rsplit('.').next().unwrap_or(action)
 }
 

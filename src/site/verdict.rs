@@ -6,6 +6,7 @@
 
 use serde::Deserialize;
 
+use super::results::short;
 use crate::outcome::{TaskResult, TaskStatus};
 
 /// What a task of `verify.yml` is for.
@@ -95,10 +96,12 @@ pub(super) struct Returned {
 pub(super) struct Evidence {
     /// Identity of the task in the parsed playbook.
     pub(super) uuid: String,
+    /// Column of the task in its line: two tasks may be on one.
+    pub(super) column: Option<u64>,
     pub(super) kind: TaskKind,
     /// Whether the task itself has `ignore_errors`, and not only its block or play.
     pub(super) ignores_itself: bool,
-    /// Whether it has `failed_when: false`.
+    /// Whether its `failed_when` depends on nothing, as `false`.
     pub(super) never_fails: bool,
     /// Whether a `rescue` took over from its failure.
     pub(super) rescued: bool,
@@ -116,7 +119,7 @@ pub(super) enum Verdict {
     Skipped,
     /// Nothing: it is no assertion, and it did not fail.
     Nothing,
-    /// A failed probe whose own `ignore_errors` allows that. It is told.
+    /// A probe that did not do its work, and may: its own `ignore_errors` or `creates` says so. It is told.
     Told,
     /// It leaves something unknown.
     Unknown(Reason),
@@ -130,6 +133,16 @@ pub enum Reason {
         "it is not an assertion, and it failed (`ignore_errors: true` on this very task makes that a note)"
     )]
     FailedProbe,
+    /// A probe failed, and a `rescue` took over.
+    #[error(
+        "it is not an assertion, and it failed, so that a `rescue` took over (if it may fail, set `failed_when: false`, `register` its result, and `assert` what that must be)"
+    )]
+    RescuedProbe,
+    /// A probe was skipped by its module.
+    #[error(
+        "it was skipped, and not by its own `when`, so it collected nothing (`check_mode: false` makes it run in a play with `check_mode`; `ignore_errors: true` on this very task makes that a note)"
+    )]
+    SkippedProbe,
     /// A probe did not run, and `failed_when` says that this is no failure.
     #[error(
         "it did not run, and its `failed_when` hides that (`ignore_errors: true` on this very task makes that a note)"
@@ -158,7 +171,7 @@ pub enum Reason {
     #[error("a condition of it is empty or no boolean, so Ansible takes it for true whatever the host does")]
     NotBoolean,
     /// `failed_when: false`.
-    #[error("`failed_when: false` keeps it from failing, so it asserts nothing")]
+    #[error("its `failed_when` depends on nothing and keeps it from failing, so it asserts nothing")]
     NeverFails,
     /// It changed the host.
     #[error("it reports a change, and an assertion changes nothing (`changed_when: false` if it does not)")]
@@ -195,20 +208,24 @@ pub(super) fn verdict(task: &TaskResult, seen: &Evidence) -> Verdict {
 
 fn of_probe(task: &TaskResult, seen: &Evidence) -> Verdict {
     let has_failed = task.status == TaskStatus::Failed;
-    let is_hidden = |round: &Round| !round.failed && round.returned.failed && !round.has_run();
-    if !has_failed && !seen.rounds.iter().any(is_hidden) {
-        return Verdict::Nothing;
-    }
+    let has = |is_it: fn(&Round) -> bool| seen.rounds.iter().any(is_it);
+    // `debug` skips itself by its `verbosity`, and collects nothing in any case.
+    let has_skipped_itself = has(Round::has_skipped_itself) && short(&task.action) != "debug";
+    let reason = match has_failed {
+        true if seen.rescued => Reason::RescuedProbe,
+        true => Reason::FailedProbe,
+        false if has(Round::is_hidden) => Reason::HiddenProbe,
+        false if has_skipped_itself => Reason::SkippedProbe,
+        // Its own `creates` or `removes` says when its program is not needed.
+        false if has(|round| round.returned.ended == Some(false)) => return Verdict::Told,
+        false => return Verdict::Nothing,
+    };
     let is_allowed = seen.ignores_itself && !seen.rescued && (task.ignored || !has_failed);
-    match (is_allowed, has_failed) {
-        (true, _) => Verdict::Told,
-        (false, true) => Verdict::Unknown(Reason::FailedProbe),
-        (false, false) => Verdict::Unknown(Reason::HiddenProbe),
-    }
+    if is_allowed { Verdict::Told } else { Verdict::Unknown(reason) }
 }
 
 fn of_assertion(status: TaskStatus, seen: &Evidence) -> Verdict {
-    if seen.never_fails && status != TaskStatus::Skipped {
+    if seen.never_fails && status == TaskStatus::Ok {
         return Verdict::Unknown(Reason::NeverFails);
     }
     let each: Vec<Verdict> = seen.rounds.iter().map(|round| of_round(seen.kind, round)).collect();
@@ -237,7 +254,8 @@ fn of_round(kind: TaskKind, round: &Round) -> Verdict {
         Action::None if round.is_empty_loop() => unknown(Reason::EmptyLoop),
         Action::None if round.skipped && round.is_complete => Verdict::Skipped,
         Action::None => unknown(Reason::NotEvaluated),
-        Action::Raised => unknown(Reason::NotRun),
+        Action::Raised if kind == TaskKind::Tagged => unknown(Reason::NotRun),
+        Action::Raised => unknown(Reason::NotEvaluated),
         Action::Returned if !round.is_complete => unknown(Reason::NotEvaluated),
         Action::Returned if round.skipped => unknown(Reason::SkippedItself),
         Action::Returned => match kind {
@@ -281,13 +299,26 @@ impl Round {
         self.action == Action::None && self.skipped && self.refused == 0
     }
 
+    /// Whether its module skipped it, and not its own `when`.
+    fn has_skipped_itself(&self) -> bool {
+        self.action == Action::Returned && self.skipped
+    }
+
+    /// Whether it did not run on a host, and a keyword makes that no failure.
+    fn is_hidden(&self) -> bool {
+        let is_elsewhere = self.parsed == 0 && self.commands == 0;
+        !self.failed && self.returned.failed && (is_elsewhere || !self.has_run())
+    }
+
     /// Whether what the action returned shows that a module or a program did its work, well or badly. A module that refuses
     /// its arguments, or misses a library, has a message and nothing else.
     fn has_run(&self) -> bool {
         let Returned { failed, rc, ended, stdout, stderr, own, .. } = &self.returned;
         let rc = rc.as_deref();
-        // A shell has these for a program that it cannot find or start, and says so.
-        let is_missing = matches!(rc, Some("126" | "127")) && *stderr;
+        // A shell has these for a program that it cannot find or start, and says so. `raw` and `script` have one terminal for
+        // both streams.
+        let has_spoken = *stderr || *stdout && self.parsed == 0;
+        let is_missing = matches!(rc, Some("126" | "127")) && has_spoken;
         if self.action != Action::Returned || *ended == Some(false) || is_missing {
             return false;
         }

@@ -4,8 +4,8 @@
 //! for, by the identity of its task: an assertion passed, failed, does not apply (its own `when` is false), or is a gap. With
 //! a gap there is no verdict, unless an assertion failed and the scenario declares no failure.
 //!
-//! Results of one task under one name are one assertion (a task file included in a loop): failed if one failed, passed if
-//! one passed and none failed. Two tasks of one name are two assertions. A `fail` whose condition is false counts as
+//! Results of one place in a file under one name are one assertion (a task file included in a loop): failed if one failed,
+//! passed if one passed and none failed. Two tasks of one name are two assertions, on one line too. A `fail` whose condition is false counts as
 //! skipped, because the false part may be its guard: what should be seen to pass is an `assert`.
 
 use std::fmt;
@@ -38,6 +38,8 @@ pub enum Gap {
     },
     /// The playbook, or a block of it, ended before these: `name` and place of each.
     NotReached(Vec<String>),
+    /// The same, and no task had failed.
+    LeftOut(Vec<String>),
     /// A play never started.
     UnknownPlay {
         /// Its name.
@@ -55,11 +57,15 @@ impl fmt::Display for Gap {
                 write!(f, "task `{}` ({}): {reason}{said}", task.task, task.path)
             }
             Self::NotReached(tasks) => {
-                let (first, more) = (tasks.first().map_or("", String::as_str), tasks.len().saturating_sub(1));
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                let remedy = "set `ignore_errors: true` on what fails before to go on";
+                write!(f, "it ended before {}; {remedy}", first_of(tasks))
+            }
+            Self::LeftOut(tasks) => {
+                let remedy = "`when` on these tasks, or on a block of them, says for which hosts they are";
                 write!(
                     f,
-                    "it ended before {first}{more}; set `ignore_errors: true` on what fails before to go on"
+                    "it ended before {} without a failure (`meta: end_host`, `end_play`); {remedy}",
+                    first_of(tasks)
                 )
             }
             Self::UnknownPlay { play, hosts } => write!(
@@ -69,6 +75,11 @@ impl fmt::Display for Gap {
             ),
         }
     }
+}
+
+fn first_of(tasks: &[String]) -> String {
+    let (first, more) = (tasks.first().map_or("", String::as_str), tasks.len().saturating_sub(1));
+    if more > 0 { format!("{first} and {more} more") } else { first.to_owned() }
 }
 
 /// Why a verification has no verdict.
@@ -83,7 +94,9 @@ pub enum VerificationError {
         host: String,
     },
     /// All were skipped.
-    #[error("verify.yml skipped all {count} assertions about host `{host}`")]
+    #[error(
+        "verify.yml skipped all {count} assertions about host `{host}` (a `fail` whose `when` is false counts as skipped: write what must hold as an `assert`)"
+    )]
     AllSkipped {
         /// The host.
         host: String,
@@ -111,6 +124,7 @@ fn and_more(count: usize) -> String {
 /// is a gap and no assertion failed. If both happened, [`Verification::gaps`] has the gaps.
 pub fn verification(report: &PlaybookReport, host: &str) -> Result<Verification, VerificationError> {
     let mut found = Verification::default();
+    let mut columns = Vec::new();
     for (task, seen) in report.tasks.iter().zip(&report.evidence) {
         let verdict = verdict(task, seen);
         match verdict {
@@ -126,17 +140,21 @@ pub fn verification(report: &PlaybookReport, host: &str) -> Result<Verification,
         if seen.kind.is_assertion() {
             let message = task.message.clone().filter(|_| status != AssertionStatus::Passed);
             let (name, role, path) = (task.task.clone(), task.role.clone(), task.path.clone());
-            add(&mut found.assertions, Assertion { name, role, status, path, message });
+            let assertion = Assertion { name, role, status, path, message };
+            add(&mut found.assertions, &mut columns, assertion, seen.column);
         }
     }
     let missing = Missing::of(report);
     for declared in missing.assertions {
         let message = Some("not reached: the playbook or its block ended earlier".to_owned());
         let (name, path, status) = (declared.task.clone(), declared.path.clone(), AssertionStatus::Skipped);
-        add(&mut found.assertions, Assertion { name, role: None, status, path, message });
+        let assertion = Assertion { name, role: None, status, path, message };
+        add(&mut found.assertions, &mut columns, assertion, declared.column);
     }
     if !missing.names.is_empty() {
-        found.gaps.push(Gap::NotReached(missing.names));
+        let has_ended = report.tasks.iter().zip(&report.evidence).any(|(task, seen)| is_end(task, seen));
+        let gap = if has_ended { Gap::NotReached } else { Gap::LeftOut };
+        found.gaps.push(gap(missing.names));
     }
     found.gaps.extend(
         report
@@ -160,7 +178,11 @@ pub fn verification(report: &PlaybookReport, host: &str) -> Result<Verification,
 
 fn told(task: &TaskResult) -> String {
     let said = task.message.as_deref().unwrap_or("no message");
-    format!("verify.yml: `{}` ({}) failed, and may, as it has `ignore_errors`: {said}", task.task, task.path)
+    let what = match task.status {
+        TaskStatus::Failed => "failed, and may, as it has `ignore_errors`",
+        _ => "did not run to its end, and may, as it has `ignore_errors`, `creates` or `removes`",
+    };
+    format!("verify.yml: `{}` ({}) {what}: {said}", task.task, task.path)
 }
 
 /// What the playbook declares for the host, and has no result.
@@ -202,11 +224,15 @@ fn is_end(task: &TaskResult, seen: &Evidence) -> bool {
     task.status == TaskStatus::Failed && (!task.ignored || seen.rescued)
 }
 
-/// Adds an assertion, or merges it into that of the same task and name.
-fn add(assertions: &mut Vec<Assertion>, new: Assertion) {
-    let mut same = assertions.iter_mut();
-    let Some(known) = same.find(|known| (&known.name, &known.path) == (&new.name, &new.path)) else {
+/// Adds an assertion, or merges it into that of the same name and place. `columns` are those of `assertions`.
+fn add(assertions: &mut Vec<Assertion>, columns: &mut Vec<Option<u64>>, new: Assertion, column: Option<u64>) {
+    let mut same = assertions.iter_mut().zip(&*columns);
+    let is_same = |(known, its): &(&mut Assertion, &Option<u64>)| {
+        (&known.name, &known.path, **its) == (&new.name, &new.path, column)
+    };
+    let Some((known, _)) = same.find(is_same) else {
         assertions.push(new);
+        columns.push(column);
         return;
     };
     match (known.status, new.status) {

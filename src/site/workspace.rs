@@ -23,11 +23,12 @@ use crate::support::process::{Process, find_program, quote};
 use crate::support::ssh_access::SshAccess;
 
 /// The callback plugin, and its modules, which Ansible must not take for plugins; and what reads playbooks.
-const PYTHON: [(&str, &str); 5] = [
+const PYTHON: [(&str, &str); 6] = [
     ("read.py", include_str!("playbooks/read.py")),
     ("callback/boma_it.py", include_str!("callback/boma_it.py")),
     ("boma_it_evidence.py", include_str!("callback/boma_it_evidence.py")),
     ("boma_it_guard.py", include_str!("callback/boma_it_guard.py")),
+    ("boma_it_private.py", include_str!("callback/boma_it_private.py")),
     ("boma_it_tasks.py", include_str!("callback/boma_it_tasks.py")),
 ];
 const SSH_PROGRAMS: [&str; 3] = ["ssh", "scp", "sftp"];

@@ -184,7 +184,7 @@ fn callback_and_document_name_the_versions_that_are_installed() {
     let files = ["requirements-oldest.txt", "requirements.txt", "requirements-newest.txt"];
     let pins = files.map(|file| pinned(&format!("tools/{file}")));
     let versions = pins.each_ref().map(|version| format!("\"{version}\"")).join(", ");
-    let callback = fs::read_to_string(checkout("src/site/callback/boma_it.py")).unwrap();
+    let callback = fs::read_to_string(checkout("src/site/callback/boma_it_private.py")).unwrap();
     let checked = callback.lines().find(|line| line.starts_with("CHECKED_AGAINST")).unwrap();
     assert_eq!(checked, format!("CHECKED_AGAINST = ({versions})"));
     let page = fs::read_to_string(checkout("docs/ansible.md")).unwrap();

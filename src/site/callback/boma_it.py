@@ -4,8 +4,9 @@ Every line has an `event`: ansible, play, no_hosts_matched, start, refused, resu
 declared, notified, waived, unknown_play and round. The reader is `src/site/record.rs`. If a callback raises, Ansible
 only warns and the result is lost, so an exception in here is recorded as a `problem`, and the run counts as errored.
 
-The guard of connections is `boma_it_guard.py`, the evidence of what was evaluated `boma_it_evidence.py`, and what a
-task is `boma_it_tasks.py`. Without them this file does not load, and the run fails.
+The guard of connections is `boma_it_guard.py`, the evidence of what was evaluated `boma_it_evidence.py`, what a task is
+`boma_it_tasks.py`, and what is private to Ansible `boma_it_private.py`. Without them this file does not load, and the run
+fails.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import sys
 import time
 from pathlib import Path
 
-from ansible.executor.play_iterator import PlayIterator
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import connection_loader
 from ansible.release import __version__ as ansible_version
@@ -28,7 +28,18 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from boma_it_evidence import continue_without_debugger, watch_tasks
 from boma_it_guard import guard_connections
-from boma_it_tasks import hosts_of, ignores_errors_itself, kind_of, name_of, never_fails, place_of
+from boma_it_private import (
+    hosts_in,
+    inventory_of,
+    on_play_end,
+    on_tasks_added,
+    owed_handlers,
+    parts_of,
+    role_has_run,
+    task_kept_for_rescue,
+    uuid_of,
+)
+from boma_it_tasks import column_of, hosts_of, ignores_errors_itself, kind_of, name_of, never_fails, place_of
 
 DOCUMENTATION = r"""
 name: boma_it
@@ -43,52 +54,6 @@ requirements:
 # Longest text kept of a result. The reader removes secrets and then keeps much less; a shorter limit here could cut a
 # secret in half, and half a secret is not recognised.
 LONGEST = 200_000
-
-# The ansible-core versions for which the private members below were checked, oldest first. `make setup` installs them,
-# and tests/ansible/ runs with each.
-CHECKED_AGAINST = ("2.18.0", "2.19.14", "2.21.5")
-
-# Members of Ansible that are private or undocumented. This section is the only place that reads them, except for
-# `_display` and `_get_item_label` of CallbackBase, which plugins are meant to use. The guard gets `connection_loader`
-# from here; of that it uses `get_with_context` (replaced), `find_plugin_with_context` and `aliases` (`_aliases`).
-
-
-def uuid_of(task):
-    return task._uuid
-
-
-def parts_of(result):
-    """The task, the name of the host, and the values that the task returned."""
-    return result._task, result._host.name, result._result
-
-
-def inventory_of(variable_manager):
-    return variable_manager._inventory
-
-
-def task_kept_for_rescue(variable_manager, host):
-    """The failed task that Ansible keeps as `ansible_failed_task` for the `rescue` that takes over from it."""
-    return variable_manager._nonpersistent_fact_cache.get(host, {}).get("ansible_failed_task")
-
-
-def on_tasks_added(declare):
-    """Calls `declare` with the host and blocks of an include that Ansible has just loaded."""
-    add = PlayIterator.add_tasks
-
-    @functools.wraps(add)
-    def watched(self, host, blocks):
-        declare(host.name, blocks)
-        return add(self, host, blocks)
-
-    PlayIterator.add_tasks = watched
-
-
-def role_has_run(play, task, host):
-    """Whether Ansible leaves out a task because its role has run before, and may not run twice."""
-    if task._role is None or task._role._metadata.allow_duplicates:
-        return False
-    known = play.role_cache.get(task._role.get_role_path(), [])
-    return any(role == task._role and role.has_run(host) for role in known)
 
 
 def recorded(method):
@@ -150,7 +115,10 @@ class CallbackModule(CallbackBase):
         self._host = os.environ.get("BOMA_IT_DECLARE")
         self._started = set()
         self._declared = []
-        self._handlers = []
+        self._handlers = set()
+        # The tasks of each `rescue`, by block, and the block of each of them.
+        self._rescues = {}
+        self._rescue_of = {}
         guard_connections(connection_loader, lambda wanted: self._record("refused", wanted=wanted))
         continue_without_debugger()
         path = os.environ.get("BOMA_IT_RECORD")
@@ -164,6 +132,7 @@ class CallbackModule(CallbackBase):
         if self._host:
             watch_tasks(self._record)
             on_tasks_added(self._declare_included)
+            on_play_end(self._play_ended)
 
     def _record(self, event, **fields):
         """Writes a line in one unbuffered call: the reader gets whole lines, a forked worker has nothing to flush."""
@@ -198,29 +167,43 @@ class CallbackModule(CallbackBase):
         tags = (play.only_tags, play.skip_tags, self._variables.get_vars(play=play))
         for block in play.compile():
             self._declare_block(block, play, tags)
-        for block in [*handlers, *play.handlers]:
-            for handler in block.block:
+        self._declare_handlers(play, [*handlers, *play.handlers])
+
+    def _declare_handlers(self, play, blocks):
+        for handler in [handler for block in blocks for handler in block.block]:
+            if uuid_of(handler) not in self._handlers:
+                self._handlers.add(uuid_of(handler))
                 self._declare_task(handler, play, "handler")
 
     @recorded
-    def _declare_included(self, host, blocks):
+    def _declare_included(self, play, host, blocks):
         if host == self._host:
             for block in blocks:
                 # Ansible has left out what the tags do not select.
-                self._declare_block(block, block._play, None)
+                self._declare_block(block, play, None)
+            # The play has got the handlers of a role with it.
+            self._declare_handlers(play, play.handlers)
 
-    def _declare_block(self, block, play, tags, part=None):
+    def _declare_block(self, block, play, tags, rescue=None):
         for task in list(block.block) + list(block.always):
-            self._declare_any(task, play, tags, part)
-        # A rescue that did not run has missed no assertion.
+            self._declare_any(task, play, tags, rescue)
         for task in block.rescue:
-            self._declare_any(task, play, tags, "rescue")
+            self._declare_any(task, play, tags, uuid_of(block))
 
-    def _declare_any(self, task, play, tags, part):
+    def _declare_any(self, task, play, tags, rescue):
         if hasattr(task, "block"):
-            self._declare_block(task, play, tags, part)
+            self._declare_block(task, play, tags, rescue)
         elif tags is None or task.evaluate_tags(*tags):
-            self._declare_task(task, play, part)
+            if rescue is not None:
+                self._rescues.setdefault(rescue, []).append((play, task))
+                self._rescue_of[uuid_of(task)] = rescue
+            # A rescue that did not run has missed no assertion.
+            self._declare_task(task, play, None if rescue is None else "rescue")
+
+    def _enter_rescue(self, task):
+        """Declares the tasks of a `rescue` with the first of them that starts: now all of them should run."""
+        for play, other in self._rescues.pop(self._rescue_of.get(uuid_of(task)), []):
+            self._declare_task(other, play, None)
 
     def _declare_task(self, task, play, part):
         self._written[uuid_of(task)] = name_of(task)
@@ -228,11 +211,10 @@ class CallbackModule(CallbackBase):
         # A probe is of interest if it notifies a handler: without it the handler does not run.
         if kind != "probe" or task.notify:
             self._declared.append((play, task))
-            if part == "handler":
-                self._handlers.append(task)
             kind = {"include": "include", "probe": "notifier"}.get(kind, "assertion")
             kind = kind if kind == "notifier" and part == "handler" else part or kind
-            self._record("declared", uuid=uuid_of(task), kind=kind, task=name_of(task), path=place_of(task))
+            place = {"path": place_of(task), "column": column_of(task)}
+            self._record("declared", uuid=uuid_of(task), kind=kind, task=name_of(task), **place)
 
     def _declare_the_rest(self):
         """Records what the plays that never started have for the host."""
@@ -258,13 +240,10 @@ class CallbackModule(CallbackBase):
         if host.name == self._host:
             self._record("notified", uuid=uuid_of(handler))
 
-    def _notify(self, names):
-        """Records handlers that a changed task notifies: Ansible tells so only when it is about to run them."""
-        for name in names:
-            # The last one of a name runs, and every one that listens. A template can be any.
-            named = [it for it in self._handlers if name in (it.name, it.get_name().strip())][-1:]
-            listening = [it for it in self._handlers if "{{" in str(name) or name in (it.listen or [])]
-            for handler in named + listening:
+    @recorded
+    def _play_ended(self, strategy, iterator):
+        if self._host in hosts_in(iterator):
+            for handler in owed_handlers(strategy, iterator, self._host):
                 self._record("notified", uuid=uuid_of(handler))
 
     @recorded
@@ -277,6 +256,7 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_task_start(self, task, is_conditional):  # noqa: ARG002 - Ansible passes it by this name
         # Only here is the name templated; in the result it is raw again.
         uuid = uuid_of(task)
+        self._enter_rescue(task)
         # Of a name that is a number, some versions make nothing.
         self._names[uuid] = name_of(task) if task.name else self._written.get(uuid) or name_of(task)
         self._own_ignore[uuid] = ignores_errors_itself(task)
@@ -345,8 +325,6 @@ class CallbackModule(CallbackBase):
 
     def _result(self, result, status, ignored=False, rescued=False):
         task, host, values = parts_of(result)
-        if status == "ok" and values.get("changed") and host == self._host:
-            self._notify(task.notify or [])
         uuid, now = uuid_of(task), time.monotonic()
         begun = self._begun.get((host, uuid), self._begun.get(uuid, now))
         ends = self._items.pop((host, uuid), [])
@@ -357,6 +335,7 @@ class CallbackModule(CallbackBase):
             "task": self._names.get(uuid) or name_of(task),
             "role": str(task._role.get_name()) if task._role else None,
             "path": place_of(task),
+            "column": column_of(task),
             "action": str(task.action),
             "tags": [str(tag) for tag in task.tags],
             "host": host,

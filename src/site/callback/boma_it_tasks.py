@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from jinja2 import Environment, TemplateError
+from jinja2.nodes import Name
+
 # Modules whose tasks are unknown until they run.
 INCLUDES = ("include_role", "include_tasks")
 
@@ -37,14 +40,35 @@ def place_of(task):
     return task.get_path() or ""
 
 
+def column_of(task):
+    """The column of a task in its file: two of them may be on one line. None if nobody wrote it."""
+    origin = getattr(task, "_origin", None)
+    if origin is not None:
+        return origin.col_num
+    # Before 2.19.
+    position = getattr(task.get_ds(), "ansible_pos", None)
+    return position[2] if position else None
+
+
 def ignores_errors_itself(task):
     """Whether the task itself has `ignore_errors`, and not its block or play for all that is in it."""
     return "ignore_errors" in (task.get_ds() or {})
 
 
 def never_fails(task):
-    """Whether `failed_when: false` keeps a task from failing, whatever it finds."""
+    """Whether a task has a `failed_when` that depends on nothing, such as `false`: then nothing that it finds matters."""
     conditions = task.failed_when
     # Until 2.20 it always is a list.
     conditions = conditions if isinstance(conditions, (list, tuple)) else [conditions]
-    return bool(conditions) and all(str(condition).strip().lower() == "false" for condition in conditions)
+    return bool(conditions) and all(is_constant(condition) for condition in conditions)
+
+
+def is_constant(condition):
+    """Whether a condition names no variable and calls no function."""
+    if not isinstance(condition, str):
+        return isinstance(condition, bool)
+    text = condition if "{{" in condition or "{%" in condition else "{{ " + condition + " }}"
+    try:
+        return not any(Environment(autoescape=True).parse(text).find_all(Name))
+    except TemplateError:
+        return False

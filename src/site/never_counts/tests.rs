@@ -79,6 +79,13 @@ fn an_assertion_tagged_never_is_a_note_and_a_problem_where_it_is_declared() {
     let found = of(vec![task()], &[]);
     assert_eq!(found.notes, ["verify.yml: does not run (tag `never`): `up`"]);
     assert_eq!(found.problems, [""; 0]);
+    let of_kind = |kind| Task { kind, ..task() };
+    let others = of(vec![of_kind(TaskKind::Include), of_kind(TaskKind::Probe)], &[]);
+    assert_eq!(
+        others.notes,
+        ["verify.yml: does not run (tag `never`): `up`"],
+        "an include may have assertions"
+    );
     insta::assert_snapshot!(problems(vec![task()], &["up"]), @"`up` (harness/verify.yml:2): `expect.fail.task` declares it, and its tag `never` keeps it from running");
 }
 

@@ -80,7 +80,7 @@ use TaskStatus::{Failed, Ok, Skipped};
 #[case::no_boolean(Ok, &[with(asserted(2, 0), |it| it.odd = 1)], Verdict::Unknown(NotBoolean))]
 #[case::undefined(Failed, &[with(asserted(0, 0), |it| { it.errors = 1; it.action = Action::Raised; it.failed = true })], Verdict::Unknown(NotEvaluated))]
 #[case::bad_arguments(Failed, &[with(asserted(0, 0), |it| { it.action = Action::None; it.failed = true })], Verdict::Unknown(NotEvaluated))]
-#[case::raised(Failed, &[with(asserted(0, 0), |it| { it.action = Action::Raised; it.failed = true })], Verdict::Unknown(NotRun))]
+#[case::raised(Failed, &[with(asserted(0, 0), |it| { it.action = Action::Raised; it.failed = true })], Verdict::Unknown(NotEvaluated))]
 #[case::excused(Ok, &[with(asserted(0, 1), |it| it.failed = false)], Verdict::Unknown(Overruled))]
 #[case::blamed(Failed, &[with(asserted(1, 0), |it| it.failed = true)], Verdict::Unknown(Overruled))]
 #[case::off(Skipped, &[skipped()], Verdict::Skipped)]
@@ -133,6 +133,8 @@ fn raw(rc: &str) -> Round {
 #[case::not_found_in_a_shell(with(command("127"), |it| it.returned.stderr = true), Verdict::Unknown(NotRun))]
 #[case::not_executable(with(command("126"), |it| it.returned.stderr = true), Verdict::Unknown(NotRun))]
 #[case::command_v(command("127"), Verdict::Failed)]
+#[case::words_of_a_program(with(command("127"), |it| it.returned.stdout = true), Verdict::Failed)]
+#[case::not_found_on_a_terminal(with(raw("127"), |it| it.returned.stdout = true), Verdict::Unknown(NotRun))]
 #[case::creates(with(command("0"), |it| it.returned.ended = Some(false)), Verdict::Unknown(NotRun))]
 #[case::of_another_module(module(), Verdict::Failed)]
 #[case::only_a_message(with(module(), |it| it.returned.own = false), Verdict::Unknown(NotRun))]
@@ -171,6 +173,8 @@ fn an_assertion_that_cannot_fail_asserts_nothing() {
             let seen = Evidence { never_fails: true, ..evidence(kind, [round]) };
             assert_eq!(verdict(&task(Ok), &seen), Verdict::Unknown(NeverFails));
         }
+        let failed = Evidence { never_fails: true, ..evidence(kind, [command("1")]) };
+        assert_ne!(verdict(&task(Failed), &failed), Verdict::Unknown(NeverFails), "it did fail");
         let off = Evidence { never_fails: true, ..evidence(kind, [skipped()]) };
         assert_eq!(verdict(&task(Skipped), &off), Verdict::Skipped);
     }
@@ -181,9 +185,14 @@ fn an_assertion_that_cannot_fail_asserts_nothing() {
 #[case::failed(Failed, true, false, false, command("1"), Verdict::Unknown(FailedProbe))]
 #[case::its_own(Failed, true, true, false, command("1"), Verdict::Told)]
 #[case::its_own_is_off(Failed, false, true, false, command("1"), Verdict::Unknown(FailedProbe))]
-#[case::rescued(Failed, true, true, true, command("1"), Verdict::Unknown(FailedProbe))]
+#[case::rescued(Failed, true, true, true, command("1"), Verdict::Unknown(RescuedProbe))]
+#[case::skipped_by_its_module(Skipped, false, false, false, with(command("0"), |it| it.skipped = true), Verdict::Unknown(SkippedProbe))]
+#[case::skipped_by_its_module_and_may(Skipped, false, true, false, with(command("0"), |it| it.skipped = true), Verdict::Told)]
+#[case::skipped_by_its_condition(Skipped, false, false, false, skipped(), Verdict::Nothing)]
+#[case::not_needed(Ok, false, false, false, with(command("0"), |it| it.returned.ended = Some(false)), Verdict::Told)]
 #[case::excused(Ok, false, false, false, with(command("1"), |it| it.failed = false), Verdict::Nothing)]
 #[case::excused_but_no_program(Ok, false, false, false, with(command("2"), |it| { it.returned.ended = None; it.failed = false }), Verdict::Unknown(HiddenProbe))]
+#[case::excused_and_of_this_machine(Ok, false, false, false, with(module(), |it| { it.parsed = 0; it.failed = false }), Verdict::Unknown(HiddenProbe))]
 #[case::its_own_too(Ok, false, true, false, with(command("2"), |it| { it.returned.ended = None; it.failed = false }), Verdict::Told)]
 #[case::tried_again(Ok, false, false, false, with(command("0"), |it| it.garbled = 1), Verdict::Nothing)]
 fn a_probe_may_fail_only_where_its_own_task_says_so(

@@ -58,7 +58,8 @@ fn shown(found: &Verification) -> Vec<(&str, AssertionStatus, Option<&str>)> {
 }
 
 fn declared(kind: DeclaredKind, name: &str, line: usize) -> Declared {
-    Declared { uuid: name.into(), kind, task: name.into(), path: format!("harness/verify.yml:{line}") }
+    let path = format!("harness/verify.yml:{line}");
+    Declared { uuid: name.into(), kind, task: name.into(), path, column: None }
 }
 
 fn gaps(found: &Verification) -> String {
@@ -140,7 +141,7 @@ fn what_is_declared_and_has_no_result_is_a_gap_by_its_identity() {
 fn what_was_not_reached_is_inconclusive_if_nothing_failed() {
     let mut ran = report(&[("ports", TaskStatus::Ok, true)]);
     ran.declared = vec![declared(Assertion, "later", 40)];
-    insta::assert_snapshot!(verification(&ran, "askari").unwrap_err(), @"verify.yml is inconclusive: it ended before `later` (harness/verify.yml:40); set `ignore_errors: true` on what fails before to go on");
+    insta::assert_snapshot!(verification(&ran, "askari").unwrap_err(), @"verify.yml is inconclusive: it ended before `later` (harness/verify.yml:40) without a failure (`meta: end_host`, `end_play`); `when` on these tasks, or on a block of them, says for which hosts they are");
     ran.declared.clear();
     ran.unknown_plays = vec![UnknownPlay { play: "last".into(), hosts: vec!["{{ x }}".into()] }];
     insta::assert_snapshot!(verification(&ran, "askari").unwrap_err(), @"verify.yml is inconclusive: it ended before play `last`, and whether that is for this host depends on `hosts: {{ x }}`; set `ignore_errors: true` on what fails before to go on");
@@ -189,6 +190,15 @@ fn two_tasks_of_one_name_are_two_assertions() {
     ran.tasks[1].path = "harness/verify/askari.yml:9".into();
     let found = verification(&ran, "askari").unwrap();
     assert_eq!(shown(&found), [("ports", Passed, None), ("ports", Skipped, Some("ports said"))]);
+    // On one line too, reached or not.
+    let mut ran = report(&[("ports", TaskStatus::Failed, true), ("ports", TaskStatus::Ok, true)]);
+    ran.evidence.iter_mut().zip([7, 40]).for_each(|(it, column)| it.column = Some(column));
+    let other =
+        |column| Declared { uuid: "x".into(), column: Some(column), ..declared(Assertion, "ports", 5) };
+    ran.declared = vec![other(80), other(40)];
+    let found = verification(&ran, "askari").unwrap();
+    let statuses: Vec<_> = found.assertions.iter().map(|it| it.status).collect();
+    assert_eq!(statuses, [Failed, Passed, Skipped]);
 }
 
 #[rstest::rstest]

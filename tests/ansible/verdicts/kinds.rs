@@ -7,6 +7,7 @@ use rstest::rstest;
 use super::{cell_of, run};
 use crate::fixture::AnsibleVersion::{self, Newest, Oldest, Shipped};
 use crate::fixture::TestSite;
+use crate::sshd::Sshd;
 
 /// What is expected, and the task without its name.
 type Siblings = &'static [(&'static str, &'static str)];
@@ -14,6 +15,17 @@ type Siblings = &'static [(&'static str, &'static str)];
 /// Runs the siblings in one playbook that ignores errors, and compares their verdicts.
 #[track_caller]
 fn assert_verdicts(version: AnsibleVersion, siblings: Siblings, files: &[(&str, &str)]) {
+    assert_verdicts_over(None, version, siblings, files);
+}
+
+/// The same with a VM that answers, if there is an sshd for it.
+#[track_caller]
+fn assert_verdicts_over(
+    sshd: Option<&Sshd>,
+    version: AnsibleVersion,
+    siblings: Siblings,
+    files: &[(&str, &str)],
+) {
     let head = "- hosts: all\n  gather_facts: false\n  ignore_errors: true\n  tasks:\n";
     // An assertion that fails: then the verification has a list of all gaps.
     let mut playbook = format!("{head}    - {{name: start, assert: {{that: false}}}}\n");
@@ -22,7 +34,10 @@ fn assert_verdicts(version: AnsibleVersion, siblings: Siblings, files: &[(&str, 
         playbook += &format!("    - {{{name}{task}}}\n");
     }
     let files: Vec<_> = files.iter().copied().chain([("harness/verify.yml", playbook.as_str())]).collect();
-    let Some(site) = TestSite::with_ansible(version, &files) else { return };
+    let Some(mut site) = TestSite::with_ansible(version, &files) else { return };
+    if let Some(sshd) = sshd {
+        site = site.reached_by(sshd);
+    }
     let found = verification(&run(&site), "askari").unwrap();
     let mut wrong = Vec::new();
     for (index, (expected, task)) in siblings.iter().enumerate() {
@@ -102,6 +117,23 @@ const TAGGED: Siblings = &[
     ("does not apply", tagged!("command: no-such-program, when: false")),
 ];
 
+/// Over SSH, `raw` and `script` have a terminal, and so one stream.
+const OVER_SSH: Siblings = &[
+    ("errored", "raw: no-such-program, changed_when: false, tags: [assertion]"),
+    ("errored", "raw: /etc/hosts, changed_when: false, tags: [assertion]"),
+    ("errored", "script: {cmd: good.sh, executable: /nonexistent}, changed_when: false, tags: [assertion]"),
+    ("errored", "script: stray.sh, changed_when: false, tags: [assertion]"),
+    ("errored", "raw: no-such-program, failed_when: false"),
+    ("errored", "script: stray.sh, failed_when: false"),
+    ("failed", "raw: exit 3, changed_when: false, tags: [assertion]"),
+    ("failed", "raw: 'echo no; exit 3', changed_when: false, tags: [assertion]"),
+    ("failed", "raw: exit 127, changed_when: false, tags: [assertion]"),
+    ("failed", "script: bad.sh, changed_when: false, tags: [assertion]"),
+    ("passed", "raw: 'true', changed_when: false, tags: [assertion]"),
+    ("passed", "script: good.sh, changed_when: false, tags: [assertion]"),
+    ("nothing", "raw: 'echo no; exit 3', failed_when: false"),
+];
+
 const NO_LOG: Siblings = &[
     ("errored", "assert: {that: nowhere.x == 1}, no_log: true"),
     ("errored", "assert: {that: [1 == 1, nowhere]}, no_log: true"),
@@ -155,6 +187,11 @@ const EMPTY: Siblings = &[
     ("errored", "include_tasks: more.yml, loop: []"),
     ("errored", tagged!("command: 'true', changed_when: false, loop: []")),
     ("errored", "assert: {that: 1 == 1}, failed_when: false"),
+    ("errored", "assert: {that: 1 == 1}, failed_when: '{{ false }}'"),
+    ("errored", tagged!("command: 'false', changed_when: false, failed_when: 0 == 1")),
+    ("errored", tagged!("command: 'true', changed_when: false, failed_when: ['true', 'not true']")),
+    ("errored", tagged!("command: 'false', changed_when: false, failed_when: '{{ 1 > 2 }}'")),
+    ("passed", tagged!("command: 'true', changed_when: false, failed_when: boma_it_phase == 'nowhere'")),
     ("passed", "assert: {that: true}"),
     ("passed", "assert: {that: [true, 1 == 1]}"),
     ("passed", "assert: {that: state == 'alive'}, vars: {state: alive}"),
@@ -200,11 +237,26 @@ const PROBES: Siblings = &[
     ("nothing", "stat: {path: /nonexistent}, delegate_to: localhost"),
     ("nothing", "debug: {}, when: 1 == 2"),
     ("nothing", "raw: 'true', loop: [], delegate_to: localhost"),
+    ("errored", "command: 'true', check_mode: true, delegate_to: localhost"),
+    ("errored", "raw: 'true', check_mode: true, delegate_to: localhost"),
+    ("errored", "shell: 'true', check_mode: true, loop: [1, 2], delegate_to: localhost"),
+    ("errored", "include_vars: nowhere.yml, failed_when: false"),
+    ("errored", "skips: {}, delegate_to: localhost"),
+    ("errored", "skips: {}, failed_when: false, no_log: true, delegate_to: localhost"),
+    ("noted", "skips: {}, ignore_errors: true, delegate_to: localhost"),
+    ("noted", "command: {cmd: 'true', creates: /etc}, delegate_to: localhost"),
+    ("nothing", "command: {cmd: 'true', creates: /nonexistent}, delegate_to: localhost"),
+    ("nothing", "file: {path: /etc, state: directory}, check_mode: true, delegate_to: localhost"),
+    ("nothing", "skips: {}, when: 1 == 2, delegate_to: localhost"),
+    ("nothing", "debug: {msg: x, verbosity: 3}"),
 ];
 
 /// A module that is no Python, and returns what no integer of a computer holds.
 const HUGE: &str =
     "#!/bin/sh\nprintf '{\"rc\": 99999999999999999999999999, \"failed\": true, \"stderr\": \"huge\"}'\n";
+
+/// A module that does nothing, as one that finds no service manager.
+const SKIPS: &str = "#!/bin/sh\necho '{\"skipped\": true, \"msg\": \"nothing to ask\"}'\n";
 
 const NAMES: Siblings = &[
     ("failed", "name: 404, assert: {that: false}"),
@@ -229,6 +281,18 @@ fn a_tagged_task_that_could_not_run_is_errored(#[values(Oldest, Shipped, Newest)
 }
 
 #[rstest]
+fn a_shell_over_ssh_that_could_not_start_is_errored(
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
+) {
+    let files = [
+        ("harness/good.sh", "#!/bin/sh\nexit 0\n"),
+        ("harness/bad.sh", "#!/bin/sh\necho no\nexit 3\n"),
+        ("harness/stray.sh", "#!/nonexistent\n"),
+    ];
+    assert_verdicts_over(Some(&Sshd::start()), version, OVER_SSH, &files);
+}
+
+#[rstest]
 fn no_log_hides_no_verdict(#[values(Oldest, Shipped, Newest)] version: AnsibleVersion) {
     assert_verdicts(version, NO_LOG, &[]);
 }
@@ -240,7 +304,7 @@ fn an_assertion_that_asserts_nothing_is_errored(#[values(Oldest, Shipped, Newest
 
 #[rstest]
 fn a_probe_fails_unseen_nowhere(#[values(Oldest, Shipped, Newest)] version: AnsibleVersion) {
-    assert_verdicts(version, PROBES, &[]);
+    assert_verdicts(version, PROBES, &[("harness/library/skips", SKIPS)]);
 }
 
 #[rstest]

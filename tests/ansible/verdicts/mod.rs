@@ -12,6 +12,7 @@ use std::time::Duration;
 use boma_it::outcome::AssertionStatus;
 use boma_it::site::{Gap, Phase, PlaybookReport, Verification, verification};
 use boma_it::support::deadline::Deadline;
+use boma_it::support::process::Process;
 
 use crate::fixture::AnsibleVersion::{self, Newest, Oldest, Shipped};
 use crate::fixture::{TestSite, checkout};
@@ -55,7 +56,9 @@ fn cell_of(name: &str, found: &Verification) -> String {
     let is_it = |task: &str| task.rsplit(" : ").next() == Some(name);
     let gap = found.gaps.iter().find(|gap| match gap {
         Gap::Task { task, .. } => is_it(&task.task),
-        Gap::NotReached(names) => names.iter().any(|it| it.starts_with(&format!("`{name}`"))),
+        Gap::NotReached(names) | Gap::LeftOut(names) => {
+            names.iter().any(|it| it.starts_with(&format!("`{name}`")))
+        }
         Gap::UnknownPlay { .. } => false,
     });
     if let Some(gap) = gap {
@@ -127,6 +130,51 @@ fn each_kind_of_task_has_the_verdict_of_the_table_in_each_situation(
         }
     }
     assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), log.lines().take(5).collect::<String>());
+}
+
+/// What Ansible makes of the playbook by itself, without boma-it's configuration, callback and variables.
+fn run_plainly(site: &TestSite) -> BTreeMap<String, Printed> {
+    let folder = site.plan.verify.parent().unwrap();
+    let config = folder.join("empty.cfg");
+    fs::write(&config, "[defaults]\n").unwrap();
+    let program = match &site.plan.ansible {
+        Some(programs) => programs.join("ansible-playbook"),
+        None => "ansible-playbook".into(),
+    };
+    let finished = Process::new(program)
+        .args(["--inventory", "askari,"])
+        .arg(&site.plan.verify)
+        .env("ANSIBLE_CONFIG", &config)
+        .env("ANSIBLE_NOCOLOR", "1")
+        .cwd(folder)
+        .run(&Deadline::uninterrupted(Duration::from_secs(600), "Ansible by itself"))
+        .unwrap();
+    printed(&finished.stdout)
+}
+
+/// The callback wraps parts of Ansible: it must see what is there, and change nothing. In the chunk that is left out, a
+/// debugger would wait for somebody.
+#[rstest::rstest]
+#[case(Shipped, 0)]
+#[case(Oldest, 2)]
+#[case(Shipped, 3)]
+#[case(Newest, 4)]
+#[case(Shipped, 5)]
+fn no_verdict_contradicts_ansible_by_itself(#[case] version: AnsibleVersion, #[case] chunk: usize) {
+    let rows = chunk * CHUNK..ROWS.len().min((chunk + 1) * CHUNK);
+    let files = playbook(rows.clone());
+    let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let Some(site) = TestSite::with_ansible(version, &files) else { return };
+    let found = verification(&run(&site), "askari").unwrap();
+    let log = fs::read_to_string(site.folder().join("assert.log")).unwrap();
+    let plain = run_plainly(&site);
+    assert_eq!(printed(&log), plain);
+    let names = rows.flat_map(|row| (0..KINDS.len()).map(move |column| name(row, column)));
+    let wrong: Vec<_> = names
+        .map(|name| (cell_of(&name, &found), plain.get(&name).copied(), name))
+        .filter(|(verdict, by_ansible, _)| !is_allowed(verdict, *by_ansible))
+        .collect();
+    assert!(wrong.is_empty() && plain.len() > KINDS.len(), "{wrong:#?}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn verify(
 /// The gaps, one a line.
 fn gaps(found: &Verification) -> String {
     let lines = found.gaps.iter().flat_map(|gap| match gap {
-        Gap::NotReached(names) => names.clone(),
+        Gap::NotReached(names) | Gap::LeftOut(names) => names.clone(),
         other => vec![other.to_string()],
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -57,6 +57,14 @@ const LOST: &str = "
         - {name: A6, assert: {that: false}}
         - block: [{block: [{name: deep, assert: {that: true}}], always: [{name: always, assert: {that: true}}]}]
       rescue: [debug: {}]
+    - block:
+        - block: [{name: A7, assert: {that: false}}]
+          rescue:
+            - {debug: {}}
+            - {name: A8, assert: {that: false}}
+            - block: [{name: in a rescue, assert: {that: true}}]
+              rescue: [{name: in an idle rescue, assert: {that: true}}]
+      rescue: [debug: {}]
 ";
 
 #[rstest]
@@ -82,8 +90,11 @@ fn a_task_is_not_reached_because_another_has_its_name_or_place(
     `always` (harness/verify.yml:28)
     `C` (harness/two.yml:2)
     `B` (harness/b.yml:1)
+    `in a rescue` (harness/verify.yml:36)
     ") }
 }
+
+const TELLS: &str = "- {name: tells, raw: 'true', delegate_to: localhost, notify: H}\n";
 
 const KEPT: &str = "
 - hosts: all
@@ -95,6 +106,10 @@ const KEPT: &str = "
     - block: [{name: in a never, assert: {that: false}}]
       tags: [never]
     - {name: notifies, raw: 'true', delegate_to: localhost, notify: notified}
+    - {name: notifies a template, raw: 'true', delegate_to: localhost, notify: 'check {{ it }}', vars: {it: a}}
+    - {name: notifies nobody, raw: 'true', delegate_to: localhost, changed_when: false, notify: check b}
+    - {include_role: {name: tells}, loop: [1, 2]}
+    - {import_role: {name: tells}}
     - {import_tasks: b.yml}
     - {import_tasks: b.yml}
     - {include_tasks: b.yml, loop: [1, 2]}
@@ -108,6 +123,8 @@ const KEPT: &str = "
   handlers:
     - {name: notified, assert: {that: true}}
     - {name: idle, assert: {that: true}}
+    - {name: check a, assert: {that: true}}
+    - {name: check b, assert: {that: false}}
 - hosts: \"{{ target | default('all') }}\"
   gather_facts: false
   strategy: free
@@ -123,6 +140,8 @@ fn nothing_is_missed_where_everything_ran(#[values(Oldest, Shipped, Newest)] ver
         ("harness/b.yml", ROLE),
         ("harness/roles/once/tasks/main.yml", ROLE),
         ("harness/roles/twice/tasks/main.yml", ROLE),
+        ("harness/roles/tells/tasks/main.yml", TELLS),
+        ("harness/roles/tells/handlers/main.yml", "- {name: H, assert: {that: true}}\n"),
         ("harness/roles/twice/meta/main.yml", "allow_duplicates: true\n"),
     ];
     let Some(found) = verify(version, &files) else { return };
@@ -158,6 +177,11 @@ fn nothing_is_missed_where_everything_ran(#[values(Oldest, Shipped, Newest)] ver
     "",
     "`H` (harness/verify.yml:7)"
 )]
+#[case::a_handler_of_an_included_role(
+    "- {include_role: {name: tells}}\n    - {name: A, assert: {that: false}}",
+    "",
+    "`tells : H` (harness/roles/tells/handlers/main.yml:1)"
+)]
 #[case::an_imported_playbook(
     "- {name: A, assert: {that: false}}",
     "- import_playbook: more.yml\n",
@@ -187,11 +211,29 @@ fn what_a_failure_kept_from_running_is_a_gap(
         ("harness/b.yml", ROLE),
         ("harness/roles/once/tasks/main.yml", ROLE),
         ("harness/roles/once/handlers/main.yml", "- {name: H, assert: {that: true}}\n"),
+        ("harness/roles/tells/tasks/main.yml", TELLS),
+        ("harness/roles/tells/handlers/main.yml", "- {name: H, assert: {that: true}}\n"),
     ];
     let Some(found) = verify(version, &files) else { return };
     let found = found.unwrap();
     assert_eq!(gaps(&found), expected);
     assert!(found.assertions[0].name == "A" && found.assertions[0].status == AssertionStatus::Failed);
+}
+
+#[rstest]
+fn two_tasks_of_one_name_on_one_line_are_two_assertions(
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
+) {
+    let pair = "[{name: A, assert: {that: false}, ignore_errors: true}, {name: A, assert: {that: true}}]";
+    let playbook = format!("{HEAD}    - block: {pair}\n    - {{include_tasks: a.yml, loop: [1, 2]}}\n");
+    let files = [("harness/verify.yml", playbook.as_str()), ("harness/a.yml", pair)];
+    let Some(found) = verify(version, &files) else { return };
+    let found = found.unwrap();
+    let shown: String = found.assertions.iter().map(|it| format!("{} {}, ", it.path, it.status)).collect();
+    assert_eq!(
+        shown,
+        "harness/verify.yml:4 failed, harness/verify.yml:4 passed, harness/a.yml:1 failed, harness/a.yml:1 passed, "
+    );
 }
 
 /// Ansible's debugger would wait for somebody to type, and give up.
@@ -235,7 +277,7 @@ fn what_the_playbook_leaves_out_by_itself_is_no_pass(
     ];
     let Some(found) = verify(version, &files) else { return };
     match found.unwrap_err() {
-        VerificationError::Inconclusive { gap: Gap::NotReached(names), more: 0 } => {
+        VerificationError::Inconclusive { gap: Gap::LeftOut(names), more: 0 } => {
             assert!(names.len() == 1 && names[0].starts_with("`B` "), "{names:?}");
         }
         other => panic!("{other}"),

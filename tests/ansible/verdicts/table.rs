@@ -156,7 +156,7 @@ pub(crate) const ROWS: [Row; 35] = [
     row(
         "`check_mode`",
         Play("check_mode: true"),
-        cells([Passed, Failed, Failed, ITSELF, ITSELF], [Nothing; 2], Impossible),
+cells([Passed, Failed, Failed, ITSELF, ITSELF], [ITSELF; 2], Impossible),
     ),
     row("not reached", Place::AfterAFailure, cells([UNREACHED; 5], [Nothing; 2], UNREACHED)),
 ];
