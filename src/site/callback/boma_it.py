@@ -5,8 +5,8 @@ declared, notified, waived, unknown_play and round. The reader is `src/site/reco
 only warns and the result is lost, so an exception in here is recorded as a `problem`, and the run counts as errored.
 
 The guard of connections is `boma_it_guard.py`, the evidence of what was evaluated `boma_it_evidence.py`, what a task is
-`boma_it_tasks.py`, and what is private to Ansible `boma_it_private.py`. Without them this file does not load, and the run
-fails.
+`boma_it_tasks.py`, and what is private to Ansible `boma_it_private.py`. Without them this file does not load, and the
+run fails.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 from boma_it_evidence import continue_without_debugger, watch_tasks
 from boma_it_guard import guard_connections
 from boma_it_private import (
-    hosts_in,
+    ends_role,
     inventory_of,
     on_play_end,
     on_tasks_added,
     owed_handlers,
     parts_of,
     role_has_run,
+    role_of,
     task_kept_for_rescue,
     uuid_of,
 )
@@ -104,8 +105,7 @@ class CallbackModule(CallbackBase):
         self._fd = None
         self._playbook = None
         self._play = ""
-        self._names = {}
-        self._written = {}
+        self._names, self._written = {}, {}
         self._own_ignore = {}
         self._begun = {}
         self._items = {}
@@ -117,8 +117,9 @@ class CallbackModule(CallbackBase):
         self._declared = []
         self._handlers = set()
         # The tasks of each `rescue`, by block, and the block of each of them.
-        self._rescues = {}
-        self._rescue_of = {}
+        self._rescues, self._rescue_of = {}, {}
+        # A role may be used several times: the use of each of its tasks, how many there are, and which have begun.
+        self._use_of, self._uses, self._begun_uses = {}, {}, set()
         guard_connections(connection_loader, lambda wanted: self._record("refused", wanted=wanted))
         continue_without_debugger()
         path = os.environ.get("BOMA_IT_RECORD")
@@ -193,7 +194,10 @@ class CallbackModule(CallbackBase):
     def _declare_any(self, task, play, tags, rescue):
         if hasattr(task, "block"):
             self._declare_block(task, play, tags, rescue)
+        elif ends_role(task):
+            self._uses[role_of(task)] = self._uses.get(role_of(task), 0) + 1
         elif tags is None or task.evaluate_tags(*tags):
+            self._use_of[uuid_of(task)] = (role_of(task), self._uses.get(role_of(task), 0))
             if rescue is not None:
                 self._rescues.setdefault(rescue, []).append((play, task))
                 self._rescue_of[uuid_of(task)] = rescue
@@ -232,7 +236,9 @@ class CallbackModule(CallbackBase):
             # A play gets the handlers of its roles as it starts.
             self._declare_play(play, hosts, play.compile_roles_handlers())
         for play, task in self._declared:
-            if role_has_run(play, task, inventory.get_host(self._host)):
+            # A use that has begun is not left out, and neither is a handler.
+            has_begun = uuid_of(task) in self._handlers or self._use_of.get(uuid_of(task)) in self._begun_uses
+            if not has_begun and role_has_run(play, task, inventory.get_host(self._host)):
                 self._record("waived", uuid=uuid_of(task))
 
     @recorded
@@ -242,9 +248,8 @@ class CallbackModule(CallbackBase):
 
     @recorded
     def _play_ended(self, strategy, iterator):
-        if self._host in hosts_in(iterator):
-            for handler in owed_handlers(strategy, iterator, self._host):
-                self._record("notified", uuid=uuid_of(handler))
+        for handler in owed_handlers(strategy, iterator, self._host):
+            self._record("notified", uuid=uuid_of(handler))
 
     @recorded
     def v2_playbook_on_no_hosts_matched(self):
@@ -257,6 +262,7 @@ class CallbackModule(CallbackBase):
         # Only here is the name templated; in the result it is raw again.
         uuid = uuid_of(task)
         self._enter_rescue(task)
+        self._begun_uses.add(self._use_of.get(uuid))
         # Of a name that is a number, some versions make nothing.
         self._names[uuid] = name_of(task) if task.name else self._written.get(uuid) or name_of(task)
         self._own_ignore[uuid] = ignores_errors_itself(task)

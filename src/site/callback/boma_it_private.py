@@ -12,8 +12,8 @@ import functools
 from ansible.executor.play_iterator import PlayIterator
 from ansible.plugins.strategy import StrategyBase
 
-# The ansible-core versions for which they were checked, oldest first. `make setup` installs them, and tests/ansible/ runs
-# with each.
+# The ansible-core versions for which they were checked, oldest first. `make setup` installs them, and tests/ansible/
+# runs with each.
 CHECKED_AGAINST = ("2.18.0", "2.19.14", "2.21.5")
 
 
@@ -59,14 +59,21 @@ def on_play_end(call):
     StrategyBase.run = watched
 
 
-def hosts_in(iterator):
-    return iterator._host_states
-
-
 def owed_handlers(strategy, iterator, host):
-    """The handlers that a play still owes a host: Ansible keeps names until it runs handlers, and then looks for them."""
-    for name in iterator.get_state_for_host(host).handler_notifications:
+    """The handlers that a play still owes a host. Ansible keeps names until it runs handlers, and looks for them then."""
+    state = iterator._host_states.get(host)
+    for name in state.handler_notifications if state else []:
         yield from strategy.search_handlers_by_notification(name, iterator)
+
+
+def ends_role(task):
+    """Whether this is the task with which Ansible marks the end of a role."""
+    return task.implicit and task._role is not None and task.args.get("_raw_params") == "role_complete"
+
+
+def role_of(task):
+    """What tells a task's role, with its parameters, from others; none without a role."""
+    return None if task._role is None else id(task._role)
 
 
 def role_has_run(play, task, host):

@@ -56,7 +56,7 @@ def ignores_errors_itself(task):
 
 
 def never_fails(task):
-    """Whether a task has a `failed_when` that depends on nothing, such as `false`: then nothing that it finds matters."""
+    """Whether a task has a `failed_when` that depends on nothing, such as `false`: what it finds does not matter."""
     conditions = task.failed_when
     # Until 2.20 it always is a list.
     conditions = conditions if isinstance(conditions, (list, tuple)) else [conditions]

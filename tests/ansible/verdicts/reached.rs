@@ -182,6 +182,11 @@ fn nothing_is_missed_where_everything_ran(#[values(Oldest, Shipped, Newest)] ver
     "",
     "`tells : H` (harness/roles/tells/handlers/main.yml:1)"
 )]
+#[case::a_handler_of_a_role_that_has_run(
+    "- {name: A, assert: {that: false}}\n  roles: [tells]",
+    "",
+    "`tells : H` (harness/roles/tells/handlers/main.yml:1)"
+)]
 #[case::an_imported_playbook(
     "- {name: A, assert: {that: false}}",
     "- import_playbook: more.yml\n",
@@ -218,6 +223,20 @@ fn what_a_failure_kept_from_running_is_a_gap(
     let found = found.unwrap();
     assert_eq!(gaps(&found), expected);
     assert!(found.assertions[0].name == "A" && found.assertions[0].status == AssertionStatus::Failed);
+}
+
+/// Ansible does not run the role again, but its first use ended a block early.
+#[rstest]
+fn a_role_that_has_run_is_no_excuse_for_what_it_did_not_reach(
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
+) {
+    let role = "- block: [{name: A, assert: {that: false}}, {name: B, assert: {that: true}}]\n  rescue: [debug: {}]\n- {name: C, assert: {that: true}}\n";
+    let files = [
+        ("harness/verify.yml", "- hosts: all\n  gather_facts: false\n  roles: [mends, mends]\n"),
+        ("harness/roles/mends/tasks/main.yml", role),
+    ];
+    let Some(found) = verify(version, &files) else { return };
+    assert_eq!(gaps(&found.unwrap()), "`mends : B` (harness/roles/mends/tasks/main.yml:1)");
 }
 
 #[rstest]
