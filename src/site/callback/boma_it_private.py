@@ -60,7 +60,7 @@ def on_play_end(call):
 
 
 def owed_handlers(strategy, iterator, host):
-    """The handlers that a play still owes a host. Ansible keeps names until it runs handlers, and looks for them then."""
+    """The handlers that a play still owes a host. Ansible keeps names, and looks for them when it runs handlers."""
     state = iterator._host_states.get(host)
     for name in state.handler_notifications if state else []:
         yield from strategy.search_handlers_by_notification(name, iterator)

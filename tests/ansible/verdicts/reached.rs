@@ -90,7 +90,7 @@ fn a_task_is_not_reached_because_another_has_its_name_or_place(
     `always` (harness/verify.yml:28)
     `C` (harness/two.yml:2)
     `B` (harness/b.yml:1)
-    `in a rescue` (harness/verify.yml:36)
+    `in a rescue` (harness/verify.yml:35)
     ") }
 }
 
