@@ -304,10 +304,10 @@ impl Round {
         self.action == Action::Returned && self.skipped
     }
 
-    /// Whether it did not run on a host, and a keyword makes that no failure.
+    /// Whether its action failed without a run on a host. Of a task that is no failure, a keyword hides that.
     fn is_hidden(&self) -> bool {
         let is_elsewhere = self.parsed == 0 && self.commands == 0;
-        !self.failed && self.returned.failed && (is_elsewhere || !self.has_run())
+        self.returned.failed && (is_elsewhere || !self.has_run())
     }
 
     /// Whether what the action returned shows that a module or a program did its work, well or badly. A module that refuses

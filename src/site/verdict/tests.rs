@@ -192,6 +192,7 @@ fn an_assertion_that_cannot_fail_asserts_nothing() {
 #[case::not_needed(Ok, false, false, false, with(command("0"), |it| it.returned.ended = Some(false)), Verdict::Told)]
 #[case::excused(Ok, false, false, false, with(command("1"), |it| it.failed = false), Verdict::Nothing)]
 #[case::excused_but_no_program(Ok, false, false, false, with(command("2"), |it| { it.returned.ended = None; it.failed = false }), Verdict::Unknown(HiddenProbe))]
+#[case::excused_after_retries(Ok, false, false, false, with(command("2"), |it| it.returned.ended = None), Verdict::Unknown(HiddenProbe))]
 #[case::excused_and_of_this_machine(Ok, false, false, false, with(module(), |it| { it.parsed = 0; it.failed = false }), Verdict::Unknown(HiddenProbe))]
 #[case::its_own_too(Ok, false, true, false, with(command("2"), |it| { it.returned.ended = None; it.failed = false }), Verdict::Told)]
 #[case::tried_again(Ok, false, false, false, with(command("0"), |it| it.garbled = 1), Verdict::Nothing)]

@@ -241,6 +241,10 @@ const PROBES: Siblings = &[
     ("errored", "raw: 'true', check_mode: true, delegate_to: localhost"),
     ("errored", "shell: 'true', check_mode: true, loop: [1, 2], delegate_to: localhost"),
     ("errored", "include_vars: nowhere.yml, failed_when: false"),
+    (
+        "errored",
+        "command: no-such-nft, until: 1 == 2, retries: 1, delay: 0, failed_when: false, delegate_to: localhost",
+    ),
     ("errored", "skips: {}, delegate_to: localhost"),
     ("errored", "skips: {}, failed_when: false, no_log: true, delegate_to: localhost"),
     ("noted", "skips: {}, ignore_errors: true, delegate_to: localhost"),
