@@ -159,6 +159,11 @@ pub enum Reason {
         "it could not run, or nothing shows that it did: its result has a message and nothing else (collect the fact in a task of its own, and `assert` it)"
     )]
     NotRun,
+    /// Exit status 126 or 127, with words.
+    #[error(
+        "a shell says with this exit status and words that it cannot find or start the program (if it is the program's own, `register` it in a probe, and `assert` that)"
+    )]
+    NoProgram,
     /// It runs no module.
     #[error(
         "it runs no module on a host, so it asserts nothing: use `assert`, or remove the tag `assertion`"
@@ -281,6 +286,8 @@ fn of_module(round: &Round) -> Verdict {
     let returned = &round.returned;
     if returned.pending {
         Verdict::Unknown(Reason::Pending)
+    } else if round.is_missing_its_program() {
+        Verdict::Unknown(Reason::NoProgram)
     } else if !round.has_run() {
         Verdict::Unknown(Reason::NotRun)
     } else if round.parsed == 0 && (round.commands == 0 || returned.rc.is_none()) {
@@ -310,16 +317,19 @@ impl Round {
         self.returned.failed && (is_elsewhere || !self.has_run())
     }
 
+    /// Whether a shell could not find or start a program: it has an exit status for that, and says so. `raw` and `script` have
+    /// one terminal for both streams.
+    fn is_missing_its_program(&self) -> bool {
+        let Returned { rc, stdout, stderr, .. } = &self.returned;
+        matches!(rc.as_deref(), Some("126" | "127")) && (*stderr || *stdout && self.parsed == 0)
+    }
+
     /// Whether what the action returned shows that a module or a program did its work, well or badly. A module that refuses
     /// its arguments, or misses a library, has a message and nothing else.
     fn has_run(&self) -> bool {
         let Returned { failed, rc, ended, stdout, stderr, own, .. } = &self.returned;
         let rc = rc.as_deref();
-        // A shell has these for a program that it cannot find or start, and says so. `raw` and `script` have one terminal for
-        // both streams.
-        let has_spoken = *stderr || *stdout && self.parsed == 0;
-        let is_missing = matches!(rc, Some("126" | "127")) && has_spoken;
-        if self.action != Action::Returned || *ended == Some(false) || is_missing {
+        if self.action != Action::Returned || *ended == Some(false) || self.is_missing_its_program() {
             return false;
         }
         if !failed {

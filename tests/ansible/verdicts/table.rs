@@ -145,7 +145,7 @@ pub(crate) const ROWS: [Row; 35] = [
     row("`delegate_to` is undefined", Play("DELEGATE: '{{ nowhere }}'"), no_include(UNDEFINED)),
     row(
         "`async` with `poll`",
-        Play("async: 30, poll: 1"),
+        Play("async: 300, poll: 1"),
         cells([NOT_RUN, NOT_RUN, NOT_RUN, Passed, Failed], [PROBE; 2], Impossible),
     ),
     row(
@@ -156,7 +156,7 @@ pub(crate) const ROWS: [Row; 35] = [
     row(
         "`check_mode`",
         Play("check_mode: true"),
-cells([Passed, Failed, Failed, ITSELF, ITSELF], [ITSELF; 2], Impossible),
+        cells([Passed, Failed, Failed, ITSELF, ITSELF], [ITSELF; 2], Impossible),
     ),
     row("not reached", Place::AfterAFailure, cells([UNREACHED; 5], [Nothing; 2], UNREACHED)),
 ];
