@@ -12,7 +12,7 @@ use boma_it::support::deadline::Deadline;
 use boma_it::support::process::Process;
 
 use crate::fixture::AnsibleVersion::{self, Newest, Oldest, Shipped};
-use crate::fixture::{TestSite, minute};
+use crate::fixture::{TestSite, patient};
 use crate::sshd::Sshd;
 
 /// Tasks of many kinds: modules with other modules' code, a template, a loop, a failure, a module that crashes, one of the
@@ -84,7 +84,7 @@ impl Cache {
             Self { program: tempfile::tempdir().unwrap(), memory: tempfile::tempdir_in("/dev/shm").unwrap() };
         // What sudo would run: the files are our own here.
         let command = cache.python().install_command().replace("sudo -n sh", "sh");
-        let printed = Process::new("sh").arg("-c").arg(command).run_ok(&minute()).unwrap();
+        let printed = Process::new("sh").arg("-c").arg(command).run_ok(&patient()).unwrap();
         assert!(cache.python().is_in_use(&printed), "{printed}");
         cache
     }
@@ -214,7 +214,7 @@ fn what_the_cache_has_is_what_runs_and_what_is_damaged_is_not() {
     let forge = "import hashlib, marshal, sys\n\
                  data = marshal.dumps(compile('raise SystemExit(\\'forged\\')', 'x', 'exec'))\n\
                  for path in sys.argv[1:]: open(path, 'wb').write(hashlib.sha256(data).digest() + data)\n";
-    Process::new("/usr/bin/python3").args(["-c", forge]).args(&entries).run_ok(&minute()).unwrap();
+    Process::new("/usr/bin/python3").args(["-c", forge]).args(&entries).run_ok(&patient()).unwrap();
     let checked = site.check("askari").unwrap();
     match run_checked(&site, checked, Some(&cache)).unwrap_err() {
         PlaybookError::TaskFailed(task) => {

@@ -14,7 +14,7 @@ use boma_it::support::env;
 use boma_it::support::process::{Finished, Process, is_available};
 use serde_json::{Value, json};
 
-use crate::fixture::{checkout, minute, shipped_ansible};
+use crate::fixture::{checkout, patient, shipped_ansible};
 
 const DOMAIN: &str = "askari.boma.example";
 /// The certificate tasks of the role, for a folder that stands for the host.
@@ -67,7 +67,7 @@ impl Host {
 
     fn pebble(&self) -> Pebble {
         let files = PebbleFiles { folder: self.path("certs"), key: self.path("key") };
-        Pebble::start(&files, self.address, &minute()).unwrap()
+        Pebble::start(&files, self.address, &patient()).unwrap()
     }
 
     /// Where the programs of the host are.
@@ -77,7 +77,7 @@ impl Host {
 
     /// Applies the role's tasks, with `more` as the last extra variables.
     fn apply(&self, more: &Value) -> Finished {
-        let group = Process::new("id").args(["--group", "--name"]).run_ok(&minute()).unwrap();
+        let group = Process::new("id").args(["--group", "--name"]).run_ok(&patient()).unwrap();
         let mut vars = json!({
             "root": self.path("root"),
             "path": self.programs(),
@@ -103,7 +103,7 @@ impl Host {
             .arg(self.path("play.yml"))
             .env("ANSIBLE_ROLES_PATH", checkout("site/roles"))
             .env("ANSIBLE_HOME", self.path("ansible"))
-            .run(&minute())
+            .run(&patient())
             .unwrap()
     }
 
@@ -126,7 +126,7 @@ impl Host {
 
     fn script(&self, args: &[&str]) -> Finished {
         let process = Process::new(self.path("root/usr/local/sbin/reverse-proxy-certificate")).args(args);
-        process.env("PATH", self.programs()).env("ROOT", self.path("root")).run(&minute()).unwrap()
+        process.env("PATH", self.programs()).env("ROOT", self.path("root")).run(&patient()).unwrap()
     }
 
     /// What the script prints as changed; it must succeed.
@@ -139,7 +139,7 @@ impl Host {
 
     fn openssl(&self, args: &[&str]) -> String {
         let process = Process::new("openssl").args(args).cwd(self.folder.path());
-        process.run_ok(&minute()).unwrap()
+        process.run_ok(&patient()).unwrap()
     }
 
     fn systemctl_calls(&self) -> String {

@@ -135,7 +135,7 @@ impl TestSite {
     }
 
     pub(crate) fn check(&self, host: &str) -> Result<CheckedSite, SiteError> {
-        check(&self.plan, &self.vars(host), &self.declared, &minute())
+        check(&self.plan, &self.vars(host), &self.declared, &patient())
     }
 
     /// The error of [`check`], or what refuses `verify.yml`, with its causes; `.` stands for the folder of the site.
@@ -162,7 +162,7 @@ impl TestSite {
     pub(crate) fn run(&self, phase: Phase) -> (Result<PlaybookReport, PlaybookError>, Vec<TaskEvent>) {
         let mut events = Vec::new();
         let result =
-            self.workspace().run(phase, &self.vars("askari"), &minute(), &mut |event| events.push(event));
+            self.workspace().run(phase, &self.vars("askari"), &patient(), &mut |event| events.push(event));
         (result, events)
     }
 
@@ -172,8 +172,9 @@ impl TestSite {
     }
 }
 
-pub(crate) fn minute() -> Deadline {
-    Deadline::uninterrupted(Duration::from_secs(60), "the test")
+/// A deadline that ends a test that hangs, and none that is only slow.
+pub(crate) fn patient() -> Deadline {
+    Deadline::uninterrupted(Duration::from_secs(600), "the test")
 }
 
 /// The folder of Ansible's programs: those in this checkout, if it has any.

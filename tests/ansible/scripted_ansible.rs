@@ -8,7 +8,7 @@ use boma_it::support::deadline::{Deadline, WaitError, Waited};
 use boma_it::support::interrupt::Interrupt;
 use boma_it::support::process::{Process, ProcessError};
 
-use crate::fixture::{TestSite, minute};
+use crate::fixture::{TestSite, patient};
 
 const INVENTORY: &str = r#"echo 'ansible-inventory [core 2.19.0]' >&2
 echo "  python version = 3.11.2 (main) [GCC] ($(dirname "$0")/python3)" >&2
@@ -163,7 +163,7 @@ fn ansible_inherits_none_of_them_even_if_all_are_set() {
     let test = "scripted_ansible::ansible_inherits_none_of_the_unwanted_variables";
     let unwanted = ["ANSIBLE_STRATEGY", "ANSIBLE_ROLES_PATH", "SSH_AUTH_SOCK", "PYTHONPATH", "PYTHONHOME"];
     let process = Process::new(std::env::current_exe().unwrap()).args(["--exact", test]);
-    let output = unwanted.iter().fold(process, |p, name| p.env(name, "/nowhere")).run_ok(&minute()).unwrap();
+    let output = unwanted.iter().fold(process, |p, name| p.env(name, "/nowhere")).run_ok(&patient()).unwrap();
     assert!(output.contains("1 passed"), "{output}");
 }
 

@@ -9,14 +9,14 @@ use boma_it::support::process::Process;
 use serde_json::Value;
 
 use crate::fixture::AnsibleVersion::{self, Newest, Oldest, Shipped};
-use crate::fixture::{TestSite, minute};
+use crate::fixture::{TestSite, patient};
 use crate::sshd::Sshd;
 
 /// The settings that `ansible-config list` has, each with its places in `ansible.cfg`.
 fn listed(site: &TestSite) -> BTreeMap<String, BTreeSet<String>> {
     let config = site.plan.ansible.as_ref().unwrap().join("ansible-config");
     let list =
-        Process::new(config).args(["list", "--type", "all", "--format", "json"]).run_ok(&minute()).unwrap();
+        Process::new(config).args(["list", "--type", "all", "--format", "json"]).run_ok(&patient()).unwrap();
     let mut list: BTreeMap<String, Value> = serde_json::from_str(&list).unwrap();
     let plugins = list.remove("PLUGINS").unwrap();
     let of_plugin = |kind: &str, name: &str| {

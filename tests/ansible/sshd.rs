@@ -9,7 +9,7 @@ use boma_it::support::deadline::Progress;
 use boma_it::support::process::Process;
 use boma_it::support::ssh_access::SshAccess;
 
-use crate::fixture::minute;
+use crate::fixture::patient;
 
 pub(crate) struct Sshd {
     dir: tempfile::TempDir,
@@ -39,7 +39,7 @@ impl Sshd {
         );
         fs::write(at("config"), config).unwrap();
         run("/usr/sbin/sshd", &["-f", &at("config"), "-E", &at("log")]);
-        minute()
+        patient()
             .wait_for("sshd", Duration::from_millis(10), || {
                 Ok(match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
                     Ok(_) => Progress::Ready(()),
@@ -77,5 +77,5 @@ fn run(program: &str, args: &[&str]) -> String {
         !Path::new(program).is_absolute() || Path::new(program).exists(),
         "no {program}: run `make setup` (Debian: apt install openssh-server)"
     );
-    Process::new(program).args(args).run_ok(&minute()).unwrap()
+    Process::new(program).args(args).run_ok(&patient()).unwrap()
 }

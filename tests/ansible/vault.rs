@@ -10,7 +10,7 @@ use boma_it::site::{Phase, TaskEvent, Workspace};
 use boma_it::support::process::Process;
 use boma_it::support::secret::Redactor;
 
-use crate::fixture::{TestSite, minute};
+use crate::fixture::{TestSite, patient};
 use crate::sshd::Sshd;
 
 const TOKEN: &str = "not-a-token: 'quoted' \"twice\" {{ and }} $braced";
@@ -33,7 +33,7 @@ fn encrypted(site: &TestSite, text: &str) -> String {
         .args(["encrypt", "--output", "-", "--vault-password-file"])
         .arg(password)
         .arg(plain);
-    process.run_ok(&minute()).unwrap()
+    process.run_ok(&patient()).unwrap()
 }
 
 fn plan(name: &str, file: PathBuf, password: &VaultPassword) -> SecretPlan {
@@ -41,7 +41,7 @@ fn plan(name: &str, file: PathBuf, password: &VaultPassword) -> SecretPlan {
 }
 
 fn read_all(site: &TestSite, plans: &[SecretPlan]) -> Result<Vec<(String, String)>, String> {
-    let read = read(plans, site.plan.ansible.as_deref(), site.dir.path(), &minute());
+    let read = read(plans, site.plan.ansible.as_deref(), site.dir.path(), &patient());
     let shown = |secrets: Secrets| {
         secrets.iter().map(|(name, secret)| (name.to_owned(), secret.reveal().to_owned())).collect()
     };
@@ -133,14 +133,14 @@ fn a_playbook_gets_a_secret_and_no_file_of_the_run_has_it() {
     let whole = file(&site, "whole.yml", &encrypted(&site, &plain), 0o644);
     let password = VaultPassword::Command("echo not-a-secret".to_owned());
     let plans = [plan("vault.gandi.pat", whole, &password)];
-    let secrets = read(&plans, site.plan.ansible.as_deref(), site.dir.path(), &minute()).unwrap();
+    let secrets = read(&plans, site.plan.ansible.as_deref(), site.dir.path(), &patient()).unwrap();
     for (name, secret) in secrets.iter() {
         Redactor::of_process().add(name, secret).unwrap();
     }
     let checked = site.check("askari").unwrap().with_secrets(secrets);
     let workspace = Workspace::prepare(&site.folder(), &site.plan, &checked, &site.access).unwrap();
     let mut messages = Vec::new();
-    let result = workspace.run(Phase::Apply, &site.vars("askari"), &minute(), &mut |event| {
+    let result = workspace.run(Phase::Apply, &site.vars("askari"), &patient(), &mut |event| {
         if let TaskEvent::Finished(task) = event {
             messages.push((task.task, task.message.unwrap_or_default()));
         }
