@@ -251,9 +251,9 @@ pub(super) struct RecordReader {
 impl RecordReader {
     /// Makes the pipe (fifo(7)) at `pipe`, and replaces the file at `kept`.
     pub(super) fn open(pipe: &Path, kept: &Path) -> std::io::Result<Self> {
-        mknodat(CWD, pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+        mknodat(CWD, pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
         // Not blocking: writers come and go, and until the first one there is nothing to read.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = OFlags::NONBLOCK.union(OFlags::CLOEXEC);
         let pipe = File::from(rustix::fs::open(pipe, flags, Mode::empty())?);
         let kept = File::options().write(true).create(true).truncate(true).mode(0o600).open(kept)?;
         Ok(Self { pipe, partial: Vec::new(), kept })
@@ -278,3 +278,6 @@ impl RecordReader {
         Ok(lines)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -214,6 +214,32 @@ fn an_assertion_that_only_one_side_of_the_reboot_evaluated_is_unknown(
 }
 
 #[test]
+fn what_the_reboot_took_away_has_one_line_each() {
+    let declared = ExpectedFault::Tasks(vec!["ports".into()]);
+    let before = asserted(&["+ports", "+sshd", "+mesh"]);
+    let seen = Observed { before: Some(before), ..end(&["~ports", "~sshd", "+mesh"]) };
+    let judgement = judge(&fails(Stage::Assert, declared), &seen);
+    let lines: Vec<_> = judgement.compared.iter().map(|it| (it.what.as_str(), it.seen.as_str())).collect();
+    let away = "skipped, but not before the reboot";
+    let rest = ("every other assertion", "1 passed, 1 skipped");
+    assert_eq!(lines, [("ports", "skipped"), ("sshd", away), rest]);
+}
+
+#[rstest]
+#[case(&["~ports", "+sshd"], "skipped")]
+#[case(&["+sshd"], "no such assertion")]
+fn a_declared_assertion_that_did_not_pass_before_is_named_with_the_reason(
+    #[case] before: &[&str],
+    #[case] how: &str,
+) {
+    let declared = ExpectedFault::Tasks(vec!["ports".into()]);
+    let expect = Expectation { before_reboot: Some(ExpectedResult::Pass), ..fails(Stage::Assert, declared) };
+    let seen = Observed { before: Some(asserted(before)), ..end(&["-ports", "+sshd"]) };
+    let says = format!("before the reboot `ports`: {how}, so it is unknown whether the reboot makes it fail");
+    assert_eq!(judge(&expect, &seen).seen, says);
+}
+
+#[test]
 fn in_a_plain_expectation_a_failure_is_one_whatever_is_unknown_beside_it() {
     let expect = Expectation { before_reboot: Some(ExpectedResult::Pass), fail: None };
     let of = |after: &[&str]| Observed { before: Some(asserted(&["+ports", "+sshd"])), ..end(after) };
@@ -228,6 +254,29 @@ fn in_a_plain_expectation_a_failure_is_one_whatever_is_unknown_beside_it() {
     assert_eq!(judge(&expect, &renamed).outcome, Outcome::Passed);
     renamed.end = Some(TrialEnd::Asserted(asserted(&["+ports after"])));
     assert_eq!(judge(&expect, &renamed).outcome, Outcome::Errored);
+}
+
+#[rstest]
+#[case(&["-ports", "-sshd"], Outcome::Passed, "`ports`, `sshd` failed after the reboot, as declared (0 of 2")]
+#[case(&["-ports", "+sshd"], Outcome::Failed, "`ports` failed as declared, but `sshd` did not (1 of 2")]
+#[case(&["+ports", "+sshd"], Outcome::Failed, "an unexpected pass: 2 of 2")]
+#[case(&["+ports", "+mesh"], Outcome::Failed, "no assertion is named `sshd`")]
+fn of_two_declared_assertions_each_must_fail(
+    #[case] marks: &[&str],
+    #[case] outcome: Outcome,
+    #[case] says: &str,
+) {
+    let both = ExpectedFault::Tasks(vec!["ports".into(), "sshd".into()]);
+    let judgement = judge(&fails(Stage::Assert, both), &end(marks));
+    assert_eq!(judgement.outcome, outcome, "{judgement:#?}");
+    assert!(judgement.seen.starts_with(says), "{}", judgement.seen);
+}
+
+#[test]
+fn the_error_of_a_trial_is_that_of_the_stage_that_stopped_short() {
+    assert!(matches!(error(Stage::Up).error(), Some(StageError::Error(_))));
+    assert!(end(&["+ports"]).error().is_none());
+    assert!(Observed { before: None, end: None }.error().is_none());
 }
 
 #[test]

@@ -155,9 +155,14 @@ const END: &str = "[   60.000000] systemd[1]: Startup finished in 20s (kernel) +
 
 /// What a restarted guest is known to be: it says one thing before the end of its boot, and another after it.
 fn booted(before: &str, after: &str, ended: bool) -> Option<Closed> {
+    watched(before, after, ended, SILENCE).1
+}
+
+/// The same, and whether it is given up.
+fn watched(before: &str, after: &str, ended: bool, patience: Duration) -> (bool, Option<Closed>) {
     let (fake, access) = (vm(&refusals(GROUPS)), access());
     let monitor = RefCell::new(VmMonitor::from_now_on(&fake, VM));
-    let mut watch = LoginWatch::new(&monitor, &access, SILENCE);
+    let mut watch = LoginWatch::new(&monitor, &access, patience);
     let refused = ours(if after == MOVED { 0 } else { 2 });
     let mut length = MINUTE;
     let mut gives_up = || {
@@ -171,8 +176,36 @@ fn booted(before: &str, after: &str, ended: bool) -> Option<Closed> {
     fake.log(VM, &format!("[    0.0] kernel: Linux version 6.12\n{before}"));
     assert!(!gives_up());
     fake.log(VM, &format!("{}{after}", if ended { END } else { "" }));
-    gives_up();
-    watch.into_closed()
+    let is_given_up = gives_up();
+    (is_given_up, watch.into_closed())
+}
+
+#[test]
+fn a_restarted_guest_is_given_up_once_sshd_explains_it_or_its_boot_ended_long_ago() {
+    assert!(watched("", &refusals(GROUPS), true, SILENCE).0);
+    // Its boot has only just ended, however long it was silent.
+    assert_eq!(watched("", "", true, SILENCE), (false, None));
+    assert_eq!(watched("", "", true, Duration::ZERO), (true, None));
+}
+
+#[test]
+fn the_logs_are_read_again_only_after_an_interval_or_in_a_new_silence() {
+    let (fake, access) = (vm(""), access());
+    let monitor = RefCell::new(VmMonitor::from_now_on(&fake, VM));
+    let mut watch = LoginWatch::new(&monitor, &access, SILENCE);
+    let mut is_due = |millis| {
+        watch.is_due(&Silence { length: Duration::from_millis(millis), refused: &[], answered: false })
+    };
+    let due = [1000, 1000, 1499, 1500, 1200, 1200].map(&mut is_due);
+    assert_eq!(due, [true, false, false, true, true, false]);
+}
+
+#[test]
+fn a_running_guest_is_waited_for_no_longer_than_the_limit() {
+    let (fake, access) = (vm(""), access());
+    let monitor = RefCell::new(VmMonitor::from_now_on(&fake, VM));
+    let watch = LoginWatch::new(&monitor, &access, SILENCE);
+    assert_eq!(watch.limit(), SILENCE * 5);
 }
 
 #[test]

@@ -55,6 +55,13 @@ fn each_kind_of_failed_boot_is_recognised(#[case] console: &str, #[case] kind: B
     assert_eq!(fault_kind(console, 0), Some(kind));
 }
 
+#[rstest::rstest]
+#[case::another_reason("BdsDxe: failed to load Boot0002 \"UEFI PXEv4\": Not Found\r\n")]
+#[case::somebody_else("BdsDxe: loading Boot0001\r\nsmb: Access Denied\r\n")]
+fn a_boot_entry_is_denied_only_if_the_firmware_says_both(#[case] console: &str) {
+    assert_eq!(fault_kind(console, 0), None);
+}
+
 #[test]
 fn a_fault_lists_the_failures_before_it() {
     insta::assert_snapshot!(read(&boot(EMERGENCY)).fault.unwrap(), @r#"the guest is in emergency mode: the console says `You are in emergency mode. After logging in, type "journalctl -xb" to view`; before it: [ TIME ] Timed out waiting for device /dev/disk/by-uuid/0000. / [DEPEND] Dependency failed for local-fs.target - Local File Systems."#);
@@ -123,6 +130,8 @@ fn output_before_the_given_offset_does_not_count() {
     &boot("[\u{1b}[0;32m  OK  \u{1b}[0m] Reached target \u{1b}[0;1;39mmulti-user.target\u{1b}[0m - Multi-User System.\r\n"),
     Some("[  OK  ] Reached target multi-user.target - Multi-User System.")
 )]
+#[case::the_target_by_its_unit(&boot("Reached target multi-user.target.\r\n"), Some("Reached target multi-user.target."))]
+#[case::the_target_by_its_description(&boot("Reached target Multi-User System.\r\n"), Some("Reached target Multi-User System."))]
 #[case::another_target(&boot("[  OK  ] Reached target getty.target - Login Prompts.\r\n"), None)]
 #[case::no_prompt(&boot("[    4.2] sshd: failed login: root\r\nPermit root login: no\r\n"), None)]
 #[case::no_boot(PROMPT, None)]
@@ -157,6 +166,7 @@ fn the_last_line_is_the_last_one_that_is_not_blank() {
 #[case::endless("[   \u{1b}[0;31m*\u{1b}[0;1;31m*\u{1b}[0m\u{1b}[0;31m*\u{1b}[0m] A start job is running for slow.service - Slow (3min 20s / no limit)\r\n", Some(("slow.service - Slow", 200)))]
 #[case::seconds("[***   ] A start job is running for /dev/disk/by-uuid/0 (6s / 1min 30s)\r\n", Some(("/dev/disk/by-uuid/0", 6)))]
 #[case::hours("[***   ] A start job is running for x (2h 3min 4s / no limit)\r\n", Some(("x", 7384)))]
+#[case::days("[***   ] A start job is running for x (1d 1s / no limit)\r\n", Some(("x", 86_401)))]
 #[case::several("[***   ] (1 of 2) A start job is running for b (and more) (1min / no limit)\r\n", Some(("b (and more)", 60)))]
 #[case::the_last("[***   ] A start job is running for a (5s / no limit)\r\n[***   ] A start job is running for b (9s / no limit)\r\n", Some(("b", 9)))]
 #[case::among_kernel_messages("[***   ] A start job is running for a (59s / no limit)\r\n[   97.37] evm: overlay not supported\r\n", Some(("a", 59)))]

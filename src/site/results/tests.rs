@@ -246,6 +246,50 @@ fn rounds_belong_to_the_next_result_of_their_task_on_their_host() {
 }
 
 #[test]
+fn a_declared_task_has_its_path_relative_to_the_repository() {
+    let mut collector = Collector::new("askari", &[Path::new("/srv")]);
+    collector.add(
+        r#"{"event":"declared","uuid":"a","kind":"assertion","task":"sshd","path":"/srv/verify.yml:3"}"#,
+    );
+    assert_eq!(collector.report.declared[0].path, "verify.yml:3");
+}
+
+#[test]
+fn the_last_task_is_the_one_that_started_last() {
+    let mut collector = Collector::new("askari", &[]);
+    for task in ["first", "last"] {
+        collector.add(&format!(r#"{{"event":"start","task":"{task}"}}"#));
+    }
+    assert_eq!(collector.last_task().as_deref(), Some("last"));
+}
+
+#[test]
+fn only_a_task_that_ended_well_counts_as_a_change() {
+    let unchanged = result("").replace(r#""changed":true"#, r#""changed":false"#);
+    let ignored = result("")
+        .replace(r#""status":"ok""#, r#""status":"failed""#)
+        .replace(r#""ignored":false"#, r#""ignored":true"#);
+    let lines = [BEGIN, &result(""), &unchanged, &ignored, &stats(FINE)];
+    let report = conclude(Phase::Apply, &lines, None).unwrap();
+    assert_eq!((report.ok, report.changed), (2, 1));
+}
+
+#[test]
+fn only_a_failure_names_the_host_that_a_task_was_delegated_to() {
+    let said = r#","output":{"msg":"All assertions passed"},"delegate":"localhost""#;
+    let report = conclude(Phase::Assert, &[BEGIN, &result(said), &stats(FINE)], None).unwrap();
+    assert_eq!(report.tasks[0].message.as_deref(), Some("All assertions passed"));
+}
+
+#[test]
+fn output_that_the_message_has_is_not_repeated() {
+    let said = r#","output":{"msg":"cannot start: no such file","stderr":"no such file","stdout":"trying"}"#;
+    let lines = [BEGIN, &failed(said), &stats(FAILED)];
+    let report = conclude(Phase::Assert, &lines, Some("exit status 2")).unwrap();
+    assert_eq!(report.tasks[0].message.as_deref(), Some("cannot start: no such file\ntrying"));
+}
+
+#[test]
 fn facts_that_cannot_be_gathered_are_not_nothing_in_a_verification() {
     let facts = failed("").replace("ansible.builtin.template", "ansible.builtin.gather_facts");
     let report = conclude(Phase::Assert, &[BEGIN, &facts, &stats(FAILED)], Some("exit status 2")).unwrap();

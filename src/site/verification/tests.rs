@@ -214,3 +214,22 @@ fn results_of_one_task_are_merged_into_one_assertion(
     assert_eq!(found.assertions.len(), 1);
     assert_eq!(found.assertions[0].status, joined);
 }
+
+#[test]
+fn an_assertion_that_failed_twice_has_both_messages() {
+    let mut ran = report(&[("ports", TaskStatus::Failed, true), ("ports", TaskStatus::Failed, true)]);
+    ran.tasks[1].message = Some("once more".into());
+    assert_eq!(
+        shown(&verification(&ran, "askari").unwrap()),
+        [("ports", Failed, Some("ports said\nonce more"))]
+    );
+    ran.tasks.iter_mut().for_each(|task| task.message = None);
+    assert_eq!(shown(&verification(&ran, "askari").unwrap()), [("ports", Failed, None)]);
+}
+
+#[test]
+fn the_first_of_several_gaps_is_shown_with_how_many_there_are() {
+    let tasks = ["one", "two", "three"].map(|name| (name, TaskStatus::Failed, false));
+    let error = verification(&report(&tasks), "askari").unwrap_err().to_string();
+    assert!(error.contains("task `one`") && error.contains(" (and 2 more)"), "{error}");
+}
