@@ -115,6 +115,13 @@ fn one_connection_is_not_enough() {
 }
 
 #[test]
+fn the_process_of_another_login_does_not_name_our_account() {
+    let ours = journal("Connection closed by authenticating user backup 10.213.47.1 port PORT [preauth]");
+    let other = "[  109.0] sshd-session[900]: Failed publickey for ansible from 10.213.47.9 port 5 ssh2\n";
+    assert_eq!(SshdLog::read(&(ours + other)).refusal(USER, &connections(&OURS)), None);
+}
+
+#[test]
 fn only_sshd_of_the_last_boot_counts() {
     let lines = "Connection closed by authenticating user ansible 10.213.47.1 port PORT [preauth]";
     let of_the_old_boot = journal(lines) + "[   30.500000] kernel: Linux version 6.12.118\n";
