@@ -73,7 +73,6 @@ const fn row(situation: &'static str, place: Place, cells: [Cell; 8]) -> Row {
 const PROBE: Cell = Errored("it is not an assertion, and it failed");
 const INCLUDE: Cell = Errored("what it includes may have assertions");
 const UNEVALUATED: Cell = Errored("could not be evaluated");
-const NOT_RUN: Cell = Errored("could not run");
 const OVERRULED: Cell = Errored("contradict each other");
 const EMPTY: Cell = Errored("has no items");
 const NEVER: Cell = Errored("keeps it from failing");
@@ -146,12 +145,12 @@ pub(crate) const ROWS: [Row; 35] = [
     row(
         "`async` with `poll`",
         Play("async: 300, poll: 1"),
-        cells([NOT_RUN, NOT_RUN, NOT_RUN, Passed, Failed], [PROBE; 2], Impossible),
+        cells([UNEVALUATED, UNEVALUATED, UNEVALUATED, Passed, Failed], [PROBE; 2], Impossible),
     ),
     row(
         "`async` without `poll`",
         Play("async: 30, poll: 0"),
-        cells([NOT_RUN, NOT_RUN, NOT_RUN, PENDING, PENDING], [PROBE; 2], Impossible),
+        cells([UNEVALUATED, UNEVALUATED, UNEVALUATED, PENDING, PENDING], [PROBE; 2], Impossible),
     ),
     row(
         "`check_mode`",
