@@ -235,6 +235,8 @@ impl Workspace {
             ("ansible_scp_executable", program("scp")),
             ("ansible_sftp_executable", program("sftp")),
             ("ansible_control_path_dir", json!(control)),
+            // Empty: made by Ansible, in that folder.
+            ("ansible_control_path", "".into()),
             ("ansible_host_key_checking", true.into()),
             ("ansible_ssh_host_key_checking", true.into()),
         ];

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 
 use boma_it::outcome::TaskResult;
 use boma_it::site::{Phase, PlaybookError};
@@ -58,6 +59,65 @@ fn ssh_to_another_host_is_refused_whatever_a_task_says(
     let files = [("site/roles/base/tasks/main.yml", tasks.as_str())];
     let Some(site) = TestSite::with_ansible(version, &files) else { return };
     assert_eq!(refused(&site.reached_by(&sshd)).1, OtherHost::ADDRESS);
+    other.assert_never_reached();
+}
+
+/// A loop variable wins over the extra variables that pin all of this.
+#[rstest::rstest]
+#[case("ansible_ssh_args", "-F none", "ssh with the option -F none")]
+#[case("ansible_ssh_args", "-o ProxyCommand=none", "ssh with the option ProxyCommand=none")]
+#[case("ansible_ssh_args", "-oProxyCommand=none", "ssh with the option -oProxyCommand=none")]
+#[case("ansible_ssh_common_args", "-J 127.0.0.2", "ssh with the option -J")]
+#[case("ansible_ssh_common_args", "-S /tmp/other", "ssh with the option -S")]
+#[case("ansible_ssh_extra_args", "-o HostName=127.0.0.2", "ssh with the option HostName=127.0.0.2")]
+#[case("ansible_ssh_extra_args", "203.0.113.7", "ssh to 203.0.113.7")]
+#[case("ansible_ssh_executable", "/usr/bin/ssh", "the program /usr/bin/ssh")]
+#[case("ansible_ssh_executable", "/usr/bin/env", "the program /usr/bin/env")]
+#[case("ansible_control_path", "/tmp/%%h", "ssh with the option ControlPath=/tmp/%h")]
+#[case("ansible_control_path", "%(directory)s/../%%h", "ssh with the option ControlPath=[sockets]/../%h")]
+#[case("ansible_control_path_dir", "/tmp", "ssh with the option ControlPath=/tmp/")]
+#[case("ansible_ssh_host_key_checking", "no", "ssh with the option StrictHostKeyChecking=no")]
+fn a_loop_variable_does_not_replace_the_arguments_of_ssh(
+    #[case] name: &str,
+    #[case] value: &str,
+    #[case] what: &str,
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
+) {
+    let sshd = Sshd::start();
+    let other = OtherHost::listen();
+    let tasks = format!(
+        "- name: stray\n  ansible.builtin.command: 'true'\n  vars: {{ansible_host: 127.0.0.2, ansible_port: {}}}\n  loop: ['{value}']\n  loop_control: {{loop_var: {name}}}\n",
+        other.port()
+    );
+    let files = [("site/roles/base/tasks/main.yml", tasks.as_str())];
+    let Some(site) = TestSite::with_ansible(version, &files) else { return };
+    let (_, wanted) = refused(&site.reached_by(&sshd));
+    let (head, tail) = what.split_once("[sockets]").unwrap_or((what, ""));
+    assert!(wanted.starts_with(&format!("127.0.0.2 by {head}")) && wanted.ends_with(tail), "{wanted}");
+    other.assert_never_reached();
+}
+
+#[rstest::rstest]
+fn an_open_control_socket_of_the_operators_is_not_used(
+    #[values(Oldest, Shipped, Newest)] version: AnsibleVersion,
+    #[values("", "delegate_to: ubongo")] host: &str,
+    #[values("", "loop: [SOCKET]\n  loop_control: {loop_var: ansible_control_path}")] looped: &str,
+) {
+    let sshd = Sshd::start();
+    let other = OtherHost::listen();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("master");
+    let master = UnixListener::bind(&socket).unwrap();
+    master.set_nonblocking(true).unwrap();
+    let tasks = format!(
+        "- name: stray\n  ansible.builtin.command: 'true'\n  {host}\n  vars: {{ansible_host: 127.0.0.2, ansible_port: {}, ansible_control_path: SOCKET}}\n  {looped}\n",
+        other.port()
+    );
+    let tasks = tasks.replace("SOCKET", socket.to_str().unwrap());
+    let files = [("site/roles/base/tasks/main.yml", tasks.as_str())];
+    let Some(site) = TestSite::with_ansible(version, &files) else { return };
+    assert!(refused(&site.reached_by(&sshd)).1.starts_with(OtherHost::ADDRESS));
+    assert_eq!(master.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the socket was used");
     other.assert_never_reached();
 }
 
@@ -130,6 +190,18 @@ fn every_connection_plugin_but_ssh_is_refused(
 #[rstest::rstest]
 #[case::task("vars: {ansible_connection: local}", "", "askari")]
 #[case::role("", "ansible_connection: local\n", "askari")]
+#[case::another_address("", "ansible_connection: local\nansible_host: localhost\n", "askari")]
+#[case::another_address_of_a_task("vars: {ansible_connection: local, ansible_host: 127.0.0.1}", "", "askari")]
+#[case::loop_variable(
+    "loop: [local]\n  loop_control: {loop_var: ansible_connection}\n  vars: {ansible_host: '::1'}",
+    "",
+    "askari"
+)]
+#[case::delegated_elsewhere(
+    "delegate_to: ubongo\n  vars: {ansible_connection: local, ansible_host: localhost}",
+    "",
+    "ubongo"
+)]
 #[case::pretended("delegate_to: ubongo\n  vars: {ansible_connection: local}", "", "ubongo")]
 fn a_task_for_the_host_never_runs_on_this_machine(
     #[case] keywords: &str,
@@ -145,9 +217,8 @@ fn a_task_for_the_host_never_runs_on_this_machine(
     let (task, wanted) = refused(&site);
     assert!(!mark.exists(), "it ran here");
     assert_eq!(task.task, "base : stray");
-    let address = if host == "askari" { site.access.address.to_string() } else { host.to_owned() };
     let expected = format!(
-        "this machine as if it were {address}, by connection plugin local (use `delegate_to: localhost`)"
+        "this machine as if it were {host}, by connection plugin local (use `delegate_to: localhost`)"
     );
     assert_eq!(wanted, expected);
 }

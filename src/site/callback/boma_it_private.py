@@ -2,7 +2,7 @@
 
 It reads them nowhere else, except for `_display` and `_get_item_label` of CallbackBase, which plugins are meant to use.
 The guard gets `connection_loader` from the plugin; of that it uses `get_with_context` (replaced),
-`find_plugin_with_context` and `aliases` (`_aliases`). What the evidence wraps is in `boma_it_evidence.py`.
+`find_plugin_with_context` and `aliases` (`_aliases`). What the guard and the evidence wrap is in their own files.
 """
 
 from __future__ import annotations
