@@ -58,15 +58,12 @@ impl<'a> SshdLog<'a> {
     /// What sshd says about `connections`, our ends of those on which it gave the account `user` no session, if it knows at
     /// least two of them.
     pub(crate) fn refusal(&self, user: &str, connections: &[SocketAddr]) -> Option<Refusal> {
-        let said_by =
-            |server: &'a str| self.0.iter().filter(move |line| line.pid == server).map(|line| line.message);
         let servers = connections.iter().filter_map(|ours| Some((*ours, self.server_of(*ours, user)?)));
         let servers: Vec<_> = servers.collect();
-        // Of the newest one the journal may not have everything yet.
-        let told_most = servers.iter().max_by_key(|(_, server)| said_by(server).count());
-        let (ours, server) = *told_most.filter(|_| servers.len() >= ENOUGH)?;
+        let (ours, server) = *servers.last().filter(|_| servers.len() >= ENOUGH)?;
+        let said = self.0.iter().filter(|line| line.pid == server).map(|line| line.message);
         let (about, mut reasons): (Vec<_>, Vec<_>) =
-            said_by(server).partition(|message| has_word(message, &end_of(ours)));
+            said.partition(|message| has_word(message, &end_of(ours)));
         let is_key_type = reasons.iter().any(|message| message.contains(KEY_TYPE));
         let cause = match reasons.is_empty() {
             _ if about.iter().any(|message| message.starts_with(ACCEPTED)) => RefusalCause::NoShell,

@@ -107,18 +107,6 @@ fn anything_else_that_sshd_says_proves_no_lockout(#[case] lines: &str) {
 }
 
 #[test]
-fn a_connection_of_which_the_journal_lacks_the_end_is_not_quoted() {
-    let journal = journal(
-        "Postponed publickey for ansible from 10.213.47.1 port PORT ssh2 [preauth]\nPartial publickey for ansible from 10.213.47.1 port PORT ssh2: ED25519 SHA256:yBh4",
-    );
-    let (cut, _) = journal.rsplit_once("[  107.100001]").unwrap();
-    let words =
-        "`Partial publickey for ansible from 10.213.47.1 port 44078 ssh2: ED25519 SHA256:yBh4`".to_owned();
-    let refusal = Refusal::Account(words, RefusalCause::Unnamed);
-    assert_eq!(SshdLog::read(cut).refusal(USER, &connections(&OURS)), Some(refusal));
-}
-
-#[test]
 fn one_connection_is_not_enough() {
     let journal = journal("Connection closed by authenticating user ansible 10.213.47.1 port PORT [preauth]");
     assert_eq!(SshdLog::read(&journal).refusal(USER, &connections(&OURS[..1])), None);
