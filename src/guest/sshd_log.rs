@@ -11,7 +11,7 @@ use super::boot_log::kernels;
 
 /// How sshd and its parts call themselves; since OpenSSH 9.8, a program of its own serves each connection.
 const PROGRAMS: [&str; 3] = ["sshd", "sshd-session", "sshd-auth"];
-/// How many lines of sshd a proof shows at most, beside the end of the connection.
+/// How many lines of sshd a proof shows at most, of its reasons and of the end of the connection.
 const SHOWN: usize = 3;
 /// How many connections it must have ended. One may have been early or late for something.
 const ENOUGH: usize = 2;
@@ -70,9 +70,11 @@ impl<'a> SshdLog<'a> {
             true => RefusalCause::Unnamed,
             false => RefusalCause::Named,
         };
-        // A reason does not repeat the connection; beside it, how the connection ended.
+        // A reason does not repeat the connection; beside it, how the connection ended. Of the end the journal may lack a line,
+        // so the one before it, which says more, must be there in any case.
         reasons.truncate(SHOWN);
-        let words = quoted(reasons.into_iter().chain(about.last().copied()));
+        let end = &about[about.len().saturating_sub(SHOWN)..];
+        let words = quoted(reasons.into_iter().chain(end.iter().copied()));
         Some(if is_key_type { Refusal::KeyType(words) } else { Refusal::Account(words, cause) })
     }
 

@@ -50,6 +50,7 @@ pub(crate) struct Fixture {
     port: u16,
 }
 
+/// Remembers every event.
 #[derive(Default)]
 pub(crate) struct RecordedEvents(Mutex<Vec<Event>>);
 

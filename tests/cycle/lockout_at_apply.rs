@@ -58,15 +58,10 @@ const LISTENS: &str = "`; boma-it needs it to listen on 127.";
 #[case::no_keys("AuthorizedKeysFile none", " 127.0.0.1 port ", KEY)]
 #[case::another_file_of_keys("AuthorizedKeysFile /etc/ssh/authorized/%u", " 127.0.0.1 port ", KEY)]
 #[case::no_public_keys("PubkeyAuthentication no", " 127.0.0.1 port ", KEY)]
-// What sshd said last of a connection depends on how much of it the journal has already.
 #[case::passwords_too("AuthenticationMethods publickey,password", " 127.0.0.1 port ", LOGIN)]
 #[case::one_root_key_only("PermitRootLogin no\nAllowUsers backup", "because not listed in AllowUsers", LOGIN)]
-#[case::a_shell_that_refuses(
-    "ForceCommand echo Password change required. >&2; exit 1",
-    " 127.0.0.1 port ",
-    SHELL
-)]
-#[case::a_login_that_only_says_no("ForceCommand /usr/sbin/nologin", " 127.0.0.1 port ", SHELL)]
+#[case::a_shell_that_refuses("ForceCommand echo Password change required. >&2; exit 1", "session", SHELL)]
+#[case::a_login_that_only_says_no("ForceCommand /usr/sbin/nologin", "session", SHELL)]
 #[case::moved_port("Port 2", "Server listening on 127.", LISTENS)]
 #[case::moved_address("ListenAddress 127.0.0.1", "Server listening on 127.0.0.1 port", LISTENS)]
 fn a_playbook_after_which_sshd_refuses_the_account_locks_it_out(
@@ -108,10 +103,10 @@ fn a_playbook_that_replaces_the_keys_of_the_account_locks_it_out(
     assert_eq!(report.outcome, outcome, "{}", report.seen);
     if let Some(error) = report.error {
         let error = error.replace(&fixture.context(Keep::Never).login.user, "USER");
-        // `Failed publickey …`, or the end of the connection if the journal has it already.
-        let filters =
-            [(r"sshd says `.* 127.0.0.1 port .*` and names", "sshd says `[its last line]` and names")];
-        insta::with_settings!({filters => filters}, { insta::assert_snapshot!(error, @"the apply locked out the account `USER`: sshd says `[its last line]` and names no reason; boma-it needs its key in the authorized_keys of `USER` (`exclusive: false` keeps it), and a login with that key alone") });
+        assert!(error.contains("`Failed publickey for USER from 127.0.0.1 port "), "{error}");
+        // The journal may have the end of the connection already.
+        let filters = [(r"sshd says `.*` and names", "sshd says `[its last lines]` and names")];
+        insta::with_settings!({filters => filters}, { insta::assert_snapshot!(error, @"the apply locked out the account `USER`: sshd says `[its last lines]` and names no reason; boma-it needs its key in the authorized_keys of `USER` (`exclusive: false` keeps it), and a login with that key alone") });
     }
 }
 

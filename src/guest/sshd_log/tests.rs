@@ -65,10 +65,12 @@ fn connections_that_sshd_ended_prove_a_lockout_in_its_own_words(#[case] lines: &
     let journal = journal(lines);
     let refusal = SshdLog::read(&journal).refusal(USER, &connections(&OURS));
     let Some(Refusal::Account(words, cause)) = refusal else { panic!("{refusal:?}") };
-    // The reason comes first. Where sshd gives none, there is only the end.
+    // The reason comes first. Where sshd gives none, there are only the last lines about the connection.
+    let shown = |line: &str| format!("`{}`", line.replace("PORT", "44090"));
     let reason = lines.lines().find(|line| !line.contains("PORT"));
-    let shown = reason.or(lines.lines().last()).unwrap().replace("PORT", "44090");
-    assert!(words.starts_with(&format!("`{shown}`")), "{words}");
+    let about: Vec<_> = lines.lines().filter(|line| line.contains("PORT")).map(shown).collect();
+    assert!(words.starts_with(&reason.map_or(about[0].clone(), shown)), "{words}");
+    assert!(words.ends_with(&about.join(", ")), "{words}");
     let is_accepted = lines.contains("Accepted publickey for ansible");
     let expected = match reason {
         _ if is_accepted => RefusalCause::NoShell,
